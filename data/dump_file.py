@@ -1,0 +1,76 @@
+"""The container of both exchange formats: safetensors (no pickle) with one JSON header, written atomically."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from data.files import InputError, atomic_path
+
+VERSION = 1
+HEADER_FIELDS = ("format", "version", "image_id", "height", "width", "stride", "taxonomy", "producer")
+
+
+def grid_size(height: int, width: int, stride: int) -> tuple[int, int]:
+    """Rows and columns of a logit map: cell (i, j) covers pixels [stride i, stride i + stride) x [stride j, ...)."""
+    return -(-height // stride), -(-width // stride)
+
+
+def write_dump(path: Path, header: dict, tensors: dict[str, np.ndarray]) -> None:
+    """Write one dump; the same content gives the same bytes."""
+    assert set(header) == set(HEADER_FIELDS), header
+    with atomic_path(path) as partial:
+        # One metadata entry: safetensors keeps entries in a hash map, whose order would change the bytes between runs.
+        save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, partial, {"header": json.dumps(header)})
+
+
+def read_header(path: Path, kind: str) -> dict:
+    """Read only the header of a dump.
+
+    Raises:
+        InputError: if the file is missing, truncated, of another kind or of a newer version.
+    """
+    return _read(path, kind, ())[0]
+
+
+def read_dump(path: Path, kind: str, names: tuple[str, ...]) -> tuple[dict, dict[str, np.ndarray]]:
+    """Read header and tensors of a dump.
+
+    Raises:
+        InputError: as read_header, and if a tensor is missing.
+    """
+    return _read(path, kind, names)
+
+
+def _read(path: Path, kind: str, names: tuple[str, ...]) -> tuple[dict, dict[str, np.ndarray]]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = json.loads((file.metadata() or {}).get("header", "{}"))
+            if header.get("format") != kind:
+                raise InputError(f"{path}: holds {header.get('format', 'no header')!r}, but {kind!r} was needed; give the other folder")
+            if header.get("version") != VERSION or set(header) != set(HEADER_FIELDS):
+                raise InputError(f"{path}: {kind} version {header.get('version')}, but this program reads {VERSION}; dump again")
+            absent = sorted(set(names) - set(file.keys()))
+            if absent:
+                raise InputError(f"{path}: tensors {absent} are missing; dump again")
+            return header, {name: file.get_tensor(name) for name in names}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such dump; dump this image first") from None
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: broken {kind} ({error}); delete it and dump again") from None
+
+
+def check_header(path: Path, header: dict, image_id: str | None, size: tuple[int, int] | None, taxonomy_name: str | None) -> None:
+    """Refuse a dump of another image, size or taxonomy; None skips a check.
+
+    Raises:
+        InputError: naming the file, what it holds and what was needed.
+    """
+    wanted = {"image_id": image_id, "taxonomy": taxonomy_name}
+    for field, value in wanted.items():
+        if value is not None and header[field] != value:
+            raise InputError(f"{path}: {field} is {header[field]!r}, but {value!r} was needed; dump again with the right data")
+    if size is not None and (header["height"], header["width"]) != tuple(size):
+        raise InputError(f"{path}: made for {header['height']}x{header['width']}, but the image is {size[0]}x{size[1]}; dump again")

@@ -1,0 +1,177 @@
+"""Exchange format 1: the scored soft masks of one image, from any instance model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.dump_file import VERSION, check_header, grid_size, read_dump, read_header, write_dump
+from data.files import InputError
+from data.taxonomy import Taxonomy
+
+KIND = "instance-dump"
+SUFFIX = ".instances.safetensors"
+TENSORS = ("train_ids", "scores", "boxes", "crop_boxes", "logits")
+
+
+@dataclass(frozen=True)
+class InstanceLogits:
+    """Scored mask logits of one image, each cropped to its object.
+
+    train_ids: (N,) int64. scores: (N,) float32 in [0, 1], descending. boxes: (N, 4) float32, (x1, y1, x2, y2) in pixels
+    of the image, of the binary mask. crop_boxes: (N, 4) int32, (y1, x1, y2, x2) in cells of the stride's grid, end
+    exclusive. crops: N float16 arrays (y2 - y1, x2 - x1) of mask logits; a mask is where its logit, upsampled
+    bilinearly to the image, is above 0. Cell (i, j) covers pixels [stride i, stride i + stride) x [stride j, ...).
+    """
+
+    image_id: str
+    height: int
+    width: int
+    stride: int
+    taxonomy: str
+    producer: str
+    train_ids: np.ndarray
+    scores: np.ndarray
+    boxes: np.ndarray
+    crop_boxes: np.ndarray
+    crops: tuple[np.ndarray, ...]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+def from_full_logits(
+    mask_logits: np.ndarray,
+    train_ids: Sequence[int],
+    scores: Sequence[float],
+    *,
+    image_id: str,
+    size: tuple[int, int],
+    stride: int,
+    taxonomy: Taxonomy,
+    producer: str,
+) -> InstanceLogits:
+    """Crop full-frame logits to their objects and sort them by score, best first.
+
+    Args:
+        mask_logits: (N, ceil(H / stride), ceil(W / stride)).
+        size: (height, width) of the image in pixels.
+
+    An instance without a positive logit has no mask and is left out. A crop keeps one cell around the positive
+    logits, so that bilinear upsampling inside the box equals that of the full frame.
+    """
+    height, width = size
+    rows, columns = grid_size(height, width, stride)
+    assert mask_logits.shape[1:] == (rows, columns), (mask_logits.shape, size, stride)
+    kept, boxes, crop_boxes, crops = [], [], [], []
+    for k in np.argsort(-np.asarray(scores, dtype=np.float32), kind="stable"):
+        positive = mask_logits[k] > 0
+        ys, xs = np.flatnonzero(positive.any(1)), np.flatnonzero(positive.any(0))
+        if len(ys) == 0:
+            continue
+        y1, y2, x1, x2 = int(ys[0]), int(ys[-1]) + 1, int(xs[0]), int(xs[-1]) + 1
+        boxes.append((x1 * stride, y1 * stride, min(x2 * stride, width), min(y2 * stride, height)))
+        crop = (max(y1 - 1, 0), max(x1 - 1, 0), min(y2 + 1, rows), min(x2 + 1, columns))
+        crop_boxes.append(crop)
+        crops.append(mask_logits[k, crop[0] : crop[2], crop[1] : crop[3]].astype(np.float16))
+        kept.append(k)
+    return InstanceLogits(
+        image_id=image_id,
+        height=height,
+        width=width,
+        stride=stride,
+        taxonomy=taxonomy.name,
+        producer=producer,
+        train_ids=np.asarray(train_ids, dtype=np.int64)[kept],
+        scores=np.asarray(scores, dtype=np.float32)[kept],
+        boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),
+        crop_boxes=np.array(crop_boxes, dtype=np.int32).reshape(-1, 4),
+        crops=tuple(crops),
+    )
+
+
+def dump_path(folder: Path, image_id: str) -> Path:
+    """Where the dump of an image lies; the file's name holds the full image id."""
+    return Path(folder) / f"{image_id}{SUFFIX}"
+
+
+def write_instances(folder: Path, instances: InstanceLogits) -> Path:
+    """Write one image's instances atomically; return the path."""
+    path = dump_path(folder, instances.image_id)
+    header = {
+        "format": KIND,
+        "version": VERSION,
+        "image_id": instances.image_id,
+        "height": instances.height,
+        "width": instances.width,
+        "stride": instances.stride,
+        "taxonomy": instances.taxonomy,
+        "producer": instances.producer,
+    }
+    flat = np.concatenate([c.ravel() for c in instances.crops]) if instances.crops else np.zeros(0, np.float16)
+    tensors = {
+        "train_ids": instances.train_ids.astype(np.int64),
+        "scores": instances.scores.astype(np.float32),
+        "boxes": instances.boxes.astype(np.float32).reshape(-1, 4),
+        "crop_boxes": instances.crop_boxes.astype(np.int32).reshape(-1, 4),
+        "logits": flat.astype(np.float16),
+    }
+    write_dump(path, header, tensors)
+    return path
+
+
+def is_dumped_by(folder: Path, image_id: str, producer: str) -> bool:
+    """Whether a whole dump of this image by this producer exists; a broken one counts as none."""
+    path = dump_path(folder, image_id)
+    if not path.exists():
+        return False
+    try:
+        return read_header(path, KIND)["producer"] == producer
+    except InputError:
+        return False
+
+
+def read_instances(
+    folder: Path, image_id: str, taxonomy: Taxonomy, size: tuple[int, int] | None = None
+) -> InstanceLogits:
+    """Read and check the dump of one image.
+
+    Args:
+        size: (height, width) that the image has; None believes the dump.
+
+    Raises:
+        InputError: if the dump is missing, broken, of another image, size or taxonomy, or holds values that cannot be.
+    """
+    path = dump_path(folder, image_id)
+    header, tensors = read_dump(path, KIND, TENSORS)
+    check_header(path, header, image_id, size, taxonomy.name)
+    crop_boxes = tensors["crop_boxes"]
+    _check_values(path, header, tensors, taxonomy)
+    ends = np.cumsum((crop_boxes[:, 2] - crop_boxes[:, 0]) * (crop_boxes[:, 3] - crop_boxes[:, 1]))
+    parts = np.split(tensors["logits"], ends[:-1]) if len(crop_boxes) else []
+    crops = tuple(part.reshape(y2 - y1, x2 - x1) for part, (y1, x1, y2, x2) in zip(parts, crop_boxes.tolist(), strict=True))
+    fields = {name: header[name] for name in ("image_id", "height", "width", "stride", "taxonomy", "producer")}
+    return InstanceLogits(**fields, **{name: tensors[name] for name in TENSORS[:-1]}, crops=crops)
+
+
+def _check_values(path: Path, header: dict, tensors: dict[str, np.ndarray], taxonomy: Taxonomy) -> None:
+    crop_boxes, scores, train_ids = tensors["crop_boxes"], tensors["scores"], tensors["train_ids"]
+    rows, columns = grid_size(header["height"], header["width"], header["stride"])
+    problem = None
+    if not len(train_ids) == len(scores) == len(tensors["boxes"]) == len(crop_boxes):
+        problem = f"{len(train_ids)} classes, {len(scores)} scores and {len(crop_boxes)} boxes, but one each is needed"
+    elif not all(np.isfinite(tensors[name]).all() for name in ("scores", "boxes", "logits")):
+        problem = "NaN or infinite values"
+    elif not np.isin(train_ids, taxonomy.thing_ids).all():
+        problem = f"train ids {sorted(set(train_ids.tolist()) - set(taxonomy.thing_ids))}, but things of {taxonomy.name} are {taxonomy.thing_ids}"
+    elif ((scores < 0) | (scores > 1)).any() or (np.diff(scores) > 0).any():
+        problem = "scores must lie in 0..1 and descend"
+    elif len(crop_boxes) and (
+        (crop_boxes[:, :2] < 0).any() or (crop_boxes[:, 2:] > (rows, columns)).any() or (crop_boxes[:, 2:] <= crop_boxes[:, :2]).any()
+    ):
+        problem = f"a crop leaves the {rows}x{columns} grid or is empty"
+    elif ((crop_boxes[:, 2] - crop_boxes[:, 0]) * (crop_boxes[:, 3] - crop_boxes[:, 1])).sum() != len(tensors["logits"]):
+        problem = f"{len(tensors['logits'])} logits do not fill the crops"
+    if problem:
+        raise InputError(f"{path}: {problem}; dump again with a model that works")

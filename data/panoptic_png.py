@@ -1,0 +1,118 @@
+"""A panoptic map in memory and its RGB PNG: pixel value = r + 256 g + 65536 b = segment id, 0 is void (COCO panoptic format)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.files import InputError, open_picture, write_picture
+
+MAX_SEGMENT_ID = 256**3 - 1
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment of one image; `bbox` is (x, y, width, height) in pixels, `category_id` a dataset id."""
+
+    segment_id: int
+    category_id: int
+    area: int
+    bbox: tuple[int, int, int, int]
+    is_crowd: bool = False
+    score: float | None = None
+
+    def to_json(self) -> dict:
+        """An entry of `segments_info`; `score` only where there is one."""
+        entry = {
+            "id": self.segment_id,
+            "category_id": self.category_id,
+            "area": self.area,
+            "bbox": list(self.bbox),
+            "iscrowd": int(self.is_crowd),
+        }
+        return entry if self.score is None else entry | {"score": self.score}
+
+
+@dataclass(frozen=True)
+class PanopticMap:
+    """segment_ids: (H, W) uint32, 0 is void; segments: one entry for each other id that occurs, ascending by id."""
+
+    segment_ids: np.ndarray
+    segments: tuple[Segment, ...]
+
+
+def ids_to_rgb(segment_ids: np.ndarray) -> np.ndarray:
+    """(H, W) segment ids -> (H, W, 3) uint8.
+
+    Raises:
+        InputError: if an id is negative or needs more than 24 bits.
+    """
+    if segment_ids.size and (int(segment_ids.min()) < 0 or int(segment_ids.max()) > MAX_SEGMENT_ID):
+        raise InputError(f"segment ids {segment_ids.min()}..{segment_ids.max()}, but a panoptic PNG holds 0..{MAX_SEGMENT_ID}")
+    little_endian = np.ascontiguousarray(segment_ids.astype("<u4"))
+    return little_endian.view(np.uint8).reshape(*segment_ids.shape, 4)[..., :3].copy()
+
+
+def rgb_to_ids(rgb: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 -> (H, W) uint32 segment ids."""
+    r, g, b = (rgb[..., k].astype(np.uint32) for k in range(3))
+    return r + (g << 8) + (b << 16)
+
+
+def read_segment_ids(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Read a panoptic PNG as (H, W) uint32.
+
+    Args:
+        size: (height, width) that it must have.
+
+    Raises:
+        InputError: if the file is missing, broken, not RGB, or of another size.
+    """
+    with open_picture(path) as image:
+        if image.mode not in ("RGB", "RGBA"):
+            raise InputError(f"{path}: PNG mode {image.mode}, but a panoptic PNG is 8-bit RGB; write it with id = r + 256 g + 65536 b")
+        if size is not None and (image.height, image.width) != tuple(size):
+            raise InputError(f"{path}: {image.height}x{image.width} pixels, but {size[0]}x{size[1]} were needed; use the PNG of the same image")
+        return rgb_to_ids(np.asarray(image))
+
+
+def write_segment_ids(path: Path, segment_ids: np.ndarray) -> None:
+    """Write a panoptic PNG atomically."""
+    write_picture(path, ids_to_rgb(segment_ids))
+
+
+def describe_segments(
+    segment_ids: np.ndarray, category_of: Callable[[int], int], is_crowd: Callable[[int], bool] = lambda _: False
+) -> tuple[Segment, ...]:
+    """List the segments of a map: areas and boxes are counted from the pixels.
+
+    Args:
+        segment_ids: (H, W), 0 is void.
+        category_of: segment id -> dataset id of its class.
+        is_crowd: segment id -> whether it is a group that nobody told apart.
+    """
+    values, inverse = np.unique(segment_ids, return_inverse=True)
+    inverse = inverse.reshape(segment_ids.shape)
+    areas = np.bincount(inverse.ravel(), minlength=len(values))
+    first_row, last_row = _first_and_last(inverse, len(values))
+    first_column, last_column = _first_and_last(inverse.T, len(values))
+    segments = []
+    for k, value in enumerate(values.tolist()):
+        if value == 0:
+            continue
+        y, x = int(first_row[k]), int(first_column[k])
+        bbox = (x, y, int(last_column[k]) - x + 1, int(last_row[k]) - y + 1)
+        segments.append(Segment(value, category_of(value), int(areas[k]), bbox, is_crowd(value)))
+    return tuple(segments)
+
+
+def _first_and_last(index_map: np.ndarray, num_values: int) -> tuple[np.ndarray, np.ndarray]:
+    """First and last row in which each value 0..num_values-1 occurs."""
+    rows = np.repeat(np.arange(index_map.shape[0]), index_map.shape[1])
+    flat = index_map.ravel()
+    first = np.full(num_values, index_map.shape[0])
+    last = np.full(num_values, -1)
+    np.minimum.at(first, flat, rows)
+    np.maximum.at(last, flat, rows)
+    return first, last

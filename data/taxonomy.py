@@ -1,0 +1,151 @@
+"""Class lists: names, stuff or thing, train ids, ids in the files, colours. No other file knows a class number or count."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from data.files import InputError
+
+VOID_TRAIN_ID = 255
+"""Train id of pixels without a class in semantic maps; every loss and every score ignores it."""
+MAX_INSTANCES_PER_IMAGE = 999
+"""A thing's segment id is dataset_id * 1000 + k, as in Cityscapes, so k must stay below 1000."""
+
+
+@dataclass(frozen=True)
+class Category:
+    """One class: its name, its id in the data set's files, whether its objects are counted, its (r, g, b)."""
+
+    name: str
+    dataset_id: int
+    is_thing: bool
+    color: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """An ordered list of classes; a class's position is its train id.
+
+    Raises:
+        InputError: if two classes share a dataset id or a name, or there are none or more than 255.
+    """
+
+    name: str
+    categories: tuple[Category, ...]
+
+    def __post_init__(self):
+        if not 0 < len(self.categories) <= VOID_TRAIN_ID:
+            raise InputError(f"taxonomy {self.name}: {len(self.categories)} classes, but 1 to {VOID_TRAIN_ID} fit")
+        for values in ([c.dataset_id for c in self.categories], [c.name for c in self.categories]):
+            repeated = {value for value in values if values.count(value) > 1}
+            if repeated:
+                raise InputError(f"taxonomy {self.name}: {sorted(repeated)} given to more than one class; each needs its own")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.categories)
+
+    @cached_property
+    def dataset_ids(self) -> np.ndarray:
+        """(C,) int64: train id -> id in the files."""
+        return np.array([c.dataset_id for c in self.categories], dtype=np.int64)
+
+    @cached_property
+    def is_thing(self) -> np.ndarray:
+        """(C,) bool, by train id."""
+        return np.array([c.is_thing for c in self.categories], dtype=bool)
+
+    @cached_property
+    def thing_ids(self) -> tuple[int, ...]:
+        """Train ids of the things, ascending; an instance model's class k is thing_ids[k]."""
+        return tuple(int(i) for i in np.flatnonzero(self.is_thing))
+
+    @cached_property
+    def stuff_ids(self) -> tuple[int, ...]:
+        """Train ids of the stuff classes, ascending."""
+        return tuple(int(i) for i in np.flatnonzero(~self.is_thing))
+
+    @cached_property
+    def colors(self) -> np.ndarray:
+        """(256, 3) uint8: train id -> colour; void is black."""
+        table = np.zeros((256, 3), dtype=np.uint8)
+        table[: self.num_classes] = [c.color for c in self.categories]
+        return table
+
+    @cached_property
+    def dataset_id_to_train_id(self) -> dict[int, int]:
+        """Id in the files -> train id; ids that are not scored are absent."""
+        return {c.dataset_id: train_id for train_id, c in enumerate(self.categories)}
+
+    def to_coco_categories(self) -> list[dict]:
+        """The `categories` of a COCO panoptic JSON, in train id order."""
+        return [
+            {"id": c.dataset_id, "name": c.name, "isthing": int(c.is_thing), "color": list(c.color), "supercategory": ""}
+            for c in self.categories
+        ]
+
+    @classmethod
+    def from_coco_categories(cls, name: str, categories: Iterable[dict]) -> "Taxonomy":
+        """Read any COCO-style `categories`; train ids follow the order of the list.
+
+        Instance files have no `isthing`: there every class is a thing. A missing colour gets one from the class's id.
+
+        Raises:
+            InputError: if an entry lacks `id` or `name`, or ids repeat.
+        """
+        read = []
+        for entry in categories:
+            if not isinstance(entry, dict) or "id" not in entry or "name" not in entry:
+                raise InputError(f"taxonomy {name}: category {str(entry)[:80]} needs an `id` and a `name`")
+            color = entry.get("color") or np.random.default_rng(int(entry["id"])).integers(40, 255, 3)
+            is_thing = bool(entry.get("isthing", 1))
+            read.append(Category(str(entry["name"]), int(entry["id"]), is_thing, tuple(int(c) for c in color)))
+        return cls(name, tuple(read))
+
+    def with_train_ids(self) -> "Taxonomy":
+        """The same classes where the files hold train ids (createPanopticImgs --use-train-id)."""
+        return Taxonomy(
+            f"{self.name}_trainId",
+            tuple(Category(c.name, train_id, c.is_thing, c.color) for train_id, c in enumerate(self.categories)),
+        )
+
+
+CITYSCAPES = Taxonomy(
+    "cityscapes",
+    tuple(
+        Category(name, dataset_id, is_thing, color)
+        for name, dataset_id, is_thing, color in (
+            ("road", 7, False, (128, 64, 128)),
+            ("sidewalk", 8, False, (244, 35, 232)),
+            ("building", 11, False, (70, 70, 70)),
+            ("wall", 12, False, (102, 102, 156)),
+            ("fence", 13, False, (190, 153, 153)),
+            ("pole", 17, False, (153, 153, 153)),
+            ("traffic light", 19, False, (250, 170, 30)),
+            ("traffic sign", 20, False, (220, 220, 0)),
+            ("vegetation", 21, False, (107, 142, 35)),
+            ("terrain", 22, False, (152, 251, 152)),
+            ("sky", 23, False, (70, 130, 180)),
+            ("person", 24, True, (220, 20, 60)),
+            ("rider", 25, True, (255, 0, 0)),
+            ("car", 26, True, (0, 0, 142)),
+            ("truck", 27, True, (0, 0, 70)),
+            ("bus", 28, True, (0, 60, 100)),
+            ("train", 31, True, (0, 80, 100)),
+            ("motorcycle", 32, True, (0, 0, 230)),
+            ("bicycle", 33, True, (119, 11, 32)),
+        )
+    ),
+)
+"""The 19 scored Cityscapes classes (cityscapesscripts/helpers/labels.py), in train id order."""
+
+COCO_PANOPTIC = Taxonomy.from_coco_categories(
+    "coco_panoptic", json.loads(Path(__file__).with_name("coco_panoptic_categories.json").read_text())
+)
+"""The 133 COCO panoptic classes (panopticapi/panoptic_coco_categories.json), 80 things first."""
+
+TAXONOMIES = {t.name: t for t in (CITYSCAPES, CITYSCAPES.with_train_ids(), COCO_PANOPTIC)}

@@ -1,0 +1,1 @@
+"""Stage 2, the semantic model of EfficientPS."""

@@ -1,0 +1,1 @@
+"""From panoptic maps to scores and pictures; imports data/."""

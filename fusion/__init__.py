@@ -1,0 +1,1 @@
+"""From two predictions to one panoptic map; imports data/."""

@@ -1,0 +1,1 @@
+"""Stage 1, SOLOv2; the only place that knows mmdet, mmcv and mmengine."""
