@@ -49,7 +49,8 @@ def _read(path: Path, kind: str, names: tuple[str, ...]) -> tuple[dict, dict[str
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {}).get("header", "{}"))
             if header.get("format") != kind:
-                raise InputError(f"{path}: holds {header.get('format', 'no header')!r}, but {kind!r} was needed; give the other folder")
+                found = header.get("format", "no header")
+                raise InputError(f"{path}: holds {found!r}, but {kind!r} was needed; give the other folder")
             if header.get("version") != VERSION or set(header) != set(HEADER_FIELDS):
                 raise InputError(f"{path}: {kind} version {header.get('version')}, but this program reads {VERSION}; dump again")
             absent = sorted(set(names) - set(file.keys()))
@@ -73,4 +74,5 @@ def check_header(path: Path, header: dict, image_id: str | None, size: tuple[int
         if value is not None and header[field] != value:
             raise InputError(f"{path}: {field} is {header[field]!r}, but {value!r} was needed; dump again with the right data")
     if size is not None and (header["height"], header["width"]) != tuple(size):
-        raise InputError(f"{path}: made for {header['height']}x{header['width']}, but the image is {size[0]}x{size[1]}; dump again")
+        made_for = f"{header['height']}x{header['width']}"
+        raise InputError(f"{path}: made for {made_for}, but the image is {size[0]}x{size[1]}; dump again")

@@ -97,7 +97,8 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise InputError(f"{path}: header says {image.height}x{image.width} pixels, more than {MAX_PIXELS}; crop or shrink it")
+                    size = f"{image.height}x{image.width}"
+                    raise InputError(f"{path}: header says {size} pixels, more than {MAX_PIXELS}; crop or shrink it")
                 image.load()
                 yield image
     except FileNotFoundError:

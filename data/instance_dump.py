@@ -148,7 +148,7 @@ def read_instances(
     check_header(path, header, image_id, size, taxonomy.name)
     crop_boxes = tensors["crop_boxes"]
     _check_values(path, header, tensors, taxonomy)
-    ends = np.cumsum((crop_boxes[:, 2] - crop_boxes[:, 0]) * (crop_boxes[:, 3] - crop_boxes[:, 1]))
+    ends = np.cumsum((crop_boxes[:, 2:] - crop_boxes[:, :2]).prod(1))
     parts = np.split(tensors["logits"], ends[:-1]) if len(crop_boxes) else []
     crops = tuple(part.reshape(y2 - y1, x2 - x1) for part, (y1, x1, y2, x2) in zip(parts, crop_boxes.tolist(), strict=True))
     fields = {name: header[name] for name in ("image_id", "height", "width", "stride", "taxonomy", "producer")}
@@ -158,20 +158,20 @@ def read_instances(
 def _check_values(path: Path, header: dict, tensors: dict[str, np.ndarray], taxonomy: Taxonomy) -> None:
     crop_boxes, scores, train_ids = tensors["crop_boxes"], tensors["scores"], tensors["train_ids"]
     rows, columns = grid_size(header["height"], header["width"], header["stride"])
+    sides = crop_boxes[:, 2:].astype(np.int64) - crop_boxes[:, :2]
     problem = None
     if not len(train_ids) == len(scores) == len(tensors["boxes"]) == len(crop_boxes):
         problem = f"{len(train_ids)} classes, {len(scores)} scores and {len(crop_boxes)} boxes, but one each is needed"
     elif not all(np.isfinite(tensors[name]).all() for name in ("scores", "boxes", "logits")):
         problem = "NaN or infinite values"
     elif not np.isin(train_ids, taxonomy.thing_ids).all():
-        problem = f"train ids {sorted(set(train_ids.tolist()) - set(taxonomy.thing_ids))}, but things of {taxonomy.name} are {taxonomy.thing_ids}"
+        strangers = sorted(set(train_ids.tolist()) - set(taxonomy.thing_ids))
+        problem = f"train ids {strangers}, but things of {taxonomy.name} are {taxonomy.thing_ids}"
     elif ((scores < 0) | (scores > 1)).any() or (np.diff(scores) > 0).any():
         problem = "scores must lie in 0..1 and descend"
-    elif len(crop_boxes) and (
-        (crop_boxes[:, :2] < 0).any() or (crop_boxes[:, 2:] > (rows, columns)).any() or (crop_boxes[:, 2:] <= crop_boxes[:, :2]).any()
-    ):
+    elif (crop_boxes[:, :2] < 0).any() or (crop_boxes[:, 2:] > (rows, columns)).any() or (sides <= 0).any():
         problem = f"a crop leaves the {rows}x{columns} grid or is empty"
-    elif ((crop_boxes[:, 2] - crop_boxes[:, 0]) * (crop_boxes[:, 3] - crop_boxes[:, 1])).sum() != len(tensors["logits"]):
+    elif sides.prod(1).sum() != len(tensors["logits"]):
         problem = f"{len(tensors['logits'])} logits do not fill the crops"
     if problem:
         raise InputError(f"{path}: {problem}; dump again with a model that works")

@@ -71,9 +71,11 @@ def read_segment_ids(path: Path, size: tuple[int, int] | None = None) -> np.ndar
     """
     with open_picture(path) as image:
         if image.mode not in ("RGB", "RGBA"):
-            raise InputError(f"{path}: PNG mode {image.mode}, but a panoptic PNG is 8-bit RGB; write it with id = r + 256 g + 65536 b")
+            needed = "a panoptic PNG is 8-bit RGB"
+            raise InputError(f"{path}: PNG mode {image.mode}, but {needed}; write it with id = r + 256 g + 65536 b")
         if size is not None and (image.height, image.width) != tuple(size):
-            raise InputError(f"{path}: {image.height}x{image.width} pixels, but {size[0]}x{size[1]} were needed; use the PNG of the same image")
+            found, needed = f"{image.height}x{image.width}", f"{size[0]}x{size[1]}"
+            raise InputError(f"{path}: {found} pixels, but {needed} were needed; use the PNG of the same image")
         return rgb_to_ids(np.asarray(image))
 
 

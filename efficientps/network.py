@@ -1,0 +1,42 @@
+"""The networks of EfficientPS (Mohan & Valada, IJCV 2021), made of encoder, two-way FPN and heads; see README, Deviations."""
+
+from torch import Tensor, nn
+
+from efficientps.encoder import Encoder
+from efficientps.semantic_head import SemanticHead
+from efficientps.two_way_fpn import TwoWayFPN
+
+LOGIT_STRIDE = 4
+
+
+class SemanticEfficientPS(nn.Module):
+    """EfficientPS without its instance head: stage 2 of the two-stage system.
+
+    Args:
+        num_classes: of the taxonomy, stuff and things.
+        variant: EfficientNet b0 .. b7.
+        fpn_channels: width of the pyramid.
+        is_separable: the FPN's output convolutions, separable (paper) or standard (official code).
+        norm_momentum: of the encoder's running statistics.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        variant: str = "b5",
+        fpn_channels: int = 256,
+        is_separable: bool = True,
+        norm_momentum: float = 0.01,
+    ):
+        super().__init__()
+        self.encoder = Encoder(variant, norm_momentum)
+        self.two_way_fpn = TwoWayFPN(self.encoder.channels, fpn_channels, is_separable)
+        self.semantic_head = SemanticHead(fpn_channels, num_classes)
+        for conv in (m for m in self.two_way_fpn.modules() if isinstance(m, nn.Conv2d)):
+            nn.init.xavier_uniform_(conv.weight)  # as the official neck
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised RGB, H and W multiples of 32 -> (B, num_classes, H / 4, W / 4) logits."""
+        features = self.encoder(image)  # strides 4, 8, 16, 32
+        pyramid = self.two_way_fpn(features)  # same strides, fpn_channels each
+        return self.semantic_head(pyramid)
