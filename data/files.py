@@ -131,11 +131,16 @@ def write_picture(path: Path, pixels: np.ndarray) -> None:
         Image.fromarray(pixels).save(partial)
 
 
+def picture_id(path: Path) -> str:
+    """The image id of a picture: its file name without suffix and without Cityscapes' `_leftImg8bit`."""
+    return Path(path).stem.removesuffix("_leftImg8bit")
+
+
 def find_pictures(place: str | Path) -> list[Path]:
     """The pictures that a file, a folder (searched recursively) or a glob names, sorted.
 
     Raises:
-        InputError: if there is none, or two would get the same image id (file name without its suffix).
+        InputError: if there is none, or two would get the same image id.
     """
     path = Path(place).expanduser()
     if path.is_dir():
@@ -148,7 +153,7 @@ def find_pictures(place: str | Path) -> list[Path]:
         raise InputError(f"{place}: no pictures there; give a file, a folder or a glob with one of {', '.join(PICTURE_SUFFIXES)}")
     by_id: dict[str, Path] = {}
     for picture in sorted(found):
-        other = by_id.setdefault(picture.stem, picture)
+        other = by_id.setdefault(picture_id(picture), picture)
         if other != picture:
-            raise InputError(f"{other} and {picture}: both would be image id {picture.stem!r}; rename one")
+            raise InputError(f"{other} and {picture}: both would be image id {picture_id(picture)!r}; rename one")
     return sorted(found)

@@ -1,6 +1,6 @@
 """Exchange format 1: the scored soft masks of one image, from any instance model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class InstanceLogits:
 
 
 def from_full_logits(
-    mask_logits: np.ndarray,
+    mask_logits: Iterable[np.ndarray],
     train_ids: Sequence[int],
     scores: Sequence[float],
     *,
@@ -55,7 +55,7 @@ def from_full_logits(
     """Crop full-frame logits to their objects and sort them by score, best first.
 
     Args:
-        mask_logits: (N, ceil(H / stride), ceil(W / stride)).
+        mask_logits: N maps (ceil(H / stride), ceil(W / stride)); one is held at a time.
         size: (height, width) of the image in pixels.
 
     An instance without a positive logit has no mask and is left out. A crop keeps one cell around the positive
@@ -63,10 +63,10 @@ def from_full_logits(
     """
     height, width = size
     rows, columns = grid_size(height, width, stride)
-    assert mask_logits.shape[1:] == (rows, columns), (mask_logits.shape, size, stride)
     kept, boxes, crop_boxes, crops = [], [], [], []
-    for k in np.argsort(-np.asarray(scores, dtype=np.float32), kind="stable"):
-        positive = mask_logits[k] > 0
+    for k, logits in enumerate(mask_logits):
+        assert logits.shape == (rows, columns), (logits.shape, size, stride)
+        positive = logits > 0
         ys, xs = np.flatnonzero(positive.any(1)), np.flatnonzero(positive.any(0))
         if len(ys) == 0:
             continue
@@ -74,8 +74,11 @@ def from_full_logits(
         boxes.append((x1 * stride, y1 * stride, min(x2 * stride, width), min(y2 * stride, height)))
         crop = (max(y1 - 1, 0), max(x1 - 1, 0), min(y2 + 1, rows), min(x2 + 1, columns))
         crop_boxes.append(crop)
-        crops.append(mask_logits[k, crop[0] : crop[2], crop[1] : crop[3]].astype(np.float16))
+        crops.append(logits[crop[0] : crop[2], crop[1] : crop[3]].astype(np.float16))
         kept.append(k)
+    kept = np.array(kept, dtype=np.int64)
+    scores = np.asarray(scores, dtype=np.float32)[kept]
+    order = np.argsort(-scores, kind="stable")
     return InstanceLogits(
         image_id=image_id,
         height=height,
@@ -83,11 +86,11 @@ def from_full_logits(
         stride=stride,
         taxonomy=taxonomy.name,
         producer=producer,
-        train_ids=np.asarray(train_ids, dtype=np.int64)[kept],
-        scores=np.asarray(scores, dtype=np.float32)[kept],
-        boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),
-        crop_boxes=np.array(crop_boxes, dtype=np.int32).reshape(-1, 4),
-        crops=tuple(crops),
+        train_ids=np.asarray(train_ids, dtype=np.int64)[kept][order],
+        scores=scores[order],
+        boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4)[order],
+        crop_boxes=np.array(crop_boxes, dtype=np.int32).reshape(-1, 4)[order],
+        crops=tuple(crops[k] for k in order),
     )
 
 

@@ -1,14 +1,19 @@
 """A panoptic map in memory and its RGB PNG: pixel value = r + 256 g + 65536 b = segment id, 0 is void (COCO panoptic format)."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from data.files import InputError, open_picture, write_picture
+from data.files import InputError, atomic_path, open_picture, write_picture
 
 MAX_SEGMENT_ID = 256**3 - 1
+PRODUCER_CHUNK = "producer"
+SEGMENTS_CHUNK = "segments_info"
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,13 @@ class Segment:
             "iscrowd": int(self.is_crowd),
         }
         return entry if self.score is None else entry | {"score": self.score}
+
+    @classmethod
+    def from_json(cls, entry: dict) -> "Segment":
+        """The reverse of to_json; entries of other tools may lack `area`, `bbox` and `iscrowd`."""
+        bbox = tuple(entry.get("bbox", (0, 0, 0, 0)))
+        is_crowd = bool(entry.get("iscrowd", 0))
+        return cls(entry["id"], entry["category_id"], entry.get("area", 0), bbox, is_crowd, entry.get("score"))
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,28 @@ def read_segment_ids(path: Path, size: tuple[int, int] | None = None) -> np.ndar
 def write_segment_ids(path: Path, segment_ids: np.ndarray) -> None:
     """Write a panoptic PNG atomically."""
     write_picture(path, ids_to_rgb(segment_ids))
+
+
+def write_panoptic_png(path: Path, panoptic: PanopticMap, producer: str) -> None:
+    """Write a panoptic PNG atomically, with its segments and what made it in text chunks, which other readers skip."""
+    text = PngInfo()
+    text.add_text(PRODUCER_CHUNK, producer)
+    text.add_text(SEGMENTS_CHUNK, json.dumps([segment.to_json() for segment in panoptic.segments]))
+    with atomic_path(path) as partial:
+        Image.fromarray(ids_to_rgb(panoptic.segment_ids)).save(partial, pnginfo=text)
+
+
+def read_panoptic_png(path: Path, producer: str) -> PanopticMap | None:
+    """Read back what write_panoptic_png wrote; None if there is no whole file of this producer."""
+    try:
+        with open_picture(path) as image:
+            text = getattr(image, "text", {})
+            if text.get(PRODUCER_CHUNK) != producer or SEGMENTS_CHUNK not in text:
+                return None
+            segments = tuple(Segment.from_json(entry) for entry in json.loads(text[SEGMENTS_CHUNK]))
+            return PanopticMap(rgb_to_ids(np.asarray(image)), segments)
+    except InputError:
+        return None
 
 
 def describe_segments(

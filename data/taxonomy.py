@@ -81,6 +81,19 @@ class Taxonomy:
         """Id in the files -> train id; ids that are not scored are absent."""
         return {c.dataset_id: train_id for train_id, c in enumerate(self.categories)}
 
+    def segment_id(self, train_id: int, instance_id: int = 0) -> int:
+        """Segment id in a panoptic PNG: the dataset id for stuff, dataset id * 1000 + instance id (1..999) for a thing.
+
+        Where a class has dataset id 0, which in the PNG is void, all ids move up by one.
+
+        Raises:
+            InputError: if the dataset id has four digits: it would collide with a thing's.
+        """
+        base = int(self.dataset_ids[train_id]) + int(self.dataset_ids.min() == 0)
+        if not 0 < base < 1000:
+            raise InputError(f"taxonomy {self.name}: dataset id {base} does not fit segment ids; use ids from 0 to 998")
+        return base * 1000 + instance_id if instance_id else base
+
     def to_coco_categories(self) -> list[dict]:
         """The `categories` of a COCO panoptic JSON, in train id order."""
         return [

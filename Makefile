@@ -1,0 +1,55 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. `make help` lists all.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+DEMO := outputs/demo
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+setup: $(VENV)/.installed ## create .venv and install everything (once)
+
+# One marker for the whole set-up: it is redone when what is installed changes, and after an interrupted one.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else f"error: Python {v[0]}.{v[1]}, but 3.10 to 3.13 is needed; make PYTHON=/path/to/python3.12")'
+	@echo "setting up $(VENV): about 5.5 GB, minutes"
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --progress-bar off --constraint constraints.txt torch torchvision --editable '.[test,lint]'
+	@# Two packages ship the same cv2; the headless one must win, as the other needs a system library for windows.
+	$(RUN) -m pip install --quiet --progress-bar off --constraint constraints.txt --no-deps --force-reinstall opencv-python-headless
+	@touch $@
+
+demo: setup ## the main job on the embedded data set: draw, train both stages, dump, fuse, score, report
+	@echo "== 1/6 draw Streets"
+	$(RUN) scripts/draw_streets.py
+	$(RUN) scripts/prepare_cityscapes.py
+	@echo "== 2/6 stage 1: train SOLOv2"
+	cd solov2 && ../$(RUN) train.py
+	@echo "== 3/6 stage 1: dump soft masks"
+	cd solov2 && ../$(RUN) eval.py
+	@echo "== 4/6 stage 2: train the semantic model"
+	$(RUN) efficientps/train_net.py
+	@echo "== 5/6 fuse; then what each stage gives away: the floor, and the ceilings"
+	$(RUN) fusion/solo_fusion.py --output $(DEMO) --save-semantics $(DEMO)/semantics
+	$(RUN) fusion/solo_fusion.py --output $(DEMO)/floor --semantics $(DEMO)/semantics --instances none
+	$(RUN) fusion/solo_fusion.py --output $(DEMO)/truth_masks --semantics $(DEMO)/semantics --instances truth
+	$(RUN) fusion/solo_fusion.py --output $(DEMO)/truth_both --semantics truth --instances truth
+	@echo "== 6/6 score with both evaluators, report"
+	$(RUN) scripts/evaluate.py --truth datasets/streets/gtFine/cityscapes_panoptic_val.json --prediction $(DEMO)/panoptic.json \
+		--official --output $(DEMO)/scores.json --report $(DEMO)/report.html --images datasets/streets/leftImg8bit/val \
+		--compare "semantic argmax only (floor)=$(DEMO)/floor/scores.json" \
+		--compare "truth masks, our semantics=$(DEMO)/truth_masks/scores.json" \
+		--compare "truth masks and semantics at stride 4 (ceiling)=$(DEMO)/truth_both/scores.json"
+
+test: setup ## all tests
+	$(RUN) -m pytest
+
+lint: setup ## ruff and the import contracts
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(VENV)/bin/lint-imports
+
+clean: ## remove results and drawn data; keeps .venv
+	rm -rf outputs datasets

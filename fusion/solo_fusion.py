@@ -1,0 +1,175 @@
+"""Fuse instance dumps and semantic logits into panoptic PNGs and a COCO panoptic JSON, and score them where there is truth.
+
+    $ python fusion/solo_fusion.py
+    $ python fusion/solo_fusion.py --data-root /path/to/cityscapes --instances dumps/val --checkpoint best.ckpt
+    $ python fusion/solo_fusion.py --images photos/ --instances dumps/photos --output outputs/photos
+
+An image is done when its PNG is: run the same command again after a kill, and only what is missing is fused.
+"""
+
+import hashlib
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from rich.progress import track
+
+from data.cityscapes import Frame, data_root, find_frames, read_truth
+from data.coco import write_panoptic_json
+from data.files import (
+    InputError,
+    find_pictures,
+    one_line_errors,
+    open_picture,
+    picture_id,
+    remove_partial_files,
+    write_json,
+)
+from data.panoptic_png import PanopticMap, read_panoptic_png, write_panoptic_png
+from data.semantic_dump import write_semantic
+from data.taxonomy import CITYSCAPES
+from efficientps.inference import load_semantic_predictor
+from evaluation.panoptic_quality import PanopticQuality, format_table
+from fusion.logit_fusion import FusionSettings, fuse, semantic_only
+from fusion.sources import (
+    CocoResultInstances,
+    DumpedInstances,
+    DumpedSemantics,
+    InstanceSource,
+    LiveSemantics,
+    SemanticSource,
+    TruthInstances,
+    TruthSemantics,
+)
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+TAXONOMY = CITYSCAPES
+RULE_VERSION = "1"
+"""Raise it when `fuse` gives other pixels for the same input, so that old PNGs are not taken for new ones."""
+
+
+def build_parser() -> ArgumentParser:
+    """The command's arguments; every one can stand in the YAML of --config too."""
+    parser = ArgumentParser(prog="solo_fusion.py", description=__doc__.split("\n\n")[0], env_prefix="FUSION")
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML with any of the arguments below")
+    parser.add_argument("--data-root", type=str | None, help="Cityscapes folder; else $CITYSCAPES_DATASET, else Streets")
+    parser.add_argument("--split", default="val", help="split of the data set to fuse and score")
+    parser.add_argument("--images", type=str | None, help="instead of a data set: a picture, folder or glob, any sizes, no truth")
+    parser.add_argument(
+        "--instances",
+        default="outputs/solov2/streets_r18/dumps/val",
+        help="folder of instance dumps, a COCO result JSON (RLE), `truth`, or `none` (things = regions of the semantic argmax)",
+    )
+    parser.add_argument("--instances-images", type=str | None, help="annotation JSON that tells a result JSON's image ids")
+    parser.add_argument("--semantics", default="model", help="`model` runs --checkpoint; else a folder of dumps, or `truth`")
+    parser.add_argument("--checkpoint", default="outputs/efficientps/streets_b0/best.ckpt", help="of efficientps/train_net.py")
+    parser.add_argument("--save-semantics", type=str | None, help="also write the semantic logits to this folder, as dumps")
+    parser.add_argument("--output", default="outputs/fusion/streets", help="gets panoptic/, panoptic.json and scores.json")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--fusion", type=FusionSettings, default=FusionSettings())
+    return parser
+
+
+def find_inputs(args: Namespace) -> list[Frame]:
+    """The frames to fuse: plain pictures, or a split with its truth where it has one."""
+    if args.images:
+        return [Frame(picture_id(path), path, None) for path in find_pictures(args.images)]
+    return find_frames(data_root(args.data_root), args.split, need_labels=False)
+
+
+def instance_source(args: Namespace) -> InstanceSource | None:
+    """What --instances names; None means no instances at all."""
+    if args.instances == "none":
+        return None
+    if args.instances == "truth":
+        return TruthInstances(TAXONOMY)
+    path = _path(args.instances)
+    if path.is_dir():
+        return DumpedInstances(path, TAXONOMY)
+    if path.suffix == ".json" and path.is_file():
+        images = _path(args.instances_images) if args.instances_images else _default_images_json(args)
+        return CocoResultInstances(path, TAXONOMY, images)
+    raise InputError(f"{path}: no dumps there; run solov2/eval.py first, or give a COCO result JSON, `truth` or `none`")
+
+
+def semantic_source(args: Namespace) -> SemanticSource:
+    """What --semantics names."""
+    if args.semantics == "truth":
+        return TruthSemantics(TAXONOMY)
+    if args.semantics == "model":
+        return LiveSemantics(load_semantic_predictor(_path(args.checkpoint), args.device))
+    if _path(args.semantics).is_dir():
+        return DumpedSemantics(_path(args.semantics), TAXONOMY)
+    raise InputError(f"{args.semantics}: no such folder of semantic dumps; give one, `model` or `truth`")
+
+
+def fuse_frame(
+    frame: Frame, instances: InstanceSource | None, semantics: SemanticSource, png: Path, args: Namespace
+) -> PanopticMap:
+    """One image's panoptic map, from its PNG if that was made from the same inputs, else fused and written."""
+    made_from = [RULE_VERSION, asdict(args.fusion), semantics.fingerprint(frame)]
+    made_from.append(instances.fingerprint(frame) if instances else "none")
+    producer = "solo_fusion-" + hashlib.sha256(repr(made_from).encode()).hexdigest()[:16]
+    if not args.save_semantics and (done := read_panoptic_png(png, producer)):
+        return done
+    with open_picture(frame.image_path) as picture:
+        size = picture.height, picture.width
+    semantic = semantics.read(frame, size)
+    if args.save_semantics:
+        write_semantic(_path(args.save_semantics), semantic)
+    if instances is None:
+        panoptic = semantic_only(semantic, TAXONOMY, args.fusion, args.device)
+    else:
+        panoptic = fuse(instances.read(frame, size), semantic, TAXONOMY, args.fusion, args.device)
+    write_panoptic_png(png, panoptic, producer)
+    return panoptic
+
+
+def run(args: Namespace) -> None:
+    """Fuse all frames, write the JSON, score where there is truth."""
+    output = _path(args.output)
+    folder = output / "panoptic"
+    frames = find_inputs(args)
+    instances, semantics = instance_source(args), semantic_source(args)
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_partial_files(folder)
+    quality = PanopticQuality()
+    entries = []
+    for frame in track(frames, description="fusing"):
+        png = folder / f"{frame.image_id}_panoptic.png"
+        panoptic = fuse_frame(frame, instances, semantics, png, args)
+        entries.append((frame.image_id, frame.image_path.name, png.name, panoptic.segment_ids.shape, panoptic.segments))
+        if frame.label_path is not None:
+            quality.add(read_truth(frame), panoptic)
+    write_panoptic_json(output / "panoptic.json", TAXONOMY, entries)
+    if any(frame.label_path for frame in frames):
+        scores = quality.scores(TAXONOMY)
+        write_json(output / "scores.json", scores)
+        print(format_table(scores))
+        print(f"wrote {output / 'scores.json'}")
+    print(f"wrote {len(frames)} panoptic PNGs to {folder}\nwrote {output / 'panoptic.json'}")
+
+
+def _path(given: str) -> Path:
+    """A path as given, or, where that does not exist, below the repository: commands run from any folder."""
+    path = Path(given).expanduser()
+    return path if path.is_absolute() or path.exists() else REPOSITORY / path
+
+
+def _default_images_json(args: Namespace) -> Path | None:
+    if args.images:
+        return None
+    return data_root(args.data_root) / "annotations" / f"instancesonly_filtered_gtFine_{args.split}.json"
+
+
+def main() -> None:
+    parser = build_parser()
+    given = sys.argv[1:]
+    with one_line_errors():
+        run(parser.parse_args(given))
+
+
+if __name__ == "__main__":
+    main()

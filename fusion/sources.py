@@ -1,0 +1,208 @@
+"""Where the two predictions of an image come from: dump folders, result files of other frameworks, a live model, the truth.
+
+Every source reads one frame at a time, and gives a fingerprint that changes when what it would read changes, so that an
+interrupted run can tell which results are still good.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from data import instance_dump, semantic_dump
+from data.cityscapes import Frame, read_truth
+from data.files import InputError, picture_id, read_json, read_picture
+from data.instance_dump import InstanceLogits, from_full_logits, read_instances
+from data.semantic_dump import SemanticLogits, read_semantic
+from data.targets import panoptic_to_instance_logits, panoptic_to_semantic_logits
+from data.taxonomy import Taxonomy
+
+RLE_CONFIDENCE = 10.0
+"""Logit inside a binary mask, and minus that outside: near certain, and exactly representable in float16."""
+
+
+class InstanceSource(Protocol):
+    """Gives the scored masks of a frame."""
+
+    def fingerprint(self, frame: Frame) -> str: ...
+    def read(self, frame: Frame, size: tuple[int, int]) -> InstanceLogits: ...
+
+
+class SemanticSource(Protocol):
+    """Gives the semantic logits of a frame."""
+
+    def fingerprint(self, frame: Frame) -> str: ...
+    def read(self, frame: Frame, size: tuple[int, int]) -> SemanticLogits: ...
+
+
+class SemanticModel(Protocol):
+    """A trained semantic model, such as efficientps.inference.SemanticPredictor."""
+
+    producer: str
+
+    def predict(self, image_id: str, picture: np.ndarray) -> SemanticLogits: ...
+
+
+@dataclass(frozen=True)
+class DumpedInstances:
+    """A folder of instance dumps."""
+
+    folder: Path
+    taxonomy: Taxonomy
+
+    def fingerprint(self, frame: Frame) -> str:
+        return _digest(instance_dump.dump_path(self.folder, frame.image_id))
+
+    def read(self, frame: Frame, size: tuple[int, int]) -> InstanceLogits:
+        return read_instances(self.folder, frame.image_id, self.taxonomy, size)
+
+
+@dataclass(frozen=True)
+class CocoResultInstances:
+    """A COCO result JSON with RLE masks, as mmdet, detectron2, torchvision, Hugging Face and ultralytics tools write it.
+
+    Args:
+        images_json: the annotation file that the results were made for; it tells which image an integer `image_id` is.
+            Not needed where `image_id` is the image's own id, a string.
+    """
+
+    json_path: Path
+    taxonomy: Taxonomy
+    images_json: Path | None = None
+
+    def fingerprint(self, frame: Frame) -> str:
+        return self._file_digest
+
+    def read(self, frame: Frame, size: tuple[int, int]) -> InstanceLogits:
+        entries = self._by_image.get(frame.image_id, [])
+        return from_full_logits(
+            (np.where(self._decode(entry, size), RLE_CONFIDENCE, -RLE_CONFIDENCE) for entry in entries),
+            [self._train_id(entry) for entry in entries],
+            [float(entry["score"]) for entry in entries],
+            image_id=frame.image_id,
+            size=size,
+            stride=1,
+            taxonomy=self.taxonomy,
+            producer=self.json_path.name,
+        )
+
+    @cached_property
+    def _file_digest(self) -> str:
+        return _digest(self.json_path)
+
+    @cached_property
+    def _by_image(self) -> dict[str, list[dict]]:
+        entries = read_json(self.json_path)
+        if not isinstance(entries, list):
+            raise InputError(f"{self.json_path}: holds a {type(entries).__name__}, but a COCO result list was needed")
+        by_image: dict[str, list[dict]] = {}
+        for k, entry in enumerate(entries):
+            if not isinstance(entry, dict) or not {"image_id", "category_id", "score", "segmentation"} <= set(entry):
+                raise InputError(
+                    f"{self.json_path}: entry {k} lacks image_id, category_id, score or segmentation; export masks, not boxes"
+                )
+            by_image.setdefault(self._image_id(entry["image_id"]), []).append(entry)
+        return by_image
+
+    @cached_property
+    def _image_names(self) -> dict[int, str]:
+        if self.images_json is None or not self.images_json.exists():
+            raise InputError(
+                f"{self.json_path}: image ids are numbers; give the annotation JSON they belong to with --instances-images"
+            )
+        return {image["id"]: picture_id(image["file_name"]) for image in read_json(self.images_json)["images"]}
+
+    def _image_id(self, found: str | int) -> str:
+        if isinstance(found, str):
+            return picture_id(found)
+        if found not in self._image_names:
+            raise InputError(f"{self.json_path}: image id {found} is not in {self.images_json}; give the right annotation JSON")
+        return self._image_names[found]
+
+    def _train_id(self, entry: dict) -> int:
+        train_id = self.taxonomy.dataset_id_to_train_id.get(entry["category_id"])
+        if train_id is None or not self.taxonomy.is_thing[train_id]:
+            things = [int(self.taxonomy.dataset_ids[i]) for i in self.taxonomy.thing_ids]
+            raise InputError(f"{self.json_path}: category id {entry['category_id']}, but things are {things}")
+        return train_id
+
+    def _decode(self, entry: dict, size: tuple[int, int]) -> np.ndarray:
+        rle = entry["segmentation"]
+        if not isinstance(rle, dict) or tuple(rle.get("size", ())) != tuple(size):
+            found = rle.get("size") if isinstance(rle, dict) else type(rle).__name__
+            raise InputError(f"{self.json_path}: mask is {found}, but an RLE of size {list(size)} was needed")
+        if isinstance(rle["counts"], list):
+            rle = coco_mask.frPyObjects(rle, *size)
+        return coco_mask.decode(rle).astype(bool)
+
+
+@dataclass(frozen=True)
+class TruthInstances:
+    """The truth's own masks, as logits: what a perfect instance model would give."""
+
+    taxonomy: Taxonomy
+    stride: int = 4
+
+    def fingerprint(self, frame: Frame) -> str:
+        return f"truth-{self.stride}-{_digest(frame.label_path)}"
+
+    def read(self, frame: Frame, size: tuple[int, int]) -> InstanceLogits:
+        return panoptic_to_instance_logits(
+            read_truth(frame), self.taxonomy, image_id=frame.image_id, stride=self.stride, producer="truth"
+        )
+
+
+@dataclass(frozen=True)
+class TruthSemantics:
+    """The truth's own classes, as logits: what a perfect semantic model would give."""
+
+    taxonomy: Taxonomy
+    stride: int = 4
+
+    def fingerprint(self, frame: Frame) -> str:
+        return f"truth-{self.stride}-{_digest(frame.label_path)}"
+
+    def read(self, frame: Frame, size: tuple[int, int]) -> SemanticLogits:
+        return panoptic_to_semantic_logits(
+            read_truth(frame), self.taxonomy, image_id=frame.image_id, stride=self.stride, producer="truth"
+        )
+
+
+@dataclass(frozen=True)
+class DumpedSemantics:
+    """A folder of semantic dumps."""
+
+    folder: Path
+    taxonomy: Taxonomy
+
+    def fingerprint(self, frame: Frame) -> str:
+        return _digest(semantic_dump.dump_path(self.folder, frame.image_id))
+
+    def read(self, frame: Frame, size: tuple[int, int]) -> SemanticLogits:
+        return read_semantic(self.folder, frame.image_id, self.taxonomy, size)
+
+
+@dataclass(frozen=True)
+class LiveSemantics:
+    """A trained model, run on each picture as it is needed."""
+
+    model: SemanticModel
+
+    def fingerprint(self, frame: Frame) -> str:
+        return f"{self.model.producer}-{_digest(frame.image_path)}"
+
+    def read(self, frame: Frame, size: tuple[int, int]) -> SemanticLogits:
+        return self.model.predict(frame.image_id, read_picture(frame.image_path))
+
+
+def _digest(path: Path | None) -> str:
+    if path is None:
+        raise InputError("these pictures have no truth; give dumps and a model instead of `truth`")
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; dump this image first") from None

@@ -1,0 +1,243 @@
+"""Fusion on drawn scenes: each expectation follows from the picture in the test."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from data.files import InputError
+from data.instance_dump import InstanceLogits, from_full_logits
+from data.semantic_dump import SemanticLogits
+from data.taxonomy import CITYSCAPES
+from fusion.logit_fusion import FusionSettings, fuse, fuse_logits, semantic_only
+
+ROAD, SKY, PERSON, CAR = (next(i for i, c in enumerate(CITYSCAPES.categories) if c.name == n) for n in ("road", "sky", "person", "car"))
+CLASS_OF = {"r": ROAD, "s": SKY, "p": PERSON, "c": CAR}
+NO_LIMITS = FusionSettings(min_stuff_area=0)
+
+
+def semantics(*rows: str, confidence: float = 4.0) -> SemanticLogits:
+    """A drawing of class letters at stride 1; the drawn class has +confidence, the others -confidence."""
+    height, width = len(rows), len(rows[0])
+    logits = np.full((CITYSCAPES.num_classes, height, width), -confidence, dtype=np.float32)
+    for y, row in enumerate(rows):
+        for x, letter in enumerate(row):
+            logits[CLASS_OF[letter], y, x] = confidence
+    return SemanticLogits("scene", height, width, 1, "cityscapes", "drawn", logits)
+
+
+def masks(size: tuple[int, int], *objects: tuple[int, float, tuple[str, ...]], confidence: float = 10.0) -> InstanceLogits:
+    """Objects as (train id, score, drawing with # for its pixels), at stride 1."""
+    full = [np.where([[p == "#" for p in row] for row in rows], confidence, -confidence) for _, _, rows in objects]
+    ids, scores = [o[0] for o in objects], [o[1] for o in objects]
+    options = {"image_id": "scene", "size": size, "stride": 1, "taxonomy": CITYSCAPES, "producer": "drawn"}
+    return from_full_logits(full, ids, scores, **options)
+
+
+def random_pair(seed: int, size: tuple[int, int] = (64, 96), num: int = 6) -> tuple[InstanceLogits, SemanticLogits]:
+    """Smooth random logits at stride 4, so that instances overlap each other and the stuff."""
+    generator = torch.Generator().manual_seed(seed)
+    rows, columns = -(-size[0] // 4), -(-size[1] // 4)
+
+    def smooth(count: int) -> np.ndarray:
+        coarse = torch.randn(1, count, max(rows // 4, 2), max(columns // 4, 2), generator=generator) * 3
+        return F.interpolate(coarse, size=(rows, columns), mode="bilinear")[0].half().numpy()
+
+    semantic = SemanticLogits("x", *size, 4, "cityscapes", "random", smooth(CITYSCAPES.num_classes))
+    options = {"image_id": "x", "size": size, "stride": 4, "taxonomy": CITYSCAPES, "producer": "random"}
+    train_ids = torch.randint(11, 19, (num,), generator=generator).tolist()
+    scores = torch.rand(num, generator=generator).tolist()
+    return from_full_logits(smooth(num), train_ids, scores, **options), semantic
+
+
+def permuted(instances: InstanceLogits, order: list[int]) -> InstanceLogits:
+    names = ("train_ids", "scores", "boxes", "crop_boxes")
+    return replace(instances, **{n: getattr(instances, n)[order] for n in names}, crops=tuple(instances.crops[k] for k in order))
+
+
+def plain_official(instances: InstanceLogits, semantic: SemanticLogits, settings: FusionSettings) -> np.ndarray:
+    """The official rule with full-size maps, from its description: returns the index of the winner, stuff first."""
+    size = semantic.height, semantic.width
+    enlarged = F.interpolate(torch.from_numpy(semantic.logits).float()[None], scale_factor=4, mode="bilinear")[0]
+    enlarged = enlarged[:, : size[0], : size[1]]
+    occupied = torch.zeros(size, dtype=torch.bool)
+    channels = [enlarged[list(CITYSCAPES.stuff_ids)]]
+    for k in np.argsort(-instances.scores, kind="stable"):
+        if instances.scores[k] < settings.min_score:
+            continue
+        y1, x1, y2, x2 = instances.crop_boxes[k]
+        crop = F.interpolate(torch.from_numpy(instances.crops[k]).float()[None, None], scale_factor=4, mode="bilinear")[0, 0]
+        pasted = torch.zeros(-(-size[0] // 4) * 4, -(-size[1] // 4) * 4)
+        pasted[4 * y1 : 4 * y2, 4 * x1 : 4 * x2] = crop
+        inside = torch.zeros(size, dtype=torch.bool)
+        left, top, right, bottom = instances.boxes[k].astype(int)
+        inside[top:bottom, left:right] = True
+        mask_logits = torch.where(inside, pasted[: size[0], : size[1]], 0.0)
+        mask = mask_logits > 0
+        if (mask & occupied).sum() > settings.max_overlap * mask.sum():
+            continue
+        occupied |= mask
+        class_logits = torch.where(inside, enlarged[instances.train_ids[k]], 0.0)
+        channels.append(fuse_logits(4 * mask_logits, class_logits)[None])
+    return torch.cat(channels).numpy().argmax(0)
+
+
+def names_of(panoptic) -> set[str]:
+    train_ids = [CITYSCAPES.dataset_id_to_train_id[s.category_id] for s in panoptic.segments]
+    return {CITYSCAPES.categories[i].name for i in train_ids}
+
+
+def test_an_instance_and_its_surroundings_become_one_segment_each():
+    semantic = semantics("ssss", "rccr", "rccr")
+    panoptic = fuse(masks((3, 4), (CAR, 0.9, ("....", ".##.", ".##."))), semantic, CITYSCAPES, NO_LIMITS)
+    assert panoptic.segment_ids.tolist() == [[23] * 4, [7, 26001, 26001, 7], [7, 26001, 26001, 7]]
+    assert [(s.segment_id, s.area, s.bbox) for s in panoptic.segments] == [
+        (7, 4, (0, 1, 4, 2)),
+        (23, 4, (0, 0, 4, 1)),
+        (26001, 4, (1, 1, 2, 2)),
+    ]
+    assert panoptic.segments[-1].score == pytest.approx(0.9)
+
+
+def test_thing_pixels_that_no_instance_claims_become_void():
+    panoptic = fuse(masks((2, 4)), semantics("rccr", "rrrr"), CITYSCAPES, NO_LIMITS)
+    assert panoptic.segment_ids.tolist() == [[7, 0, 0, 7], [7, 7, 7, 7]]
+
+
+def test_an_instance_below_the_score_limit_is_ignored():
+    instances = masks((1, 4), (CAR, 0.29, (".##.",)))
+    assert names_of(fuse(instances, semantics("rccr"), CITYSCAPES, NO_LIMITS)) == {"road"}
+    assert names_of(fuse(instances, semantics("rccr"), CITYSCAPES, replace(NO_LIMITS, min_score=0.29 - 1e-6))) == {"road", "car"}
+
+
+def test_an_instance_goes_when_more_than_half_of_it_is_taken():
+    best, half, more = ("###...",), (".####.",), ("..#...",)
+    semantic = semantics("cccccc")
+    # half: 2 of its 4 pixels are taken, which is not more than half; more: its only pixel is.
+    panoptic = fuse(masks((1, 6), (CAR, 0.9, best), (CAR, 0.8, half), (CAR, 0.7, more)), semantic, CITYSCAPES, NO_LIMITS)
+    assert panoptic.segment_ids.tolist() == [[26001, 26001, 26001, 26002, 26002, 0]]
+
+
+def test_the_semantic_class_decides_between_overlapping_instances():
+    instances = masks((1, 4), (CAR, 0.9, ("####",)), (PERSON, 0.8, ("..##",)), confidence=2.0)
+    panoptic = fuse(instances, semantics("ccpp"), CITYSCAPES, replace(NO_LIMITS, max_overlap=1.0))
+    assert panoptic.segment_ids.tolist() == [[26001, 26001, 24002, 24002]]
+
+
+def test_a_small_stuff_segment_becomes_void():
+    semantic = semantics(*["r" * 32] * 15, "s" * 31 + "r")  # 512 pixels: the limit of 2048 scales to 0.5, 131072 to 32
+    assert names_of(fuse(masks((16, 32)), semantic, CITYSCAPES)) == {"road", "sky"}
+    panoptic = fuse(masks((16, 32)), semantic, CITYSCAPES, FusionSettings(min_stuff_area=32 * 4096))
+    assert names_of(panoptic) == {"road"}
+    assert (panoptic.segment_ids == 0).sum() == 31
+
+
+def test_pixels_of_a_thing_below_its_area_limit_go_back_to_the_semantics():
+    instances = masks((1, 8), (CAR, 0.9, ("##......",)))
+    settings = FusionSettings(min_stuff_area=0, min_thing_area=3 * 1024 * 2048 / 8)
+    panoptic = fuse(instances, semantics("rcrrrrrr", confidence=0.1), CITYSCAPES, settings)
+    assert panoptic.segment_ids.tolist() == [[7, 0, 7, 7, 7, 7, 7, 7]]
+
+
+def test_an_instance_cannot_win_outside_its_box_unless_official():
+    logits = np.full((CITYSCAPES.num_classes, 4, 4), -1.0, dtype=np.float32)
+    semantic = SemanticLogits("scene", 4, 4, 1, "cityscapes", "drawn", logits)
+    instances = masks((4, 4), (CAR, 0.9, ("##..", "##..", "....", "....")))
+    assert (fuse(instances, semantic, CITYSCAPES, NO_LIMITS).segment_ids == 26001).sum() == 4
+    official = replace(NO_LIMITS, variant="official")
+    assert (fuse(instances, semantic, CITYSCAPES, official).segment_ids == 26001).sum() == 16
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("seed", range(20))
+def test_official_variant_equals_the_plain_official_rule(seed):
+    size = (64, 96) if seed % 2 else (59, 90)
+    instances, semantic = random_pair(seed, size, num=8)
+    settings = replace(NO_LIMITS, variant="official", min_score=0.1)
+    winner = plain_official(instances, semantic, settings)
+    panoptic = fuse(instances, semantic, CITYSCAPES, settings)
+    ours = {s.segment_id: panoptic.segment_ids == s.segment_id for s in panoptic.segments if s.segment_id >= 1000}
+    theirs = [winner == k for k in np.unique(winner) if k >= len(CITYSCAPES.stuff_ids)]
+    assert len(ours) == len(theirs) > 0
+    for mask, segment_id in zip(theirs, sorted(ours, key=lambda s: s % 1000), strict=True):
+        assert (mask != ours[segment_id]).sum() == 0
+
+
+@pytest.mark.parametrize("variant", ["paper", "official"])
+def test_fusion_does_not_depend_on_the_order_of_instances(variant):
+    instances, semantic = random_pair(3, num=8)
+    tied = replace(instances, scores=np.array([0.9, 0.9, 0.9, 0.5, 0.5, 0.5, 0.5, 0.5][: len(instances)], dtype=np.float32))
+    settings = FusionSettings(variant=variant)
+    expected = fuse(tied, semantic, CITYSCAPES, settings)
+    for seed in range(10):
+        order = np.random.default_rng(seed).permutation(len(tied)).tolist()
+        found = fuse(permuted(tied, order), semantic, CITYSCAPES, settings)
+        assert (found.segment_ids == expected.segment_ids).all()
+        assert found.segments == expected.segments
+
+
+@pytest.mark.parametrize("size", [(375, 1242), (800, 800), (64, 96), (61, 7)])
+def test_every_pixel_belongs_to_one_listed_segment_and_none_is_below_the_limits(size):
+    instances, semantic = random_pair(1, size, num=5)
+    settings = FusionSettings(min_score=0.0, min_stuff_area=40000, min_thing_area=20000)
+    panoptic = fuse(instances, semantic, CITYSCAPES, settings)
+    assert panoptic.segment_ids.shape == size
+    values, areas = np.unique(panoptic.segment_ids, return_counts=True)
+    counted = {int(v): int(a) for v, a in zip(values, areas) if v}
+    assert counted == {s.segment_id: s.area for s in panoptic.segments}
+    unit = size[0] * size[1] / (1024 * 2048)
+    for segment_id, area in counted.items():
+        assert area >= (20000 if segment_id >= 1000 else 40000) * unit
+
+
+def test_enlarging_boxes_equals_enlarging_the_whole_frame():
+    instances, semantic = random_pair(7, (62, 94), num=6)
+    settings = FusionSettings(min_score=0.0, min_stuff_area=0)
+    whole = replace(
+        instances,
+        crop_boxes=np.tile(np.array([[0, 0, 16, 24]], dtype=np.int32), (len(instances), 1)),
+        crops=tuple(_paste(instances, k, (16, 24)) for k in range(len(instances))),
+    )
+    expected, found = (fuse(i, semantic, CITYSCAPES, settings).segment_ids for i in (whole, instances))
+    assert (found == expected).all()
+
+
+def _paste(instances: InstanceLogits, k: int, grid: tuple[int, int]) -> np.ndarray:
+    y1, x1, y2, x2 = instances.crop_boxes[k]
+    full = np.full(grid, -50, dtype=np.float16)
+    full[y1:y2, x1:x2] = instances.crops[k]
+    return full
+
+
+def test_semantic_only_makes_each_connected_region_of_a_thing_an_object():
+    panoptic = semantic_only(semantics("ccrcc", "ccrrr"), CITYSCAPES, NO_LIMITS)
+    assert panoptic.segment_ids.tolist() == [[26001, 26001, 7, 26002, 26002], [26001, 26001, 7, 7, 7]]
+
+
+def test_fused_logits_follow_the_equation():
+    a, b = torch.tensor([0.0, 2.0, -3.0]), torch.tensor([0.0, -2.0, 1.0])
+    expected = (1 / (1 + (-a).exp()) + 1 / (1 + (-b).exp())) * (a + b)
+    torch.testing.assert_close(fuse_logits(a, b), expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"image_id": "other"}, "fuse predictions of the same image"),
+        ({"height": 9}, "height"),
+        ({"taxonomy": "coco_panoptic"}, "taxonomy"),
+        ({"logits": np.full((19, 1, 4), np.nan, np.float32)}, "NaN"),
+        ({"logits": np.zeros((7, 1, 4), np.float32)}, "7 classes"),
+    ],
+)
+def test_predictions_that_do_not_fit_are_refused(change, words):
+    with pytest.raises(InputError, match=words):
+        fuse(masks((1, 4)), replace(semantics("rrrr"), **change), CITYSCAPES)
+
+
+@pytest.mark.parametrize("bad", [{"variant": "mine"}, {"min_score": 30}, {"max_overlap": -1}, {"min_stuff_area": float("nan")}])
+def test_settings_that_cannot_be_are_refused(bad):
+    with pytest.raises(InputError, match=f"fusion {next(iter(bad))}"):
+        FusionSettings(**bad)
