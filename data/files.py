@@ -2,9 +2,11 @@
 
 import json
 import os
+import struct
 import sys
 import tempfile
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import glob
@@ -28,14 +30,21 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {_last_line(error)}")
     except BrokenPipeError:
         raise
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        sys.exit(f"error: {place}{error.strerror or error}; nothing unfinished was kept, fix this and run the same command again")
+        reason = error.strerror or _last_line(error)
+        sys.exit(f"error: {place}{reason}; nothing unfinished was kept, fix this and run the same command again")
     except KeyboardInterrupt:
         sys.exit("interrupted; run the same command again to go on")
+
+
+def _last_line(error: Exception) -> str:
+    """A DataLoader worker's error arrives with the worker's traceback before its message; only the message is for the user."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].removeprefix(f"{InputError.__module__}.{InputError.__name__}: ")
 
 
 @contextmanager
@@ -92,22 +101,47 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
     Raises:
         InputError: if it is missing, no picture, truncated, or its header promises more than MAX_PIXELS.
     """
+    with _refusing_broken_pictures(path):
+        image = _open_checked(path)
+        image.load()
+    with image:
+        yield image
+
+
+def read_picture_size(path: Path) -> tuple[int, int]:
+    """(height, width) as the header says, without decoding a pixel.
+
+    Raises:
+        InputError: as open_picture, except that missing pixels go unnoticed.
+    """
+    with _refusing_broken_pictures(path), _open_checked(path) as image:
+        return image.height, image.width
+
+
+def _open_checked(path: Path) -> Image.Image:
+    image = Image.open(path)
+    if image.width * image.height > MAX_PIXELS:
+        size = f"{image.height}x{image.width}"
+        raise InputError(f"{path}: header says {size} pixels, more than {MAX_PIXELS}; crop or shrink it")
+    return image
+
+
+@contextmanager
+def _refusing_broken_pictures(path: Path) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    size = f"{image.height}x{image.width}"
-                    raise InputError(f"{path}: header says {size} pixels, more than {MAX_PIXELS}; crop or shrink it")
-                image.load()
-                yield image
+            yield
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; give the path of a picture") from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder, but a picture was needed") from None
     except Image.DecompressionBombError:
         raise InputError(f"{path}: header promises more than {MAX_PIXELS} pixels; crop or shrink it") from None
-    except (OSError, SyntaxError, EOFError) as error:
+    # Pillow's readers answer damaged headers with any of these.
+    except (OSError, SyntaxError, EOFError, ValueError, KeyError, IndexError, TypeError, struct.error, zlib.error) as error:
         if getattr(error, "errno", None):
             raise
         raise InputError(f"{path}: cannot be decoded ({error}); the file is truncated or no picture, copy it again") from None
@@ -131,9 +165,12 @@ def write_picture(path: Path, pixels: np.ndarray) -> None:
         Image.fromarray(pixels).save(partial)
 
 
-def picture_id(path: Path) -> str:
-    """The image id of a picture: its file name without suffix and without Cityscapes' `_leftImg8bit`."""
-    return Path(path).stem.removesuffix("_leftImg8bit")
+def picture_id(path: str | Path) -> str:
+    """A picture's image id: its name without folder and suffix, and without Cityscapes' `_leftImg8bit`.
+
+    The official panoptic JSON names pictures `<id>_gtFine_leftImg8bit.png`: that `_gtFine` goes too.
+    """
+    return Path(path).stem.removesuffix("_leftImg8bit").removesuffix("_gtFine")
 
 
 def find_pictures(place: str | Path) -> list[Path]:

@@ -128,27 +128,23 @@ def describe_segments(
         category_of: segment id -> dataset id of its class.
         is_crowd: segment id -> whether it is a group that nobody told apart.
     """
-    values, inverse = np.unique(segment_ids, return_inverse=True)
-    inverse = inverse.reshape(segment_ids.shape)
-    areas = np.bincount(inverse.ravel(), minlength=len(values))
-    first_row, last_row = _first_and_last(inverse, len(values))
-    first_column, last_column = _first_and_last(inverse.T, len(values))
+    height, width = segment_ids.shape
+    # Counted by runs along rows: there are a hundred times fewer of them than pixels.
+    is_start = np.ones(segment_ids.shape, dtype=bool)
+    np.not_equal(segment_ids[:, 1:], segment_ids[:, :-1], out=is_start[:, 1:])
+    starts = np.flatnonzero(is_start)
+    lengths = np.diff(starts, append=segment_ids.size)
+    values, run_values = np.unique(segment_ids.ravel()[starts], return_inverse=True)
+    y, x = np.divmod(starts, max(width, 1))
+    y1, x1 = np.full(len(values), height), np.full(len(values), width)
+    areas, y2, x2 = (np.zeros(len(values), dtype=np.int64) for _ in range(3))
+    np.add.at(areas, run_values, lengths)
+    for first, last, start, end in ((y1, y2, y, y + 1), (x1, x2, x, x + lengths)):
+        np.minimum.at(first, run_values, start)
+        np.maximum.at(last, run_values, end)
     segments = []
     for k, value in enumerate(values.tolist()):
-        if value == 0:
-            continue
-        y, x = int(first_row[k]), int(first_column[k])
-        bbox = (x, y, int(last_column[k]) - x + 1, int(last_row[k]) - y + 1)
-        segments.append(Segment(value, category_of(value), int(areas[k]), bbox, is_crowd(value)))
+        if value != 0:
+            bbox = (int(x1[k]), int(y1[k]), int(x2[k] - x1[k]), int(y2[k] - y1[k]))
+            segments.append(Segment(value, category_of(value), int(areas[k]), bbox, is_crowd(value)))
     return tuple(segments)
-
-
-def _first_and_last(index_map: np.ndarray, num_values: int) -> tuple[np.ndarray, np.ndarray]:
-    """First and last row in which each value 0..num_values-1 occurs."""
-    rows = np.repeat(np.arange(index_map.shape[0]), index_map.shape[1])
-    flat = index_map.ravel()
-    first = np.full(num_values, index_map.shape[0])
-    last = np.full(num_values, -1)
-    np.minimum.at(first, flat, rows)
-    np.maximum.at(last, flat, rows)
-    return first, last

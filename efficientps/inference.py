@@ -2,7 +2,6 @@
 
 import hashlib
 import pickle
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,13 +53,15 @@ def load_semantic_predictor(path: Path, device: str = "cpu") -> SemanticPredicto
         raise InputError(f"{path}: no such checkpoint; train stage 2 first: python efficientps/train_net.py")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:80]
+        raise InputError(f"{path}: broken checkpoint ({reason}); train again or copy it again") from None
+    try:
         settings = checkpoint["hyper_parameters"]
         taxonomy = TAXONOMIES[settings["taxonomy"]]
         network = SemanticEfficientPS(**settings["network"])
         weights = {k.removeprefix("network."): v for k, v in checkpoint["state_dict"].items() if k.startswith("network.")}
         network.load_state_dict(weights)
-    except (pickle.UnpicklingError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: broken checkpoint ({str(error).splitlines()[0]}); train again or copy it again") from None
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: no checkpoint of efficientps/train_net.py ({reason}); give one of its .ckpt files") from None

@@ -10,7 +10,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
 from efficientps.loss import hardest_pixels_loss
 from efficientps.network import SemanticEfficientPS
-from evaluation.semantic_iou import iou_per_class, mean_iou
+from evaluation.semantic_iou import SemanticIoU
 
 
 @dataclass(frozen=True)
@@ -100,12 +100,15 @@ class SemanticModule(pl.LightningModule):
             self._draw(drawn + k, batch["image"][k], prediction[k], batch["semantic"][k])
 
     def on_validation_epoch_end(self) -> None:
-        confusion = self.confusion.compute().cpu().numpy()
+        # torchmetrics collects over devices; SemanticIoU knows what the numbers mean.
+        iou = SemanticIoU(self.taxonomy)
+        iou.confusion[:, :-1] = self.confusion.compute().cpu().numpy()
         self.confusion.reset()
-        self.log("val/miou", mean_iou(confusion) or 0.0, prog_bar=True)
-        for name, iou in zip((c.name for c in self.taxonomy.categories), iou_per_class(confusion), strict=True):
-            if iou is not None:
-                self.log(f"val_iou/{name}", iou)
+        scores = iou.scores()
+        self.log("val/miou", scores["miou"] or 0.0, prog_bar=True)
+        for name, value in scores["per_class"].items():
+            if value is not None:
+                self.log(f"val_iou/{name}", value)
 
     def configure_optimizers(self) -> dict:
         s = self.optimizer_settings

@@ -7,13 +7,14 @@ Without --config it trains configs/efficientps/streets_b0.yaml on the embedded d
 too (--model.optimizer.lr 0.01, --trainer.max_epochs 20). The same command again goes on where it was stopped.
 """
 
+import logging
 import sys
 import warnings
 from pathlib import Path
 
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 
@@ -47,7 +48,6 @@ class TrainCLI(LightningCLI):
             ModelCheckpoint(filename="best", monitor="val/miou", mode="max", **checkpoint),
             ModelCheckpoint(filename="last", save_on_train_epoch_end=True, every_n_epochs=1, **checkpoint),
             LearningRateMonitor("step"),
-            TQDMProgressBar(refresh_rate=10),
         ]
         logger = TensorBoardLogger(self.output, name="", version="tensorboard")
         return super().instantiate_trainer(callbacks=callbacks, logger=logger, **kwargs)
@@ -69,9 +69,9 @@ def find_last(output: Path) -> tuple[Path | None, int]:
 
 
 def main() -> None:
-    arguments = sys.argv[1:]
-    if not any(a == "--config" or a.startswith("--config=") for a in arguments):
-        arguments = ["--config", str(DEFAULT_CONFIG), *arguments]
+    if not any(a == "--config" or a.startswith("--config=") for a in sys.argv[1:]):
+        sys.argv[1:1] = ["--config", str(DEFAULT_CONFIG)]
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it lists devices that are not there, and adverts
     # Workers decode while the two cores of a small machine compute: more would only take turns.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     torch.set_float32_matmul_precision("high")
@@ -79,7 +79,6 @@ def main() -> None:
         cli = TrainCLI(
             SemanticModule,
             CityscapesDataModule,
-            args=arguments,
             run=False,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"prog": "train_net.py", "description": __doc__},

@@ -72,6 +72,12 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
+def parse(arguments: list[str]) -> Namespace:
+    """Arguments with their settings built and checked."""
+    parser = build_parser()
+    return parser.instantiate(parser.parse_args(arguments))
+
+
 def find_inputs(args: Namespace) -> list[Frame]:
     """The frames to fuse: plain pictures, or a split with its truth where it has one."""
     if args.images:
@@ -165,10 +171,8 @@ def _default_images_json(args: Namespace) -> Path | None:
 
 
 def main() -> None:
-    parser = build_parser()
-    given = sys.argv[1:]
     with one_line_errors():
-        run(parser.parse_args(given))
+        run(parse(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from efficientps.official_weights import load_official, official_names
 PARITY = Path(__file__).parents[3] / "shared" / "parity"
 pytestmark = [
     pytest.mark.parity,
-    pytest.mark.skipif(not PARITY.exists(), reason="needs the official numbers in ../shared/parity, which a user's clone has not"),
+    pytest.mark.skipif(not PARITY.exists(), reason="the official numbers, ../shared/parity, do not come with a clone"),
 ]
 
 

@@ -13,7 +13,8 @@ from data.semantic_dump import SemanticLogits
 from data.taxonomy import CITYSCAPES
 from fusion.logit_fusion import FusionSettings, fuse, fuse_logits, semantic_only
 
-ROAD, SKY, PERSON, CAR = (next(i for i, c in enumerate(CITYSCAPES.categories) if c.name == n) for n in ("road", "sky", "person", "car"))
+NAMES = [c.name for c in CITYSCAPES.categories]
+ROAD, SKY, PERSON, CAR = (NAMES.index(name) for name in ("road", "sky", "person", "car"))
 CLASS_OF = {"r": ROAD, "s": SKY, "p": PERSON, "c": CAR}
 NO_LIMITS = FusionSettings(min_stuff_area=0)
 
@@ -86,7 +87,7 @@ def plain_official(instances: InstanceLogits, semantic: SemanticLogits, settings
 
 def names_of(panoptic) -> set[str]:
     train_ids = [CITYSCAPES.dataset_id_to_train_id[s.category_id] for s in panoptic.segments]
-    return {CITYSCAPES.categories[i].name for i in train_ids}
+    return {NAMES[i] for i in train_ids}
 
 
 def test_an_instance_and_its_surroundings_become_one_segment_each():

@@ -1,0 +1,74 @@
+"""SOLOv2, ResNet-50, on Cityscapes at 1024x2048. Not run here: no result is claimed.
+
+From ImageNet weights as it stands. A COCO start is worth several points: --cfg-options load_from=<COCO SOLOv2 checkpoint of
+mmdet>; its class layer does not fit and is skipped with a warning. 8 GPUs: torchrun --nproc-per-node 8 solov2/train.py ...
+`data_root` is set by solov2/train.py and solov2/eval.py: --data-root, the environment, or the embedded data set.
+"""
+
+_base_ = "mmdet::solov2/solov2_r50_fpn_1x_coco.py"
+custom_imports = dict(imports=["solov2.location_head"])
+
+data_root = "data/cityscapes/"
+num_classes = 8  # the things of data.taxonomy.CITYSCAPES
+
+model = dict(
+    mask_head=dict(
+        type="LocationHead",
+        num_classes=num_classes,
+        # SOLO's author on Cityscapes: "num_grids should be larger, e.g. [80, 72, ...]" (WXinlong/SOLO#85). Twice COCO's
+        # 40, 36, 24, 16, 12, but as (rows, columns): a square cell of a 2:1 image would be twice as wide as high, and
+        # street objects stand side by side. The coarse levels stay, as large objects are few.
+        num_grids=[(56, 112), (48, 96), (32, 64), (20, 40), (12, 24)],
+    ),
+    # Twice mmdet's: a Cityscapes image holds up to some 120 objects, and scores of a street's far objects are low.
+    test_cfg=dict(nms_pre=1000, max_per_img=200),
+)
+
+train_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(type="RandomResize", scale=[(2048, 800), (2048, 1024)], keep_ratio=True),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="PackDetInputs"),
+]
+test_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=(2048, 1024), keep_ratio=True),
+    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
+]
+train_set = dict(
+    type="CityscapesDataset",
+    data_root=data_root,
+    ann_file="annotations/instancesonly_filtered_gtFine_train.json",
+    data_prefix=dict(img="leftImg8bit/train/"),
+    filter_cfg=dict(filter_empty_gt=True, min_size=32),
+    pipeline=train_pipeline,
+)
+# mmdet's cityscapes_instance.py: one image a GPU on 8 GPUs, each image 8 times an epoch.
+train_dataloader = dict(batch_size=1, dataset=dict(_delete_=True, type="RepeatDataset", times=8, dataset=train_set))
+val_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type="CityscapesDataset",
+        data_root=data_root,
+        ann_file="annotations/instancesonly_filtered_gtFine_val.json",
+        data_prefix=dict(img="leftImg8bit/val/"),
+        test_mode=True,
+        pipeline=test_pipeline,
+    )
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + "annotations/instancesonly_filtered_gtFine_val.json")
+test_evaluator = val_evaluator
+
+# 0.01 for a batch of 16 in the base; 8 here.
+optim_wrapper = dict(optimizer=dict(lr=0.005))
+auto_scale_lr = dict(enable=True, base_batch_size=8)
+train_cfg = dict(max_epochs=12)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=1 / 3, by_epoch=False, begin=0, end=500),
+    dict(type="MultiStepLR", begin=0, end=12, by_epoch=True, milestones=[8, 11], gamma=0.1),
+]
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=2))  # never 1: mmengine deletes the old one before it writes the new
+randomness = dict(seed=0)

@@ -1,0 +1,309 @@
+"""Panoptic quality (Kirillov et al. 2019), as cityscapesscripts' evalPanopticSemanticLabeling and panopticapi define it.
+
+Differs: a truth segment's area is counted from its PNG, never believed from the JSON; a group without a class scores None
+instead of dividing by zero. On files whose areas are right the sums are bit-equal to pq_compute_single_core's.
+"""
+
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
+
+import numpy as np
+
+from data.coco import ImageId, PanopticFile, read_panoptic_map
+from data.files import InputError
+from data.panoptic_png import PanopticMap
+from data.taxonomy import Taxonomy
+
+VOID_SEGMENT_ID = 0
+GROUPS = ("All", "Things", "Stuff")
+
+
+@dataclass
+class ClassCounts:
+    """What one class has collected: the IoU of each match is added to `iou_sum` in the order of matching."""
+
+    iou_sum: float = 0.0
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether truth or prediction hold the class; a class without counts enters no mean."""
+        return self.tp + self.fp + self.fn > 0
+
+    @property
+    def quality(self) -> tuple[float, float, float]:
+        """(PQ, SQ, RQ); zeros for a class without counts."""
+        if not self.is_seen:
+            return 0.0, 0.0, 0.0
+        weight = self.tp + 0.5 * self.fp + 0.5 * self.fn
+        return self.iou_sum / weight, self.iou_sum / self.tp if self.tp else 0.0, self.tp / weight
+
+
+@dataclass(frozen=True)
+class ImageMatches:
+    """One image's comparison.
+
+    matches: (truth segment id, predicted segment id, category id, IoU), ascending by the two ids.
+    missed, invented: category ids of the false negatives and of the false positives.
+    """
+
+    matches: tuple[tuple[int, int, int, float], ...]
+    missed: tuple[int, ...]
+    invented: tuple[int, ...]
+
+    @property
+    def pq(self) -> float | None:
+        """Mean PQ of the classes in this image, 0..1; None without any. For ranking images only: means of it are not PQ."""
+        quality = PanopticQuality()
+        quality.add_matches(self)
+        per_class = [counts.quality[0] for counts in quality.counts.values()]
+        return sum(per_class) / len(per_class) if per_class else None
+
+
+@dataclass
+class PanopticQuality:
+    """Collects images one by one, in memory that does not grow with their number. `counts` is by category id (dataset id).
+
+    Add images in the order of the truth's list: then the sums are the same to the last bit, whoever compared the images.
+    """
+
+    counts: dict[int, ClassCounts] = field(default_factory=dict)
+
+    def add(self, truth: PanopticMap, prediction: PanopticMap) -> ImageMatches:
+        """Compare one image and count it.
+
+        Raises:
+            InputError: as match_segments.
+        """
+        image = match_segments(truth, prediction)
+        self.add_matches(image)
+        return image
+
+    def add_matches(self, image: ImageMatches) -> None:
+        """Count an image that match_segments compared, perhaps in another process."""
+        for _, _, category_id, iou in image.matches:
+            counts = self._of(category_id)
+            counts.tp += 1
+            counts.iou_sum += iou
+        for category_id in image.missed:
+            self._of(category_id).fn += 1
+        for category_id in image.invented:
+            self._of(category_id).fp += 1
+
+    def scores(self, taxonomy: Taxonomy) -> dict:
+        """The scores as fractions of 1: {"All"|"Things"|"Stuff": {pq, sq, rq, n}, "per_class": {name: {..., tp, fp, fn}}}.
+
+        A class that occurs nowhere (tp + fp + fn = 0) has zeros, as the official file has, and enters no mean; a group of
+        such classes only has None and n = 0.
+
+        Raises:
+            InputError: if a category that was counted is not in the taxonomy.
+        """
+        strangers = sorted(self.counts.keys() - taxonomy.dataset_id_to_train_id.keys())
+        if strangers:
+            raise InputError(f"category ids {strangers} were counted, but taxonomy {taxonomy.name} has none of them; give theirs")
+        counts = [self.counts.get(c.dataset_id, ClassCounts()) for c in taxonomy.categories]
+        is_thing = taxonomy.is_thing.tolist()
+        members = (counts, [c for c, t in zip(counts, is_thing) if t], [c for c, t in zip(counts, is_thing) if not t])
+        per_class = {category.name: _class_entry(c) for category, c in zip(taxonomy.categories, counts, strict=True)}
+        return {name: _mean(group) for name, group in zip(GROUPS, members, strict=True)} | {"per_class": per_class}
+
+    def _of(self, category_id: int) -> ClassCounts:
+        return self.counts.setdefault(category_id, ClassCounts())
+
+
+def _class_entry(counts: ClassCounts) -> dict:
+    pq, sq, rq = counts.quality
+    return {"pq": pq, "sq": sq, "rq": rq, "iou_sum": counts.iou_sum, "tp": counts.tp, "fp": counts.fp, "fn": counts.fn}
+
+
+def _mean(group: list[ClassCounts]) -> dict:
+    seen = [counts.quality for counts in group if counts.is_seen]
+    if not seen:
+        return {"pq": None, "sq": None, "rq": None, "n": 0}
+    # Added one by one, as in the official code: sum() compensates rounding since Python 3.12, which changes the last bit.
+    total = [0.0, 0.0, 0.0]
+    for quality in seen:
+        total = [t + q for t, q in zip(total, quality, strict=True)]
+    pq, sq, rq = (t / len(seen) for t in total)
+    return {"pq": pq, "sq": sq, "rq": rq, "n": len(seen)}
+
+
+def match_segments(truth: PanopticMap, prediction: PanopticMap) -> ImageMatches:
+    """Pair the segments of one image: same class and IoU above one half, with the truth's void taken out of the union.
+
+    Crowd segments of the truth are neither matched nor missed. A predicted segment without a match is forgiven where more
+    than half of it lies on void and on the crowd of its class; of several crowd segments of a class the last one listed
+    counts alone, as in the official code.
+
+    Raises:
+        InputError: if the sizes differ, or a map holds an id that its segments do not list, or the reverse.
+    """
+    overlaps = _count_pairs(truth.segment_ids, prediction.segment_ids)
+    areas_of_truth, areas_of_prediction = _sum_over(overlaps, 0), _sum_over(overlaps, 1)
+    _check_ids(truth, areas_of_truth, "truth")
+    _check_ids(prediction, areas_of_prediction, "prediction")
+    truth_segments = {s.segment_id: s for s in truth.segments}
+    predicted_segments = {s.segment_id: s for s in prediction.segments}
+    matches = []
+    for (truth_id, predicted_id), overlap in overlaps.items():
+        real, guess = truth_segments.get(truth_id), predicted_segments.get(predicted_id)
+        if real is None or guess is None or real.is_crowd or real.category_id != guess.category_id:
+            continue
+        on_void = overlaps.get((VOID_SEGMENT_ID, predicted_id), 0)
+        iou = overlap / (areas_of_prediction[predicted_id] + areas_of_truth[truth_id] - overlap - on_void)
+        if iou > 0.5:
+            matches.append((truth_id, predicted_id, real.category_id, iou))
+    found, used = {m[0] for m in matches}, {m[1] for m in matches}
+    missed = tuple(s.category_id for s in truth.segments if s.segment_id not in found and not s.is_crowd)
+    crowds = {s.category_id: s.segment_id for s in truth.segments if s.is_crowd}  # the last one listed stays
+    invented = []
+    for segment in prediction.segments:
+        if segment.segment_id in used:
+            continue
+        forgiven = overlaps.get((VOID_SEGMENT_ID, segment.segment_id), 0)
+        if segment.category_id in crowds:
+            forgiven += overlaps.get((crowds[segment.category_id], segment.segment_id), 0)
+        if forgiven / areas_of_prediction[segment.segment_id] <= 0.5:
+            invented.append(segment.category_id)
+    return ImageMatches(tuple(matches), missed, tuple(invented))
+
+
+def _count_pairs(truth_ids: np.ndarray, predicted_ids: np.ndarray) -> dict[tuple[int, int], int]:
+    """Pixels of each pair (truth id, predicted id) that occurs, ascending. Runs of equal pairs are counted, not pixels."""
+    if truth_ids.shape != predicted_ids.shape:
+        sizes = " and ".join("x".join(str(n) for n in ids.shape) for ids in (truth_ids, predicted_ids))
+        raise InputError(f"truth and prediction are {sizes} pixels; resize the prediction (nearest neighbour) to the truth")
+    truth, predicted = np.ascontiguousarray(truth_ids).ravel(), np.ascontiguousarray(predicted_ids).ravel()
+    starts = np.flatnonzero((truth[1:] != truth[:-1]) | (predicted[1:] != predicted[:-1])) + 1
+    starts = np.concatenate(([0], starts)) if truth.size else np.zeros(0, np.int64)
+    keys = truth[starts].astype(np.uint64) << np.uint64(32) | predicted[starts].astype(np.uint64)
+    values, inverse = np.unique(keys, return_inverse=True)
+    counts = np.bincount(inverse, np.diff(starts, append=truth.size), len(values)).astype(np.int64)
+    pairs = zip((values >> np.uint64(32)).tolist(), (values & np.uint64(0xFFFFFFFF)).tolist(), strict=True)
+    return dict(zip(pairs, counts.tolist(), strict=True))
+
+
+def _sum_over(overlaps: dict[tuple[int, int], int], side: int) -> dict[int, int]:
+    """Area of each id of one side."""
+    areas: dict[int, int] = {}
+    for pair, count in overlaps.items():
+        areas[pair[side]] = areas.get(pair[side], 0) + count
+    return areas
+
+
+def _check_ids(panoptic: PanopticMap, areas: dict[int, int], side: str) -> None:
+    listed = {s.segment_id for s in panoptic.segments}
+    wrong = sorted((areas.keys() - listed - {VOID_SEGMENT_ID}) | (listed - areas.keys()))
+    if wrong:
+        raise InputError(f"{side}: segment ids {wrong[:5]} are only in its pixels or only in its list; describe the map again")
+
+
+@dataclass(frozen=True)
+class FileScores:
+    """Scores of two files: PanopticQuality.scores, and each image's own PQ (0..1, None without segments) for ranking."""
+
+    scores: dict
+    image_pq: dict[ImageId, float | None]
+
+
+def evaluate_files(
+    truth: PanopticFile, prediction: PanopticFile, workers: int = 1, progress: Callable[[int, int], None] | None = None
+) -> FileScores:
+    """Score a prediction against the truth; images that only the prediction has are ignored, as in the official code.
+
+    Args:
+        workers: processes that read and compare; their number changes the time, never a bit of the result.
+        progress: called with (images done, images in all) after each image.
+
+    Raises:
+        InputError: if an image has no prediction, the taxonomies differ, or an image does not read or fit.
+    """
+    check_same_taxonomy(truth, prediction)
+    absent = [image_id for image_id in truth.annotations if image_id not in prediction.annotations]
+    if absent:
+        others = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+        raise InputError(
+            f"{prediction.json_path}: no prediction for image {absent[0]!r}{others}; predict every image of the truth"
+        )
+    quality, image_pq = PanopticQuality(), {}
+    for image_id, image in zip(truth.annotations, _compare_images(truth, prediction, workers)):
+        quality.add_matches(image)
+        image_pq[image_id] = image.pq
+        if progress:
+            progress(len(image_pq), len(truth.annotations))
+    return FileScores(quality.scores(truth.taxonomy), image_pq)
+
+
+def check_same_taxonomy(truth: PanopticFile, prediction: PanopticFile) -> None:
+    """Refuse files whose category ids mean different classes.
+
+    Raises:
+        InputError: if the prediction uses an id that the truth does not know, or an id stands for two names.
+    """
+    names = {c.dataset_id: c.name for c in truth.taxonomy.categories}
+    predicted_names = {c.dataset_id: c.name for c in prediction.taxonomy.categories}
+    used = {s.category_id for annotation in prediction.annotations.values() for s in annotation.segments}
+    unknown = sorted(used - names.keys())
+    if unknown:
+        needed = f"the truth {truth.json_path} has {sorted(names)}"
+        raise InputError(f"{prediction.json_path}: category ids {unknown[:5]}, but {needed}; use the same taxonomy for both")
+    for category_id in sorted(used):
+        if names[category_id] != predicted_names[category_id]:
+            clash = (
+                f"category id {category_id} is {predicted_names[category_id]!r}, but {names[category_id]!r} in {truth.json_path}"
+            )
+            raise InputError(f"{prediction.json_path}: {clash}; use the same taxonomy for both")
+
+
+def _compare_images(truth: PanopticFile, prediction: PanopticFile, workers: int) -> Iterator[ImageMatches]:
+    """In the order of the truth's list."""
+    if workers <= 1:
+        yield from map(partial(_compare_image, truth, prediction), truth.annotations)
+        return
+    # Spawned, since a caller may have threads (torch), and a forked child could wait for their locks for ever.
+    with ProcessPoolExecutor(workers, get_context("spawn"), _remember_files, (truth, prediction)) as pool:
+        yield from pool.map(_compare_remembered, truth.annotations)
+
+
+_remembered: list[PanopticFile] = []
+"""In a worker process: truth and prediction, sent once instead of with every image."""
+
+
+def _remember_files(truth: PanopticFile, prediction: PanopticFile) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which ends the workers without their tracebacks
+    _remembered[:] = truth, prediction
+
+
+def _compare_remembered(image_id: ImageId) -> ImageMatches:
+    return _compare_image(*_remembered, image_id)
+
+
+def _compare_image(truth: PanopticFile, prediction: PanopticFile, image_id: ImageId) -> ImageMatches:
+    try:
+        return match_segments(read_panoptic_map(truth, image_id), read_panoptic_map(prediction, image_id))
+    except InputError as error:
+        raise InputError(f"image {image_id!r}: {error}") from None
+
+
+def format_table(scores: dict) -> str:
+    """The scores for people, in percent; `n/a` where there was nothing to score."""
+    lines = [f"{'':16s} {'PQ':>6s} {'SQ':>6s} {'RQ':>6s} {'N':>5s}"]
+    for name in GROUPS:
+        group = scores[name]
+        lines.append(f"{name:16s} {_percents(group, group['n'] > 0)} {group['n']:5d}")
+    lines += ["", f"{'Class':16s} {'PQ':>6s} {'SQ':>6s} {'RQ':>6s} {'TP':>5s} {'FP':>5s} {'FN':>5s}"]
+    for name, entry in scores["per_class"].items():
+        counts = [entry[key] for key in ("tp", "fp", "fn")]
+        lines.append(f"{name:16s} {_percents(entry, any(counts))} " + " ".join(f"{count:5d}" for count in counts))
+    return "\n".join(lines)
+
+
+def _percents(entry: dict, is_scored: bool) -> str:
+    return " ".join(f"{100 * entry[key]:6.2f}" if is_scored else f"{'n/a':>6s}" for key in ("pq", "sq", "rq"))

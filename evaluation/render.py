@@ -1,0 +1,217 @@
+"""Panoptic maps as pictures: colours, overlay on the photo with a legend, error map, several side by side."""
+
+import colorsys
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from data.panoptic_png import PanopticMap
+from data.taxonomy import Taxonomy
+from evaluation.panoptic_quality import match_segments
+
+SMALLEST_WIDTH = 960
+"""Pictures narrower than this are enlarged by a whole factor, so that outlines and legend stay readable."""
+LARGEST_FACTOR = 8
+LARGEST_SHEET = 2560
+"""Width in pixels beyond which side_by_side shrinks its pictures."""
+INK, PAPER = (33, 37, 41), (255, 255, 255)
+GOLDEN_RATIO = 0.6180339887498949
+"""Multiples of it modulo 1 are spread evenly however many there are: each new instance differs from all before."""
+
+ERROR_COLORS = {
+    "right": (206, 221, 210),
+    "right class, wrong segment": (255, 190, 60),
+    "wrong class": (214, 47, 57),
+    "nothing predicted": (112, 79, 160),
+    "not counted (void, crowd)": (56, 60, 66),
+}
+"""The key of error_map, in the order of its codes."""
+
+
+def color_panoptic(panoptic: PanopticMap, taxonomy: Taxonomy, borders: bool = True) -> np.ndarray:
+    """(H, W, 3) uint8: stuff in its class's colour, each thing in a variation of it, crowd hatched, void black, borders white.
+
+    The same map gives the same picture; a thing's variation depends on its rank among the ids of its class.
+    """
+    index = _segment_index(panoptic)
+    colors = np.zeros((len(panoptic.segments) + 1, 3), dtype=np.uint8)
+    ranks: dict[int, int] = {}
+    for k, segment in sorted(enumerate(panoptic.segments, start=1), key=lambda item: item[1].segment_id):
+        train_id = taxonomy.dataset_id_to_train_id[segment.category_id]
+        color = taxonomy.colors[train_id]
+        if taxonomy.is_thing[train_id] and not segment.is_crowd:
+            rank = ranks[segment.category_id] = ranks.get(segment.category_id, -1) + 1
+            color = _vary(color, rank)
+        colors[k] = color
+    picture = colors[index]
+    is_crowd = np.array([False, *(s.is_crowd for s in panoptic.segments)])
+    if is_crowd.any():
+        rows, columns = np.indices(index.shape, sparse=True)
+        picture[is_crowd[index] & ((rows + columns) % 8 < 3)] //= 2
+    if borders:
+        picture[_borders(index)] = PAPER
+    return picture
+
+
+def overlay(
+    image: np.ndarray, panoptic: PanopticMap, taxonomy: Taxonomy, legend: bool = True, opacity: float = 0.55
+) -> np.ndarray:
+    """The photo under its panoptic map, with a legend below of the classes that occur and how many objects each has.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, of the map's size.
+
+    Returns:
+        (H', W', 3) uint8; small photos come back enlarged by a whole factor.
+    """
+    assert image.shape[:2] == panoptic.segment_ids.shape, (image.shape, panoptic.segment_ids.shape)
+    factor = enlarging_factor(image.shape[1])
+    large = PanopticMap(_enlarge(panoptic.segment_ids, factor), panoptic.segments)
+    photo = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC) if factor > 1 else image
+    colors = color_panoptic(large, taxonomy, borders=False)
+    weight = np.where(large.segment_ids[..., None] == 0, 0.75 * opacity, opacity)
+    picture = (photo * (1 - weight) + colors * weight).astype(np.uint8)
+    picture[_borders(_segment_index(large))] = PAPER
+    return np.concatenate([picture, draw_legend(panoptic, taxonomy, picture.shape[1])]) if legend else picture
+
+
+def error_map(truth: PanopticMap, prediction: PanopticMap, taxonomy: Taxonomy) -> np.ndarray:
+    """(H, W, 3) uint8 in ERROR_COLORS: where the prediction is right, and in which way it is wrong.
+
+    "Right class, wrong segment" is a pixel of an object whose class is right, but whose segment did not match the
+    truth's there (IoU at most one half). On the truth's crowd the class alone counts.
+
+    Raises:
+        InputError: if the sizes differ.
+    """
+    matched = {(m[0], m[1]) for m in match_segments(truth, prediction).matches}
+    real, guess = _segment_index(truth), _segment_index(prediction)
+    # One small table over all pairs of segments, looked up per pixel.
+    codes = np.empty((len(truth.segments) + 1, len(prediction.segments) + 1), dtype=np.uint8)
+    names = list(ERROR_COLORS)
+    codes[0] = names.index("not counted (void, crowd)")
+    for t, true_segment in enumerate(truth.segments, start=1):
+        codes[t, 0] = codes[0, 0] if true_segment.is_crowd else names.index("nothing predicted")
+        for p, segment in enumerate(prediction.segments, start=1):
+            if segment.category_id != true_segment.category_id:
+                verdict = "wrong class"
+            elif true_segment.is_crowd or (true_segment.segment_id, segment.segment_id) in matched:
+                verdict = "right"
+            else:
+                verdict = "right class, wrong segment"
+            codes[t, p] = names.index(verdict)
+    picture = np.array(list(ERROR_COLORS.values()), dtype=np.uint8)[codes[real, guess]]
+    picture[_borders(real)] = INK
+    return picture
+
+
+def draw_legend(panoptic: PanopticMap, taxonomy: Taxonomy, width: int) -> np.ndarray:
+    """(h, width, 3) uint8: a swatch, the name and, for things, the number of objects of each class that occurs."""
+    entries = []
+    for category in taxonomy.categories:
+        own = [s for s in panoptic.segments if s.category_id == category.dataset_id]
+        if not own:
+            continue
+        count = sum(not s.is_crowd for s in own)
+        parts = [f"{count}"] * (category.is_thing and count > 0) + ["crowd"] * any(s.is_crowd for s in own)
+        entries.append((category.name + (f" ({' + '.join(parts)})" if parts else ""), category.color))
+    return draw_key(entries or [("no segments", PAPER)], width)
+
+
+def draw_key(entries: Sequence[tuple[str, tuple[int, int, int]]], width: int) -> np.ndarray:
+    """(h, width, 3) uint8: swatches with names, in as many lines as they need."""
+    font = _font(max(14, round(width / 58)))
+    line, pad = round(font.size * 1.7), round(font.size * 0.8)
+    places, x, y = [], pad, pad
+    for name, _ in entries:
+        needed = line + round(font.getlength(name)) + 2 * pad
+        if x > pad and x + needed > width:
+            x, y = pad, y + line
+        places.append((x, y))
+        x += needed
+    picture = Image.new("RGB", (width, y + line + pad // 2), PAPER)
+    draw = ImageDraw.Draw(picture)
+    for (name, color), (x, y) in zip(entries, places, strict=True):
+        side = round(font.size * 1.1)
+        draw.rounded_rectangle((x, y, x + side, y + side), radius=side // 4, fill=tuple(color), outline=(173, 181, 189))
+        draw.text((x + side + font.size // 2, y + side // 2), name, INK, font, anchor="lm")
+    return np.asarray(picture)
+
+
+def side_by_side(pictures: Sequence[np.ndarray], titles: Sequence[str], columns: int | None = None) -> np.ndarray:
+    """Pictures of one shape of frame in a grid, each under its title; all get the width of the widest, within LARGEST_SHEET.
+
+    Args:
+        columns: default is one row, or two columns where four or more wide pictures would make a long thin strip.
+    """
+    assert len(pictures) == len(titles) > 0, (len(pictures), len(titles))
+    if columns is None:
+        is_wide = pictures[0].shape[1] >= 1.5 * pictures[0].shape[0]
+        columns = 2 if is_wide and len(pictures) >= 4 else len(pictures)
+    width = int(np.clip(max(p.shape[1] for p in pictures), SMALLEST_WIDTH // columns, LARGEST_SHEET // columns))
+    font = _font(max(13, width // 40))
+    gap = font.size // 2
+    cells = []
+    for picture, title in zip(pictures, titles, strict=True):
+        height = round(picture.shape[0] * width / picture.shape[1])
+        grows = width > picture.shape[1]
+        scaled = cv2.resize(picture, (width, height), interpolation=cv2.INTER_NEAREST if grows else cv2.INTER_AREA)
+        head = Image.new("RGB", (width, 2 * font.size), PAPER)
+        ImageDraw.Draw(head).text((font.size // 4, font.size), title, INK, font, anchor="lm")
+        cells.append(np.concatenate([np.asarray(head), scaled]))
+    rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
+    heights = [max(cell.shape[0] for cell in row) for row in rows]
+    sheet = np.full((sum(heights) + gap * (len(rows) + 1), columns * (width + gap) + gap, 3), 255, dtype=np.uint8)
+    top = gap
+    for row, height in zip(rows, heights, strict=True):
+        for k, cell in enumerate(row):
+            left = gap + k * (width + gap)
+            sheet[top : top + cell.shape[0], left : left + width] = cell
+        top += height + gap
+    return sheet
+
+
+def enlarging_factor(width: int) -> int:
+    """The whole factor by which a picture of this width is shown."""
+    return min(max(round(SMALLEST_WIDTH / width), 1), LARGEST_FACTOR)
+
+
+def _enlarge(pixels: np.ndarray, factor: int) -> np.ndarray:
+    return pixels.repeat(factor, 0).repeat(factor, 1)
+
+
+def _segment_index(panoptic: PanopticMap) -> np.ndarray:
+    """(H, W) int: 1-based position of each pixel's segment in `segments`, 0 for void."""
+    ids = np.array([s.segment_id for s in panoptic.segments] or [0], dtype=np.uint32)
+    order = np.argsort(ids)
+    place = np.searchsorted(ids, panoptic.segment_ids, sorter=order).clip(max=len(ids) - 1)
+    found = ids[order][place] == panoptic.segment_ids
+    return np.where(found & bool(panoptic.segments), order[place] + 1, 0)
+
+
+def _borders(index: np.ndarray) -> np.ndarray:
+    """(H, W) bool: the pixels beside another segment; one pixel wide per thousand of the picture's width, at least one."""
+    borders = np.zeros(index.shape, dtype=bool)
+    borders[:, 1:] |= index[:, 1:] != index[:, :-1]
+    borders[1:] |= index[1:] != index[:-1]
+    width = round(index.shape[1] / 1000)
+    if width > 1:
+        borders = cv2.dilate(borders.astype(np.uint8), np.ones((width, width), np.uint8)).astype(bool)
+    return borders
+
+
+def _vary(color: np.ndarray, rank: int) -> tuple[int, int, int]:
+    """A colour near the class's own; rank 0 is the class's own. Dark colours are lifted, or nobody could tell them apart."""
+    if rank == 0:
+        return tuple(int(c) for c in color)
+    hue, _, saturation = colorsys.rgb_to_hls(*(color / 255))
+    step, other = rank * GOLDEN_RATIO % 1, rank * GOLDEN_RATIO**2 % 1
+    varied = colorsys.hls_to_rgb((hue + 0.14 * (other - 0.5)) % 1, 0.3 + 0.48 * step, min(max(saturation, 0.45), 0.85))
+    return tuple(round(255 * c) for c in varied)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """Pillow's own font, so that pictures are the same on every machine."""
+    return ImageFont.load_default(size)

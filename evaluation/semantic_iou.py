@@ -1,0 +1,63 @@
+"""Mean intersection over union of semantic maps, as cityscapesscripts' evalPixelLevelSemanticLabeling defines it."""
+
+import numpy as np
+
+from data.files import InputError
+from data.taxonomy import VOID_TRAIN_ID, Taxonomy
+
+
+class SemanticIoU:
+    """Collects a confusion matrix image by image.
+
+    Pixels whose truth is void are ignored. A void prediction on any other pixel is a miss of the truth's class and an
+    error of no other class.
+    """
+
+    def __init__(self, taxonomy: Taxonomy):
+        self.taxonomy = taxonomy
+        self.confusion = np.zeros((taxonomy.num_classes, taxonomy.num_classes + 1), dtype=np.int64)
+        """(C, C + 1) pixels: row is the truth's train id, column the predicted one, the last column void."""
+
+    def add(self, truth: np.ndarray, prediction: np.ndarray) -> None:
+        """Count one image.
+
+        Args:
+            truth, prediction: (H, W) train ids, VOID_TRAIN_ID for void; of any integer type.
+
+        Raises:
+            InputError: if the sizes differ, or a train id is outside the taxonomy.
+        """
+        if truth.shape != prediction.shape:
+            sizes = " and ".join("x".join(str(n) for n in ids.shape) for ids in (truth, prediction))
+            raise InputError(f"truth and prediction are {sizes} pixels; resize the prediction to the truth")
+        num_classes = self.taxonomy.num_classes
+        # int64 before any arithmetic: uint8 would wrap, and a negative id would look like a class.
+        true_ids, predicted_ids = (ids.ravel().astype(np.int64) for ids in (truth, prediction))
+        for side, ids in (("truth", true_ids), ("prediction", predicted_ids)):
+            strange = ids[((ids < 0) | (ids >= num_classes)) & (ids != VOID_TRAIN_ID)]
+            if strange.size:
+                needed = f"{self.taxonomy.name} has 0..{num_classes - 1} and {VOID_TRAIN_ID} for void"
+                raise InputError(f"{side}: train ids {np.unique(strange)[:5].tolist()}, but {needed}; convert the map first")
+        is_scored = true_ids != VOID_TRAIN_ID
+        columns = np.minimum(predicted_ids[is_scored], num_classes)
+        flat = true_ids[is_scored] * (num_classes + 1) + columns
+        self.confusion += np.bincount(flat, minlength=self.confusion.size).reshape(self.confusion.shape)
+
+    def scores(self) -> dict:
+        """{"miou", "pixel_accuracy", "per_class": {name: IoU}}, fractions of 1.
+
+        A class that neither truth nor prediction hold has None and enters no mean; without any class the mean is None.
+        """
+        hits = self.confusion.diagonal()
+        unions = self.confusion.sum(1) + self.confusion[:, :-1].sum(0) - hits
+        per_class = {
+            category.name: float(hit / union) if union else None
+            for category, hit, union in zip(self.taxonomy.categories, hits, unions, strict=True)
+        }
+        seen = [iou for iou in per_class.values() if iou is not None]
+        num_pixels = int(self.confusion.sum())
+        return {
+            "miou": sum(seen) / len(seen) if seen else None,
+            "pixel_accuracy": float(hits.sum() / num_pixels) if num_pixels else None,
+            "per_class": per_class,
+        }

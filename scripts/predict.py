@@ -1,0 +1,77 @@
+"""Any picture to a panoptic PNG, its JSON and an overlay, with the trained two-stage pipeline.
+
+    $ python scripts/predict.py --image-path street.png
+    $ python scripts/predict.py --image-path 'photos/*.jpg' --output outputs/photos
+
+Runs stage 1 (solov2/eval.py), stage 2 and the fusion (fusion/solo_fusion.py), by default with the demo's checkpoints.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.progress import track
+
+from data.coco import read_panoptic_json, read_panoptic_map
+from data.files import find_pictures, one_line_errors, picture_id, read_picture, write_picture
+from evaluation.render import overlay
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="predict.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--image-path", required=True, help="a picture, a folder of pictures, or a quoted glob; any sizes")
+    parser.add_argument("--output", default=str(REPOSITORY / "outputs" / "predict"), help="default: outputs/predict")
+    parser.add_argument("--stage1-config", help="config of solov2; default configs/solov2/streets_r18.py")
+    parser.add_argument("--stage1-checkpoint", help="default: the last one that solov2/train.py wrote for that config")
+    parser.add_argument("--stage2-checkpoint", help="default: outputs/efficientps/streets_b0/best.ckpt")
+    parser.add_argument("--min-score", type=float, default=0.3, help="instances below are ignored (default 0.3)")
+    return parser
+
+
+def run_stage(script: str, *options: str | None) -> None:
+    """Run a public command; pairs whose value is None are left out. Exits with its code if it fails: it has said why."""
+    pairs = [(name, value) for name, value in zip(options[::2], options[1::2], strict=True) if value is not None]
+    command = [sys.executable, str(REPOSITORY / script), *(word for pair in pairs for word in pair)]
+    code = subprocess.run(command).returncode
+    if code:
+        sys.exit(code)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Both stages, the fusion, then one overlay for each picture."""
+    pictures = find_pictures(args.image_path)
+    for picture in pictures:
+        read_picture(picture)  # a broken picture is named before minutes of work, not after
+    output = Path(args.output).expanduser().resolve()
+    dumps = output / "instances"
+    where = str(Path(args.image_path).expanduser().absolute())
+    run_stage(
+        "solov2/eval.py", "--images", where, "--output", str(dumps),
+        "--config", args.stage1_config, "--checkpoint", args.stage1_checkpoint,
+    )  # fmt: skip
+    run_stage(
+        "fusion/solo_fusion.py", "--images", where, "--instances", str(dumps), "--output", str(output),
+        "--checkpoint", args.stage2_checkpoint, "--fusion.min_score", str(args.min_score),
+    )  # fmt: skip
+    result = read_panoptic_json(output / "panoptic.json")
+    for picture in track(pictures, description="drawing"):
+        panoptic = read_panoptic_map(result, picture_id(picture))
+        drawn = overlay(read_picture(picture), panoptic, result.taxonomy)
+        write_picture(output / "overlay" / f"{picture_id(picture)}.png", drawn)
+    print(f"wrote {len(pictures)} overlays to {output / 'overlay'}")
+
+
+def main() -> None:
+    args = build_parser().parse_args()
+    with one_line_errors():
+        run(args)
+
+
+if __name__ == "__main__":
+    main()

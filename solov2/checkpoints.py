@@ -1,0 +1,89 @@
+"""mmengine's checkpoints, read without executing pickled code, and which one a run goes on from."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from torch import nn
+
+from data.files import InputError
+
+POINTER = "last_checkpoint"
+"""The file in a work folder in which mmengine names its newest checkpoint."""
+
+
+def allow_checkpoint_classes() -> None:
+    """Let torch.load, which mmengine 0.10.7 calls with weights_only on (torch >= 2.6), read mmengine's own checkpoints.
+
+    They hold the history of the logged values: HistoryBuffer and NumPy arrays, nothing else beside tensors and plain types.
+    """
+    allowed = [HistoryBuffer, np.ndarray, np.dtype, np.dtypes.Float64DType, np.dtypes.Int64DType]
+    for function in (np._core.multiarray._reconstruct, np._core.multiarray.scalar):
+        # NumPy 1 wrote the same functions under another name.
+        allowed += [function, (function, f"numpy.core.multiarray.{function.__name__}")]
+    torch.serialization.add_safe_globals([*allowed, (_history_method, "builtins.getattr")])
+
+
+def _history_method(owner: type, name: str):
+    """Stands for the getattr by which pickle names HistoryBuffer's four methods; the real one would reach anything."""
+    if owner is not HistoryBuffer or name not in ("min", "max", "mean", "current"):
+        raise pickle.UnpicklingError(f"attribute {name!r} of {owner!r} is not allowed in a checkpoint")
+    return getattr(owner, name)
+
+
+def read_checkpoint(path: Path) -> dict:
+    """The content of an mmengine checkpoint, on the CPU.
+
+    Raises:
+        InputError: if it is missing, truncated, or holds anything but weights and logs.
+    """
+    allow_checkpoint_classes()
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such checkpoint; train stage 1 first: cd solov2 && python train.py")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: broken checkpoint ({_one_line(error)}); delete it, then train or copy it again") from None
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+        raise InputError(f"{path}: has no `state_dict`; give an epoch_*.pth that solov2/train.py wrote")
+    return content
+
+
+def load_weights(model: nn.Module, checkpoint: dict, path: Path) -> None:
+    """Load the weights of a checkpoint, all of them and no others.
+
+    Raises:
+        InputError: if they are of another model.
+    """
+    try:
+        model.load_state_dict({k.removeprefix("module."): v for k, v in checkpoint["state_dict"].items()})
+    except RuntimeError as error:
+        needed = "give the checkpoint of this config, or its config with --config"
+        raise InputError(f"{path}: is of another model ({_one_line(error)}); {needed}") from None
+
+
+def find_last(work_dir: Path) -> Path | None:
+    """The newest whole checkpoint of a run; None where there is none.
+
+    mmengine writes neither checkpoints nor the pointer atomically, so a kill may have broken the newest one.
+    """
+    pointer = Path(work_dir) / POINTER
+    if not pointer.is_file():
+        return None
+    # The name only: the folder may have been moved since.
+    named = Path(work_dir) / (Path(pointer.read_text().strip()).name or "none")
+    older = sorted(Path(work_dir).glob("epoch_*.pth"), key=lambda p: int(p.stem.removeprefix("epoch_")), reverse=True)
+    for path in dict.fromkeys([named, *older]):
+        try:
+            read_checkpoint(path)
+            return path
+        except InputError:
+            continue
+    return None
+
+
+def _one_line(error: Exception, length: int = 120) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= length else f"{text[:length]}..."

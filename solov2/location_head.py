@@ -1,0 +1,200 @@
+"""SOLOv2's head (Wang et al., NeurIPS 2020) as mmdet has it, with soft masks out and rectangular grids.
+
+Differs from mmdet's SOLOV2Head: predictions carry mask logits and boxes, full-size binary masks are built only on demand,
+and `num_grids` may hold (rows, columns). With square grids its losses, scores, labels and masks are those of mmdet.
+"""
+
+from collections.abc import Sequence
+
+import mmcv
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmdet.models.dense_heads import SOLOV2Head
+from mmdet.models.layers import mask_matrix_nms
+from mmdet.models.utils import center_of_mass
+from mmdet.registry import MODELS
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from data.dump_file import grid_size
+
+STRIDE = 4
+"""Pixels of the original image that one cell of `mask_logits` covers, per side."""
+
+
+@MODELS.register_module()
+class LocationHead(SOLOV2Head):
+    """SOLOV2Head whose predictions keep what the fusion needs.
+
+    Args:
+        num_grids: one entry a level, an int S for S x S cells or (rows, columns).
+        with_full_masks: whether predictions hold `masks`, which mmdet's evaluators read; N x H x W bytes an image.
+        kwargs: as SOLOV2Head's.
+
+    A prediction has scores (N,) descending, labels (N,), mask_logits (N, ceil(H / 4), ceil(W / 4)) on the grid of the
+    original H x W image, bboxes (N, 4) as x1, y1, x2, y2 in its pixels, and if asked masks (N, H, W) bool.
+    """
+
+    def __init__(self, *args, num_grids: Sequence[int | Sequence[int]], with_full_masks: bool = True, **kwargs):
+        grids = [(grid, grid) if isinstance(grid, int) else tuple(grid) for grid in num_grids]
+        if any(len(grid) != 2 or min(grid) < 1 for grid in grids):
+            raise ValueError(f"num_grids is {num_grids}, but each level needs S or (rows, columns), at least 1")
+        # mmdet's forward() hands each entry to F.interpolate as the size, which takes both forms.
+        super().__init__(*args, num_grids=grids, **kwargs)
+        self.with_full_masks = with_full_masks
+
+    def _get_targets_single(self, gt_instances: InstanceData, featmap_sizes: tuple[int, int]) -> tuple[list, list, list, list]:
+        """mmdet's targets of one image, cell indices row by row in a (rows, columns) grid.
+
+        Args:
+            gt_instances: with bboxes (N, 4), labels (N,), masks of the padded image.
+            featmap_sizes: (h, w) of the mask features.
+
+        Returns:
+            One entry a level: mask targets (P, h, w) uint8, labels (rows, columns), positive cells (rows * columns,) bool,
+            indices of the cells that the P targets belong to. A cell that two objects claim has two targets.
+        """
+        boxes, device = gt_instances.bboxes, gt_instances.labels.device
+        masks = gt_instances.masks.to_tensor(dtype=torch.bool, device=device)
+        sizes = torch.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+        is_seen = masks.flatten(1).any(1) if len(masks) else sizes.new_zeros(0, dtype=torch.bool)
+        # Cell ranges are computed in the unit of whole images, as mmdet does, so that rounding is the same.
+        image_size = sizes.new_tensor([side * self.mask_stride for side in featmap_sizes])
+        center = torch.stack([torch.stack(center_of_mass(mask)) for mask in masks]) if len(masks) else boxes.new_zeros(0, 2)
+        reach = 0.5 * torch.stack([boxes[:, 3] - boxes[:, 1], boxes[:, 2] - boxes[:, 0]], 1) * self.pos_scale  # (N, 2) y, x
+        targets = [self._small_mask(mask, featmap_sizes) if seen else None for mask, seen in zip(masks, is_seen)]
+
+        levels = []
+        for (smallest, largest), grid in zip(self.scale_ranges, self.num_grids):
+            chosen = (is_seen & (sizes >= smallest) & (sizes <= largest)).nonzero().flatten().tolist()
+            labels = torch.full(grid, self.num_classes, dtype=torch.int64, device=device)
+            is_positive = torch.zeros(grid, dtype=torch.bool, device=device)
+            level_targets, indices = [], []
+            for k in chosen:
+                top, left, bottom, right = _positive_cells(center[k], reach[k], image_size, grid)
+                labels[top:bottom, left:right] = gt_instances.labels[k]
+                is_positive[top:bottom, left:right] = True
+                cells = [i * grid[1] + j for i in range(top, bottom) for j in range(left, right)]
+                indices += cells
+                level_targets += [targets[k]] * len(cells)
+            stacked = torch.stack(level_targets) if level_targets else masks.new_zeros((0, *featmap_sizes), dtype=torch.uint8)
+            levels.append((stacked, labels, is_positive.flatten(), indices))
+        return tuple(map(list, zip(*levels)))
+
+    def _small_mask(self, mask: Tensor, size: tuple[int, int]) -> Tensor:
+        """(H, W) bool -> (h, w) uint8 at the stride of the mask features, resized by OpenCV as mmdet does."""
+        small = mmcv.imrescale(np.uint8(mask.cpu().numpy()), scale=1 / self.mask_stride)
+        padded = torch.zeros(size, dtype=torch.uint8, device=mask.device)
+        padded[: small.shape[0], : small.shape[1]] = torch.from_numpy(small)
+        return padded
+
+    def _predict_by_feat_single(
+        self, kernel_preds: Tensor, cls_scores: Tensor, mask_feats: Tensor, img_meta: dict, cfg: dict | None = None
+    ) -> InstanceData:
+        """Candidates of one image -> instances after matrix NMS.
+
+        Args:
+            kernel_preds: (G, D), cells of all levels.
+            cls_scores: (G, classes), probabilities after point NMS.
+            mask_feats: (1, C, h, w).
+            img_meta: with img_shape (network input without padding) and ori_shape, (height, width).
+        """
+        cfg = self.test_cfg if cfg is None else cfg
+        cells, labels = (cls_scores > cfg.score_thr).nonzero().unbind(1)
+        scores = cls_scores[cells, labels]
+        if len(cells) == 0:
+            return self._instances(mask_feats.new_zeros(0, *mask_feats.shape[-2:]), scores, labels, img_meta, cfg)
+        kernels = kernel_preds[cells].view(len(cells), -1, self.dynamic_conv_size, self.dynamic_conv_size)
+        logits = F.conv2d(mask_feats, kernels).squeeze(0)  # (N, h, w)
+
+        # A mask smaller than one cell of its level's features is noise.
+        probabilities = logits.sigmoid()
+        masks = probabilities > cfg.mask_thr
+        areas = masks.sum((1, 2)).float()
+        keep = areas > self._cell_strides(cells)
+        logits, probabilities, masks, areas = logits[keep], probabilities[keep], masks[keep], areas[keep]
+        scores, labels = scores[keep], labels[keep]
+
+        maskness = (probabilities * masks).sum((1, 2)) / areas
+        scores, labels, _, order = mask_matrix_nms(
+            masks,
+            labels,
+            scores * maskness,
+            mask_area=areas,
+            nms_pre=cfg.nms_pre,
+            max_num=cfg.max_per_img,
+            kernel=cfg.kernel,
+            sigma=cfg.sigma,
+            filter_thr=cfg.filter_thr,
+        )
+        return self._instances(logits[order], scores, labels, img_meta, cfg)
+
+    def _cell_strides(self, cells: Tensor) -> Tensor:
+        """Stride of the level that each cell, counted over all levels, belongs to."""
+        sizes = [rows * columns for rows, columns in self.num_grids]
+        strides = torch.tensor(self.strides, dtype=torch.float32, device=cells.device)
+        return strides.repeat_interleave(torch.tensor(sizes, device=cells.device))[cells]
+
+    def _instances(self, logits: Tensor, scores: Tensor, labels: Tensor, img_meta: dict, cfg: dict) -> InstanceData:
+        size, net_size = img_meta["ori_shape"][:2], img_meta["img_shape"][:2]
+        on_image = logits_on_image(logits, net_size, size, self.mask_stride)
+        results = InstanceData(scores=scores, labels=labels, mask_logits=on_image, bboxes=mask_boxes(on_image > 0, size))
+        if self.with_full_masks:
+            full = [logits.shape[-2] * self.mask_stride, logits.shape[-1] * self.mask_stride]
+            # Instance by instance: the float maps of all at once are four times the masks. cfg.mask_thr is of probabilities.
+            results.masks = logits.new_zeros(len(logits), *size, dtype=torch.bool)
+            for mask, probability in zip(results.masks, logits.sigmoid()):
+                padded = F.interpolate(probability[None, None], full, mode="bilinear")[..., : net_size[0], : net_size[1]]
+                mask[:] = F.interpolate(padded, size, mode="bilinear")[0, 0] > cfg.mask_thr
+        return results
+
+
+def _positive_cells(
+    center: Tensor, reach: Tensor, image_size: Tensor, grid: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """Top, left, bottom, right (end exclusive) of the cells that predict an object: those within `reach` of its centre of
+    mass, at most one beyond the cell of the centre. All (y, x), in pixels; a cell is 1 / grid of `image_size`."""
+    step = center.new_tensor([1.0 / side for side in grid])
+    middle, first, last = (
+        torch.div(point / image_size, step, rounding_mode="trunc").int().tolist()
+        for point in (center, center - reach, center + reach)
+    )
+    top, left = (max(0, f, m - 1) for f, m in zip(first, middle))
+    bottom, right = (min(side - 1, l, m + 1) + 1 for side, l, m in zip(grid, last, middle))  # noqa: E741
+    return top, left, bottom, right
+
+
+def logits_on_image(logits: Tensor, net_size: tuple[int, int], size: tuple[int, int], mask_stride: int) -> Tensor:
+    """Move mask logits from the grid of the network's input to the stride-4 grid of the original image.
+
+    Args:
+        logits: (N, h, w), of the padded network input at `mask_stride`.
+        net_size: (height, width) of the network input without padding.
+        size: (height, width) of the original image.
+
+    Returns:
+        (N, ceil(H / 4), ceil(W / 4)); cell (i, j) is the logit at the middle of pixels [4i, 4i + 4) x [4j, 4j + 4).
+    """
+    rows, columns = grid_size(*size, STRIDE)
+    if mask_stride == STRIDE and tuple(net_size) == tuple(size):
+        return logits[:, :rows, :columns].contiguous()
+    if len(logits) == 0:
+        return logits.new_zeros(0, rows, columns)
+    axes = []
+    for cells, net_side, side, feature_side in zip((rows, columns), net_size, size, logits.shape[-2:]):
+        middles = (torch.arange(cells, device=logits.device) + 0.5) * STRIDE  # in pixels of the image
+        axes.append(middles * net_side / side / mask_stride / feature_side * 2 - 1)  # -1..1 over the padded features
+    y, x = torch.meshgrid(*axes, indexing="ij")
+    points = torch.stack([x, y], -1)[None].to(logits.dtype)
+    return F.grid_sample(logits[None], points, mode="bilinear", padding_mode="border", align_corners=False)[0]
+
+
+def mask_boxes(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, h, w) bool on the stride-4 grid of a (height, width) image -> (N, 4) x1, y1, x2, y2 in pixels; empty -> zeros."""
+    boxes = masks.new_zeros(len(masks), 4, dtype=torch.float32)
+    for box, mask in zip(boxes, masks):
+        ys, xs = mask.any(1).nonzero().flatten(), mask.any(0).nonzero().flatten()
+        if len(ys):
+            box[:] = torch.stack([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1]) * STRIDE
+    return boxes.minimum(boxes.new_tensor([size[1], size[0], size[1], size[0]]))

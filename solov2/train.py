@@ -1,0 +1,122 @@
+"""Train stage 1, SOLOv2, through mmdet.
+
+    $ cd solov2 && python train.py
+    $ python solov2/train.py --config configs/solov2/cityscapes_r50.py --data-root /path/to/cityscapes
+    $ python solov2/train.py --cfg-options train_cfg.max_epochs=30 optim_wrapper.optimizer.lr=0.002
+
+Without --config it trains configs/solov2/streets_r18.py on the embedded data set. The same command again goes on where it was
+stopped, and says so when all is done. Several GPUs: torchrun --nproc-per-node N solov2/train.py --launcher pytorch ...
+"""
+
+import argparse
+import warnings
+from pathlib import Path
+
+import torch
+from mmengine import Config
+from mmengine.runner import Runner
+
+from data.cityscapes import data_root, find_frames, find_splits, instances_json_path, is_prepared, write_instances_json
+from data.files import InputError, one_line_errors
+from solov2.checkpoints import POINTER, allow_checkpoint_classes, find_last, load_weights, read_checkpoint
+from solov2.progress import ShortLogRunner, progress_bar
+from solov2.settings import add_arguments, find_config, load_config, output_folder, set_data_root, shown
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    parser.add_argument("--work-dir", help="gets checkpoints and logs (default: outputs/solov2/<config name>)")
+    parser.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="go on from the work folder's last checkpoint where there is one (default); --no-resume starts anew",
+    )
+    parser.add_argument("--launcher", default="none", choices=["none", "pytorch"], help="pytorch under torchrun (default: none)")
+    return parser.parse_args()
+
+
+def prepare_annotations(root: Path) -> None:
+    """Write the COCO instance JSON of train and val where it is absent or older than the labels.
+
+    Raises:
+        InputError: if a split is missing, or a label is missing or broken.
+    """
+    for split in ("train", "val"):
+        path, frames = instances_json_path(root, split), find_frames(root, split)
+        if not is_prepared(path, frames):
+            with progress_bar(f"converting {split} labels") as bar:
+                write_instances_json(root, split, track=lambda items, total, bar=bar: bar.track(items, total=total))
+            print(f"wrote {shown(path)}", flush=True)
+
+
+def find_resume(work_dir: Path, root: Path) -> tuple[Path | None, int]:
+    """The checkpoint to go on from and how many epochs it has behind it."""
+    last = find_last(work_dir)
+    if last is None:
+        return None, 0
+    meta = read_checkpoint(last)["meta"]
+    trained_on = Config.fromstring(meta["cfg"], ".py").get("data_root", "") if isinstance(meta.get("cfg"), str) else ""
+    if trained_on and Path(trained_on) != root:
+        print(f"note: {shown(last)} was trained on {trained_on}, this is {root}; --no-resume starts anew", flush=True)
+    return last, int(meta["epoch"])
+
+
+def build_runner(config: Config, resume_from: Path | None) -> Runner:
+    """mmdet's Runner with model, data and schedule in place.
+
+    Raises:
+        InputError: if the checkpoint to go on from is of another model.
+    """
+    if resume_from is not None:
+        config.load_from, config.resume = str(resume_from), True
+    try:
+        runner = ShortLogRunner.from_cfg(config)
+    except (KeyError, TypeError, ValueError, AssertionError) as error:
+        raise InputError(f"{config.filename}: cannot be built ({' '.join(str(error).split())}); correct the config") from error
+    if resume_from is not None:
+        # mmengine would skip what does not fit, with a warning, and then fail in the optimizer.
+        load_weights(runner.model, read_checkpoint(resume_from), resume_from)
+    return runner
+
+
+def train(args: argparse.Namespace) -> None:
+    """Everything that the command does."""
+    config_path = find_config(args.config)
+    root = data_root(args.data_root).resolve()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    print(f"training SOLOv2: {shown(config_path)} on {shown(root)} ({device})", flush=True)
+    prepare_annotations(root)
+
+    config = load_config(config_path, args.cfg_options)
+    set_data_root(config, root)
+    work_dir = Path(args.work_dir).expanduser().resolve() if args.work_dir else output_folder(config_path)
+    config.work_dir, config.launcher = str(work_dir), args.launcher
+    work_dir.mkdir(parents=True, exist_ok=True)
+    if not args.resume:
+        (work_dir / POINTER).unlink(missing_ok=True)
+    allow_checkpoint_classes()
+    last, num_epochs_done = find_resume(work_dir, root)
+    if num_epochs_done >= config.train_cfg.max_epochs:
+        print(f"all {num_epochs_done} epochs are done; --no-resume trains anew")
+    else:
+        if last is not None:
+            print(f"going on from {shown(last)}, epoch {num_epochs_done} of {config.train_cfg.max_epochs}", flush=True)
+        build_runner(config, last).train()
+    print(f"wrote {shown(find_last(work_dir))}\nlogs of every iteration: {shown(work_dir)}/*/*.log")
+
+
+def main() -> None:
+    args = parse_arguments()
+    # Of mmdet's and mmengine's own calls; nothing that the user could change.
+    for message in ("torch.meshgrid", ".*lr_scheduler.step", "Failed to search registry", ".*__array__"):
+        warnings.filterwarnings("ignore", message=message)
+    with one_line_errors():
+        train(args)
+
+
+if __name__ == "__main__":
+    main()

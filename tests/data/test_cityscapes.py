@@ -1,0 +1,310 @@
+"""The Cityscapes layout is read as it is, and converted as the official tools do."""
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
+from PIL import Image
+
+from data import cityscapes
+from data.cityscapes import (
+    data_root,
+    find_frames,
+    find_splits,
+    instance_ids_to_panoptic,
+    instance_ids_to_semantic,
+    is_prepared,
+    read_instance_ids,
+    read_truth,
+    write_instances_json,
+    write_panoptic,
+)
+from data.files import InputError
+from data.panoptic_png import Segment
+from data.streets import StreetsSettings, ensure_streets
+from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
+
+SPLITS = ("train", "val")
+
+
+@pytest.fixture(scope="module")
+def streets(tmp_path_factory) -> Path:
+    return ensure_streets(tmp_path_factory.mktemp("data") / "streets", StreetsSettings(num_train=3, num_val=2))
+
+
+@pytest.fixture
+def tree(tmp_path, draw, scene) -> Path:
+    """Two images of train in two cities; the one whose city comes first has the id that comes last."""
+    scene[scene == 65535] = 0
+    draw(tmp_path, "train", "ulm_000000_000019", scene)
+    draw(tmp_path, "train", "aachen_000001_000019", scene[::-1])
+    return tmp_path
+
+
+# Finding
+
+
+def test_frames_are_sorted_by_id_and_paired_by_id(tree):
+    frames = find_frames(tree, "train")
+    assert [frame.image_id for frame in frames] == ["aachen_000001_000019", "ulm_000000_000019"]
+    for frame in frames:
+        city = frame.image_id.split("_")[0]
+        assert frame.image_path == tree / "leftImg8bit" / "train" / city / f"{frame.image_id}_leftImg8bit.png"
+        assert frame.label_path == tree / "gtFine" / "train" / city / f"{frame.image_id}_gtFine_instanceIds.png"
+
+
+def test_splits_come_in_their_usual_order(tree, draw):
+    for split in ("extra", "test", "val"):
+        draw(tree, split, "ulm_000000_000019", None)
+    (tree / "leftImg8bit" / "empty").mkdir()
+    assert find_splits(tree) == ["train", "val", "test", "extra"]
+
+
+def test_an_image_without_label_is_named_with_the_label_it_needs(tree, draw):
+    draw(tree, "train", "bonn_000000_000019", None)
+    with pytest.raises(InputError, match=r"bonn_000000_000019_leftImg8bit\.png: .*bonn_000000_000019_gtFine_instanceIds\.png"):
+        find_frames(tree, "train")
+    assert find_frames(tree, "train", need_labels=False)[1].label_path is None
+
+
+def test_a_split_without_images_is_refused_with_those_that_have_some(tree):
+    with pytest.raises(InputError, match=r"leftImg8bit/val: no .*_leftImg8bit\.png there; splits with images: train"):
+        find_frames(tree, "val")
+
+
+def test_one_id_in_two_cities_is_refused(tree):
+    folder = tree / "leftImg8bit" / "train"
+    (folder / "bonn").mkdir()
+    (folder / "bonn" / "ulm_000000_000019_leftImg8bit.png").touch()
+    with pytest.raises(InputError, match="both are image id 'ulm_000000_000019'"):
+        find_frames(tree, "train", need_labels=False)
+
+
+# The data root
+
+
+def test_the_data_root_is_the_argument_then_the_environment(tree, tmp_path, monkeypatch):
+    roots = [tmp_path / name for name in ("argument", "dataset", "dir")]
+    for root in roots:
+        (root / "leftImg8bit").mkdir(parents=True)
+        (root / "gtFine").mkdir()
+    monkeypatch.setenv("CITYSCAPES_DATASET", str(roots[1]))
+    monkeypatch.setenv("CITYSCAPES_DIR", str(roots[2]))
+    assert data_root(str(roots[0])) == roots[0]
+    assert data_root() == roots[1]
+    monkeypatch.setenv("CITYSCAPES_DATASET", "")
+    assert data_root() == roots[2]
+
+
+def test_without_any_the_embedded_set_is_used_and_one_line_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("CITYSCAPES_DATASET", raising=False)
+    monkeypatch.delenv("CITYSCAPES_DIR", raising=False)
+    monkeypatch.setattr("data.streets.ensure_streets", lambda: tmp_path)
+    cityscapes._embedded_root.cache_clear()
+    assert data_root() == data_root() == tmp_path
+    cityscapes._embedded_root.cache_clear()
+    assert capsys.readouterr().out.count("using the embedded data set Streets") == 1
+
+
+@pytest.mark.parametrize(
+    ("folders", "complaint"),
+    [
+        (None, "no such folder; --data-root must name"),
+        ((), "no leftImg8bit/ and no gtFine/ in it"),
+        (("leftImg8bit",), "no gtFine/ in it"),
+    ],
+)
+def test_a_root_that_is_none_is_refused(tmp_path, folders, complaint):
+    root = tmp_path / "root"
+    for folder in folders or ():
+        (root / folder).mkdir(parents=True)
+    if folders == ():
+        root.mkdir()
+    with pytest.raises(InputError, match=complaint):
+        data_root(root)
+
+
+# Reading
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I"])
+def test_16_bit_labels_are_read_in_both_of_pillows_modes(tmp_path, scene, mode):
+    path = tmp_path / "a.tif"  # Pillow no longer writes mode I as PNG, but older versions read 16-bit PNGs as I
+    Image.fromarray(scene.astype(np.uint16 if mode == "I;16" else np.int32)).save(path)
+    assert Image.open(path).mode == mode
+    assert np.array_equal(read_instance_ids(path), scene)
+
+
+def test_an_8_bit_label_is_read_where_no_instance_number_can_be_lost(tmp_path):
+    void = np.array([[0, 1], [7, 23]], dtype=np.uint8)  # like the dummy labels of the test split
+    Image.fromarray(void).save(tmp_path / "a.png")
+    assert np.array_equal(read_instance_ids(tmp_path / "a.png"), void)
+
+
+def test_label_ids_given_as_instance_ids_are_refused(tmp_path):
+    Image.fromarray(np.array([[7, 26]], dtype=np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="8-bit, so the instance numbers are lost"):
+        read_instance_ids(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("mode", ["P", "RGB", "RGBA", "1"])
+def test_a_label_of_another_mode_is_refused(tmp_path, mode):
+    Image.new(mode, (2, 2)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=f"PNG mode {mode}, but instance ids are 16-bit grey"):
+        read_instance_ids(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("stranger", [34, 999, 34000, 65534, -1, 70000])
+def test_ids_of_no_label_are_refused(tmp_path, stranger):
+    Image.fromarray(np.array([[7, stranger]], dtype=np.int32)).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=rf"ids \[{stranger}\] are of no Cityscapes label"):
+        read_instance_ids(tmp_path / "a.tif")
+
+
+def test_a_label_of_another_size_than_its_image_is_refused(tmp_path, draw):
+    draw(tmp_path, "val", "ulm_000000_000019", np.full((2, 3), 7), picture=np.zeros((4, 6, 3), np.uint8))
+    with pytest.raises(InputError, match="2x3 pixels, but its image has 4x6"):
+        read_truth(find_frames(tmp_path, "val")[0])
+
+
+def test_a_truncated_label_is_refused(tree):
+    frame = find_frames(tree, "train")[0]
+    frame.label_path.write_bytes(frame.label_path.read_bytes()[:60])
+    with pytest.raises(InputError, match=r"instanceIds\.png: cannot be decoded"):
+        read_truth(frame)
+
+
+# Meaning
+
+
+def test_segments_are_what_the_pixels_say():
+    instance_ids = np.array([[7, 7, 26, 26003], [4, 29001, 26, 65535]])
+    panoptic = instance_ids_to_panoptic(instance_ids)
+    assert panoptic.segment_ids.tolist() == [[7, 7, 26, 26003], [0, 0, 26, 0]]
+    assert panoptic.segments == (
+        Segment(7, 7, 2, (0, 0, 2, 1)),
+        Segment(26, 26, 2, (2, 0, 1, 2), is_crowd=True),
+        Segment(26003, 26, 1, (3, 0, 1, 1)),
+    )
+
+
+def test_the_semantic_map_keeps_groups_and_drops_what_is_not_scored(scene):
+    train_ids = CITYSCAPES.dataset_id_to_train_id
+    label_ids = np.where(scene < 1000, scene, scene // 1000)
+    expected = [[train_ids.get(v, VOID_TRAIN_ID) for v in row] for row in label_ids.tolist()]
+    assert instance_ids_to_semantic(scene).tolist() == expected
+
+
+# Conversion, against the official tools
+
+
+def assert_equal_panoptic(ours: Path, official: Path) -> None:
+    """JSON equal as parsed, PNGs pixel by pixel."""
+    assert json.loads(ours.read_text()) == json.loads(official.read_text())
+    theirs = sorted(official.with_suffix("").iterdir())
+    assert sorted(p.name for p in ours.with_suffix("").iterdir()) == [p.name for p in theirs]
+    for picture in theirs:
+        with Image.open(picture) as expected, Image.open(ours.with_suffix("") / picture.name) as found:
+            assert (found.mode, found.size) == (expected.mode, expected.size)
+            assert np.array_equal(np.asarray(found), np.asarray(expected))
+
+
+def convert_officially(root: Path, output: Path, split: str, use_train_ids: bool) -> Path:
+    convert2panoptic(str(root / "gtFine"), str(output), use_train_ids, [split])
+    return output / f"cityscapes_panoptic_{split}{'_trainId' if use_train_ids else ''}.json"
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("use_train_ids", [False, True], ids=["dataset ids", "train ids"])
+@pytest.mark.parametrize("split", SPLITS)
+def test_panoptic_truth_of_streets_equals_the_official_tools(streets, tmp_path, split, use_train_ids):
+    ours = write_panoptic(streets, split, use_train_ids=use_train_ids)
+    assert_equal_panoptic(ours, convert_officially(streets, tmp_path, split, use_train_ids))
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("use_train_ids", [False, True], ids=["dataset ids", "train ids"])
+def test_panoptic_truth_of_one_of_everything_equals_the_official_tools(tree, tmp_path, use_train_ids):
+    ours = write_panoptic(tree, "train", use_train_ids=use_train_ids)
+    output = tmp_path / "official"
+    output.mkdir()
+    assert_equal_panoptic(ours, convert_officially(tree, output, "train", use_train_ids))
+
+
+def mmdet_instances(root: Path, split: str, output: Path) -> dict:
+    """What mmdet's converter writes, with images in order of their ids; the file is loaded alone, since mmdet needs mmcv._ext."""
+    package = Path(importlib.util.find_spec("mmdet").submodule_search_locations[0])
+    spec = importlib.util.spec_from_file_location("mmdet_cityscapes", package / ".mim/tools/dataset_converters/cityscapes.py")
+    converter = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(converter)
+    files = sorted(converter.collect_files(str(root / "leftImg8bit" / split), str(root / "gtFine" / split)))
+    infos = [converter.load_img_info(f) for f in files]
+    converter.cvt_annotations(infos, str(output / "mmdet.json"))
+    return json.loads((output / "mmdet.json").read_text())
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("split", SPLITS)
+def test_instances_of_streets_equal_those_of_mmdets_converter(streets, tmp_path, split):
+    ours = json.loads(write_instances_json(streets, split).read_text())
+    assert ours == mmdet_instances(streets, split, tmp_path)
+
+
+@pytest.mark.parity
+def test_instances_of_one_of_everything_equal_those_of_mmdets_converter(tree, tmp_path):
+    assert json.loads(write_instances_json(tree, "train").read_text()) == mmdet_instances(tree, "train", tmp_path)
+
+
+def test_a_split_without_things_still_has_a_list_of_annotations(tmp_path, draw):
+    draw(tmp_path, "test", "ulm_000000_000019", np.zeros((4, 8)))
+    assert json.loads(write_instances_json(tmp_path, "test").read_text())["annotations"] == []
+
+
+# Going on after a kill
+
+
+def test_a_conversion_is_prepared_until_a_label_or_a_png_changes(tree):
+    frames = find_frames(tree, "train")
+    path = write_panoptic(tree, "train")
+    for frame in frames:
+        set_age(frame.label_path, path, older_by=1)
+    assert is_prepared(path, frames)
+    assert not is_prepared(path, frames[:1])
+    set_age(frames[0].label_path, path, older_by=-1)
+    assert not is_prepared(path, frames)
+    set_age(frames[0].label_path, path, older_by=1)
+    next(path.with_suffix("").iterdir()).unlink()
+    assert not is_prepared(path, frames)
+
+
+def set_age(path: Path, reference: Path, older_by: int) -> None:
+    moment = reference.stat().st_mtime - older_by
+    os.utime(path, (moment, moment))
+
+
+def test_a_broken_json_is_not_prepared(tree):
+    path = write_instances_json(tree, "train")
+    path.write_text('{"images": [')
+    assert not is_prepared(path, find_frames(tree, "train"))
+
+
+def test_an_interrupted_conversion_leaves_no_json_and_the_next_one_mends_what_it_left(tree):
+    def stop_after_one(items, total):
+        yield next(iter(items))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_panoptic(tree, "train", track=stop_after_one)
+    path = cityscapes.panoptic_json_path(tree, "train")
+    assert not path.exists()
+    (path.with_suffix("") / "aachen_000001_000019_gtFine_panoptic.png").write_bytes(b"half")
+    write_panoptic(tree, "train")
+    broken_once = {p.name: p.read_bytes() for p in path.with_suffix("").iterdir()}
+    for picture in path.with_suffix("").iterdir():
+        picture.unlink()
+    write_panoptic(tree, "train")
+    assert {p.name: p.read_bytes() for p in path.with_suffix("").iterdir()} == broken_once

@@ -1,0 +1,163 @@
+"""Batches follow the seed, differ between epochs and workers, and a broken file is named."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from data.cityscapes import find_frames, instance_ids_to_semantic, read_instance_ids
+from data.datamodule import CityscapesDataModule
+from data.files import InputError, one_line_errors, read_picture
+from data.taxonomy import VOID_TRAIN_ID
+from data.transforms import normalize
+
+CROP = {"crop_height": 32, "crop_width": 64}
+
+
+@pytest.fixture
+def tree(tmp_path, draw) -> Path:
+    """Six training images of 48x96 and three of other sizes for validation, all of noise."""
+    random = np.random.default_rng(0)
+    sizes = {"train": [(48, 96)] * 6, "val": [(32, 64), (33, 64), (20, 70)]}
+    for split, of_split in sizes.items():
+        for k, size in enumerate(of_split):
+            picture = random.integers(0, 256, (*size, 3), dtype=np.uint8)
+            draw(tmp_path, split, f"ulm_{k:06d}_000019", random.choice([0, 7, 11, 26001], size), picture)
+    return tmp_path
+
+
+def module(root: Path, **settings) -> CityscapesDataModule:
+    data = CityscapesDataModule(str(root), **{"num_workers": 0, "batch_size": 2, **CROP, **settings})
+    data.setup("fit")
+    return data
+
+
+def epochs(loader, number: int) -> list[list[dict]]:
+    return [list(loader) for _ in range(number)]
+
+
+def is_equal(first: list[dict], second: list[dict]) -> bool:
+    same_order = [b["image_id"] for b in first] == [b["image_id"] for b in second]
+    return same_order and all(torch.equal(a["image"], b["image"]) for a, b in zip(first, second, strict=True))
+
+
+def test_a_training_batch_is_crops_with_their_classes(tree):
+    batch = next(iter(module(tree).train_dataloader()))
+    assert (batch["image"].shape, batch["image"].dtype) == ((2, 3, 32, 64), torch.float32)
+    assert (batch["semantic"].shape, batch["semantic"].dtype) == ((2, 32, 64), torch.int64)
+    assert len(batch["image_id"]) == 2
+
+
+def test_validation_images_are_whole_and_padded_with_void(tree):
+    data = module(tree, val_batch_size=3)
+    (batch,) = data.val_dataloader()
+    assert batch["image"].shape == (3, 3, 64, 96)  # the largest height and width, each to a multiple of 32
+    for k, frame in enumerate(find_frames(tree, "val")):
+        picture = read_picture(frame.image_path)
+        height, width = picture.shape[:2]
+        semantic = instance_ids_to_semantic(read_instance_ids(frame.label_path))
+        assert batch["image_id"][k] == frame.image_id
+        assert torch.equal(batch["image"][k, :, :height, :width], torch.from_numpy(normalize(picture)))
+        assert torch.equal(batch["semantic"][k, :height, :width], torch.from_numpy(semantic.astype(np.int64)))
+        assert (batch["semantic"][k, height:] == VOID_TRAIN_ID).all()
+        assert (batch["semantic"][k, :, width:] == VOID_TRAIN_ID).all()
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_same_seed_gives_the_same_epochs_which_differ(tree, num_workers):
+    runs = []
+    for _ in range(2):
+        pl.seed_everything(3, workers=True, verbose=False)
+        runs.append(epochs(module(tree, num_workers=num_workers).train_dataloader(), 2))
+    for first, second in zip(*runs, strict=True):
+        assert is_equal(first, second)
+    assert not is_equal(*runs[0])
+
+
+def test_another_seed_gives_other_batches(tree):
+    batches = []
+    for seed in (3, 4):
+        pl.seed_everything(seed, verbose=False)
+        batches.append(list(module(tree).train_dataloader()))
+    assert not is_equal(*batches)
+
+
+def test_workers_do_not_draw_the_same_crops(tmp_path, draw):
+    picture = np.random.default_rng(0).integers(0, 256, (48, 96, 3), dtype=np.uint8)
+    for k in range(4):
+        draw(tmp_path, "train", f"ulm_{k:06d}_000019", np.full((48, 96), 7), picture)
+        draw(tmp_path, "val", f"ulm_{k:06d}_000019", np.full((48, 96), 7), picture)
+    loader = module(tmp_path, num_workers=2, batch_size=1).train_dataloader()
+    crops = [batch["image"] for batch in loader]
+    assert not any(torch.equal(a, b) for k, a in enumerate(crops) for b in crops[:k])
+
+
+@pytest.mark.parametrize(("epoch", "rank"), [(1, 0), (0, 1)])
+def test_a_resumed_run_and_another_device_do_not_see_the_first_epoch_again(tree, epoch, rank):
+    orders = []
+    for trainer in (SimpleNamespace(current_epoch=0, global_rank=0), SimpleNamespace(current_epoch=epoch, global_rank=rank)):
+        data = module(tree, seed=0, batch_size=1)
+        data.trainer = trainer
+        orders.append([batch["image_id"] for batch in data.train_dataloader()])
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1])
+
+
+def test_fewer_images_than_a_batch_still_give_a_batch(tree):
+    (batch,) = module(tree, batch_size=8).train_dataloader()
+    assert len(batch["image_id"]) == 6
+
+
+def test_a_rest_smaller_than_a_batch_stays_away_from_training(tree):
+    assert [len(batch["image_id"]) for batch in module(tree, batch_size=4).train_dataloader()] == [4]
+
+
+def test_a_label_of_another_size_than_its_image_is_refused(tree, draw):
+    draw(tree, "train", "ulm_000000_000019", np.full((4, 8), 7), picture=np.zeros((48, 96, 3), np.uint8))
+    with pytest.raises(InputError, match=r"ulm_000000_000019_gtFine_instanceIds\.png: 4x8 pixels, but its image has 48x96"):
+        list(module(tree).train_dataloader())
+
+
+def test_a_file_that_a_worker_cannot_read_ends_a_command_with_one_line(tree):
+    path = find_frames(tree, "val")[0].label_path
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(SystemExit) as end, one_line_errors():
+        list(module(tree, num_workers=1).val_dataloader())
+    assert end.value.code.startswith(f"error: {path}: cannot be decoded")
+    assert "\n" not in end.value.code
+
+
+def test_a_missing_split_is_refused_before_training(tree):
+    with pytest.raises(InputError, match=r"splits with images: train, val"):
+        module(tree, train_split="trian")
+
+
+class CountsBatches(pl.LightningModule):
+    """Sees what Lightning hands to a module, and learns one number from it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen = []
+
+    def training_step(self, batch, batch_index):
+        self.seen.extend(batch["image_id"])
+        return self.weight * batch["image"].mean()
+
+    def validation_step(self, batch, batch_index):
+        pass
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def test_lightning_shows_every_image_once_an_epoch(tree, tmp_path):
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    network = CountsBatches()
+    trainer = pl.Trainer(max_epochs=2, accelerator="cpu", default_root_dir=tmp_path, **quiet)
+    trainer.fit(network, datamodule=CityscapesDataModule(str(tree), num_workers=0, batch_size=3, **CROP))
+    ids = [frame.image_id for frame in find_frames(tree, "train")]
+    assert sorted(network.seen[:6]) == sorted(network.seen[6:]) == ids

@@ -1,0 +1,105 @@
+"""Pictures of panoptic maps: the right colours at the right pixels, at any size."""
+
+import numpy as np
+import pytest
+
+from data.files import InputError
+from data.panoptic_png import PanopticMap, describe_segments
+from evaluation.render import ERROR_COLORS, color_panoptic, draw_key, error_map, overlay, side_by_side
+
+SIZES = [(800, 800), (375, 1242), (128, 256), (6, 8), (1, 1)]
+
+
+def scene_of(height, width):
+    ids = np.full((height, width), 7, dtype=np.uint32)
+    ids[: height // 2] = 23
+    ids[height // 3 : height // 2, : width // 2] = 26000
+    ids[height // 3 : height // 2, width // 2 :] = 26001
+    return PanopticMap(ids, describe_segments(ids, lambda i: i if i < 1000 else i // 1000))
+
+
+def test_stuff_has_its_colour_and_every_object_its_own(draw, toy):
+    picture = color_panoptic(draw("rsab.", "rsab."), toy, borders=False)
+    road, sky, first, second, void = (tuple(int(v) for v in picture[0, x]) for x in range(5))
+    assert (road, sky, void) == ((128, 64, 128), (70, 130, 180), (0, 0, 0))
+    assert len({road, sky, first, second, void}) == 5
+    np.testing.assert_array_equal(picture[0], picture[1])
+
+
+def test_a_hundred_objects_of_a_class_have_a_hundred_colours(toy):
+    ids = 26000 + np.arange(100, dtype=np.uint32).reshape(10, 10)
+    picture = color_panoptic(PanopticMap(ids, describe_segments(ids, lambda _: 26)), toy, borders=False)
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 100
+
+
+def test_colours_do_not_depend_on_the_order_of_segments(draw, toy):
+    scene = draw("rsab", "rsab")
+    turned = PanopticMap(scene.segment_ids, scene.segments[::-1])
+    np.testing.assert_array_equal(color_panoptic(scene, toy), color_panoptic(turned, toy))
+
+
+def test_segments_are_outlined(draw, toy):
+    picture = color_panoptic(draw("aaabbb", "aaabbb"), toy)
+    is_white = (picture == 255).all(-1)
+    np.testing.assert_array_equal(is_white[0], [False, False, False, True, False, False])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_an_overlay_has_the_photos_shape_and_a_legend_below(toy, size):
+    photo = np.full((*size, 3), 128, dtype=np.uint8)
+    plain = overlay(photo, scene_of(*size), toy, legend=False)
+    factor = plain.shape[1] // size[1]
+    assert plain.shape == (size[0] * factor, size[1] * factor, 3)
+    with_legend = overlay(photo, scene_of(*size), toy)
+    np.testing.assert_array_equal(with_legend[: plain.shape[0]], plain)
+    assert with_legend.shape[0] > plain.shape[0]
+    assert with_legend.dtype == np.uint8
+
+
+def test_the_legend_shows_the_classes_that_occur(draw, toy):
+    photo = np.zeros((2, 4, 3), dtype=np.uint8)
+    strip = overlay(photo, draw("rraa", "rrab"), toy)[16:]
+    shown = {tuple(color) for color in strip.reshape(-1, 3).tolist()}
+    colors = {category.name: category.color for category in toy.categories}
+    assert {colors["road"], colors["car"]} <= shown
+    assert not {colors["sky"], colors["person"]} & shown
+
+
+def test_a_long_legend_takes_more_lines():
+    entries = [(f"class {k}", (k, k, k)) for k in range(40)]
+    assert draw_key(entries, 640).shape[0] > 3 * draw_key(entries[:3], 640).shape[0]
+
+
+def test_each_kind_of_error_has_its_colour(draw, toy):
+    truth = draw("rrrrrraabb.CCC".ljust(24, "s"))
+    guess = draw("rrrrr.pab..aas".ljust(24, "s"))
+    # road 5 of 6; car a: 1 of 2 is no match; car b: predicted at the wrong place; the crowd: car is right, sky is not
+    picture = error_map(truth, guess, toy)[0]
+    found = {x: name for name, color in ERROR_COLORS.items() for x in range(24) if tuple(picture[x].tolist()) == color}
+    assert found[0] == "right"
+    assert found[7] == "right class, wrong segment"
+    assert found[9] == "nothing predicted"
+    assert found[12] == "right"
+    assert found[13] == "wrong class"
+    assert 6 not in found  # the first pixel of a truth segment is its outline
+    assert error_map(draw("..r"), draw("sss"), toy)[0, 0].tolist() == list(ERROR_COLORS["not counted (void, crowd)"])
+
+
+def test_an_error_map_of_the_truth_is_all_right(draw, toy):
+    truth = draw("rrraabb", "rrraabb")
+    inner = error_map(truth, truth, toy)[1, [1, 2, 4, 6]]
+    assert (inner == ERROR_COLORS["right"]).all()
+    with pytest.raises(InputError, match="2x7 and 1x2 pixels"):
+        error_map(truth, draw("rr"), toy)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pictures_of_any_size_stand_side_by_side(toy, size):
+    picture = color_panoptic(scene_of(*size), toy)
+    sheet = side_by_side([picture] * 4, ["Image", "Truth", "Prediction", "Errors"])
+    assert sheet.dtype == np.uint8
+    assert 900 < sheet.shape[1] < 2700
+    wide = size[1] >= 1.5 * size[0]
+    num_columns = 2 if wide else 4
+    cell = sheet.shape[1] // num_columns
+    assert sheet.shape[0] > (4 // num_columns) * 0.9 * cell * size[0] / size[1]

@@ -1,0 +1,103 @@
+"""The report is one valid, self-contained page that shows the numbers it was given."""
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluation.panoptic_quality import PanopticQuality
+from evaluation.report import Table, compare_scores, make_example, pick_examples, write_report
+
+VOID_ELEMENTS = {"meta", "img", "link", "br"}
+
+
+class BalanceChecker(HTMLParser):
+    """Every element that opens closes, in order; remembers tags, texts and addresses."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.texts, self.addresses = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in VOID_ELEMENTS:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data.strip())
+
+
+def read_page(path):
+    checker = BalanceChecker()
+    checker.feed(path.read_text(encoding="utf-8"))
+    assert checker.open == []
+    return checker
+
+
+@pytest.fixture
+def scene_scores(draw, toy):
+    truth, guess = draw("rrraa", "rrraa", "rrrrr"), draw("rrraa", "rrrar", "rrrrr")
+    quality = PanopticQuality()
+    image = quality.add(truth, guess)
+    photo = np.full((3, 5, 3), 90, dtype=np.uint8)
+    return quality.scores(toy), make_example("x_1", image.pq, photo, truth, guess, toy)
+
+
+def test_the_page_is_whole_and_needs_nothing_else(tmp_path, toy, scene_scores):
+    scores, example = scene_scores
+    write_report(tmp_path / "r.html", "A title", scores, toy, best=[example], worst=[example])
+    page = read_page(tmp_path / "r.html")
+    assert "script" not in page.tags
+    assert all(address.startswith("data:image/") for address in page.addresses)
+    assert len(page.addresses) == 2 * 4
+    for address in page.addresses:
+        Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).load()
+    assert {"Image", "Truth", "Prediction", "Errors", "x_1"} <= set(page.texts)
+
+
+def test_the_page_shows_the_scores_in_percent_and_the_absent_as_not_available(tmp_path, toy, scene_scores):
+    scores, _ = scene_scores
+    write_report(tmp_path / "r.html", "A title", scores, toy)
+    text = " ".join(read_page(tmp_path / "r.html").texts)
+    assert "All 83.3" in text  # road is 11 of 12, car 3 of 4
+    assert scores["per_class"]["car"]["pq"] == 3 / 4
+    assert "car thing 75.0 75.0 100.0 1 0 0" in re.sub(r" +", " ", text)
+    assert "sky stuff n/a n/a n/a 0 0 0" in re.sub(r" +", " ", text)
+
+
+def test_tables_and_facts_are_shown(tmp_path, toy, scene_scores):
+    scores, _ = scene_scores
+    runs = compare_scores("Stages", {"floor": None, "ours": scores}, "Things", emphasis="ours")
+    assert runs.rows == (("floor", "not run", "not run", "not run", "not run"), ("ours", "75.0", "75.0", "100.0", 1))
+    extra = Table("Masks", ("class", "AP"), (("bus", None), ("car", 12.5)), note="from pycocotools")
+    facts = {"Config": "configs/a.py", "Command": "make demo", "Hardware": None}
+    write_report(tmp_path / "r.html", "A title", scores, toy, tables=[runs, extra], facts=facts, introduction="Two stages.")
+    texts = read_page(tmp_path / "r.html").texts
+    assert {"Stages", "not run", "Masks", "from pycocotools", "12.5", "n/a", "configs/a.py", "Two stages."} <= set(texts)
+    assert "Hardware" not in texts
+
+
+def test_names_cannot_break_the_page(tmp_path, toy, scene_scores):
+    scores, _ = scene_scores
+    write_report(tmp_path / "r.html", "<b>&</b></title>", scores, toy)
+    assert "<b>&</b></title>" in read_page(tmp_path / "r.html").texts
+
+
+def test_a_group_without_classes_makes_a_page_too(tmp_path, toy):
+    write_report(tmp_path / "r.html", "Empty", PanopticQuality().scores(toy), toy)
+    assert "n/a" in read_page(tmp_path / "r.html").texts
+
+
+def test_best_and_worst_images_share_none():
+    assert pick_examples({"a": 0.1, "b": 0.9, "c": None, "d": 0.5, "e": 0.3}, 2) == (["b", "d"], ["a", "e"])
+    assert pick_examples({"a": 0.1, "b": 0.9, "d": 0.5}, 3) == (["b", "d"], ["a"])
+    assert pick_examples({"a": 0.1}) == (["a"], [])
+    assert pick_examples({}) == ([], [])

@@ -1,0 +1,165 @@
+"""scripts/evaluate.py as a user calls it: the files it writes, the official comparison, and one line for bad input."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.coco import write_panoptic_json
+from data.panoptic_png import describe_segments, write_segment_ids
+from data.taxonomy import CITYSCAPES
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = ROOT.parent / "shared" / "samples"
+needs_samples = pytest.mark.skipif(
+    not SAMPLES.is_dir(), reason="needs the real samples in ../shared/samples, which a user's clone has not"
+)
+
+
+def run(*arguments, folder):
+    command = [sys.executable, str(ROOT / "scripts" / "evaluate.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=120)
+
+
+def write_scene(folder, name, shift=0):
+    """Two images of a road, a sky and two cars, the cars `shift` pixels to the right."""
+    entries = []
+    for image_id in ("town_000000", "town_000001"):
+        ids = np.full((24, 48), 23, dtype=np.uint32)
+        ids[12:], ids[20:] = 7, 0
+        ids[8:16, 4 + shift : 16 + shift], ids[8:16, 20 + shift : 32 + shift] = 26000, 26001
+        write_segment_ids(folder / name / f"{image_id}_panoptic.png", ids)
+        segments = describe_segments(ids, lambda i: i if i < 1000 else i // 1000)
+        entries.append((image_id, f"{image_id}_leftImg8bit.png", f"{image_id}_panoptic.png", ids.shape, segments))
+    write_panoptic_json(folder / f"{name}.json", CITYSCAPES, entries)
+    return folder / f"{name}.json"
+
+
+@pytest.fixture
+def scene(tmp_path):
+    return write_scene(tmp_path, "truth"), write_scene(tmp_path, "prediction", shift=2)
+
+
+def test_it_writes_scores_and_report_from_any_folder(scene, tmp_path):
+    truth, prediction = scene
+    photos = tmp_path / "leftImg8bit" / "town"
+    photos.mkdir(parents=True)
+    for image_id in ("town_000000", "town_000001"):
+        Image.new("RGB", (48, 24), (90, 120, 150)).save(photos / f"{image_id}_leftImg8bit.png")
+    outputs = ["--output", "out/scores.json", "--report", "out/report.html", "--images", photos.parent]
+    result = run("--truth", truth, "--prediction", prediction, "--official", *outputs, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert list(scores) == ["All", "Things", "Stuff", "per_class"]
+    # Each car is 12 wide and 2 off: 10 of 14 columns agree.
+    car = scores["per_class"]["car"]
+    assert (car["tp"], car["fp"], car["fn"]) == (4, 0, 0)
+    assert car["sq"] == pytest.approx(10 / 14)
+    assert scores["Things"] == {"pq": car["pq"], "sq": car["sq"], "rq": 1.0, "n": 1}
+    assert "agree to the last digit" in result.stdout
+    assert result.stdout.splitlines()[-1] == "Wrote out/scores.json and out/report.html"
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count('alt="Image of town_00000') == 2
+
+
+@needs_samples
+def test_the_real_coco_sample_agrees_with_the_official_evaluator(tmp_path):
+    folder = SAMPLES / "coco_eval"
+    arguments = ["--truth", folder / "coco_gt.json", "--prediction", folder / "coco_pred.json"]
+    result = run(*arguments, "--official", "--output", "scores.json", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert round(json.loads((tmp_path / "scores.json").read_text())["All"]["pq"], 10) == 0.6740486629
+    assert "agree to the last digit" in result.stdout
+
+
+@needs_samples
+def test_the_real_street_against_itself_is_perfect(tmp_path):
+    path = SAMPLES / "street" / "cityscapes_panoptic_dummy_trainId.json"
+    result = run("--truth", path, "--prediction", path, "--official", "--output", "scores.json", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "scores.json").read_text())["All"] == {"pq": 1.0, "sq": 1.0, "rq": 1.0, "n": 5}
+
+
+def test_a_wrong_area_in_the_truth_is_named_as_the_reason_for_a_difference(scene, tmp_path):
+    truth, prediction = scene
+    content = json.loads(truth.read_text())
+    content["annotations"][0]["segments_info"][0]["area"] += 50
+    truth.write_text(json.dumps(content))
+    result = run("--truth", truth, "--prediction", prediction, "--official", "--output", "scores.json", folder=tmp_path)
+    assert result.returncode == 1
+    assert "Ours and the official evaluator differ in: All pq" in result.stdout
+    assert "1 segments have another `area` than their PNG" in result.stderr
+
+
+def drop_an_image(truth, prediction):
+    content = json.loads(prediction.read_text())
+    content["annotations"].pop()
+    prediction.write_text(json.dumps(content))
+
+
+def drop_a_segment(truth, prediction):
+    content = json.loads(prediction.read_text())
+    content["annotations"][0]["segments_info"].pop()
+    prediction.write_text(json.dumps(content))
+
+
+def leave_the_folder(truth, prediction):
+    content = json.loads(prediction.read_text())
+    content["annotations"][0]["file_name"] = "../truth/town_000000_panoptic.png"
+    prediction.write_text(json.dumps(content))
+
+
+def truncate_a_png(truth, prediction):
+    png = prediction.with_suffix("") / "town_000001_panoptic.png"
+    png.write_bytes(png.read_bytes()[:-40])
+
+
+BAD_INPUT = {
+    "missing file": (lambda t, p: p.unlink(), "prediction.json: no such file; give the path of a JSON file"),
+    "missing folder": (lambda t, p: p.with_suffix("").rename(p.parent / "else"), "prediction: no such folder"),
+    "no json": (lambda t, p: p.write_text("{"), "prediction.json: not valid JSON"),
+    "missing prediction": (drop_an_image, "no prediction for image 'town_000001'; predict every image of the truth"),
+    "unlisted segment": (drop_a_segment, "segment ids 26001 are in the PNG, but not in"),
+    "path outside": (leave_the_folder, "'../truth/town_000000_panoptic.png' leaves its folder"),
+    "truncated png": (truncate_a_png, "image 'town_000001': "),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), BAD_INPUT.values(), ids=BAD_INPUT)
+def test_bad_input_gets_one_line_and_leaves_no_result(scene, tmp_path, spoil, message):
+    truth, prediction = scene
+    spoil(truth, prediction)
+    result = run("--truth", truth, "--prediction", prediction, "--output", "scores.json", folder=tmp_path)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stderr.startswith("error: ")
+    assert not (tmp_path / "scores.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--truth", "a.json"], "give both --truth and --prediction"),
+        (["--workers", "0"], "--workers 0, but at least 1 is needed"),
+        (["--truth", "a.json", "--prediction", "b.json", "--taxonomy", "kitti"], "--taxonomy kitti: unknown; give cityscapes"),
+    ],
+)
+def test_bad_arguments_are_explained(tmp_path, arguments, message):
+    result = run(*arguments, folder=tmp_path)
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_without_files_it_says_first_that_it_scores_the_demo(tmp_path):
+    result = run("--output", "scores.json", folder=tmp_path)
+    assert result.stdout.splitlines()[0].startswith("No files given: scoring ")
+    assert "on the embedded data set" in result.stdout.splitlines()[0]
+    if result.returncode != 0:  # a clone in which the demo has not run yet
+        assert result.stderr.startswith("error: ")
+        assert "run `make demo`" in result.stderr
