@@ -135,9 +135,7 @@ def is_dumped_by(folder: Path, image_id: str, producer: str) -> bool:
         return False
 
 
-def read_instances(
-    folder: Path, image_id: str, taxonomy: Taxonomy, size: tuple[int, int] | None = None
-) -> InstanceLogits:
+def read_instances(folder: Path, image_id: str, taxonomy: Taxonomy, size: tuple[int, int] | None = None) -> InstanceLogits:
     """Read and check the dump of one image.
 
     Args:

@@ -86,12 +86,13 @@ class SemanticModule(pl.LightningModule):
 
     def training_step(self, batch: dict, batch_index: int) -> Tensor:
         loss = hardest_pixels_loss(self(batch["image"]), batch["semantic"], self.hardest_fraction)
-        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["image"]))
         return loss
 
     def validation_step(self, batch: dict, batch_index: int) -> None:
         logits = self(batch["image"])
-        self.log("val/loss", hardest_pixels_loss(logits, batch["semantic"], self.hardest_fraction))
+        loss = hardest_pixels_loss(logits, batch["semantic"], self.hardest_fraction)
+        self.log("val/loss", loss, batch_size=len(batch["image"]))
         full = torch.nn.functional.interpolate(logits.float(), scale_factor=4, mode="bilinear", align_corners=False)
         prediction = full.argmax(1)
         self.confusion.update(prediction, batch["semantic"])

@@ -89,7 +89,8 @@ def main() -> None:
             print(f"all {done} epochs are done; --resume false trains anew")
         else:
             cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last)
-        print(f"wrote {cli.output / 'best.ckpt'}\nwrote {cli.output / 'last.ckpt'}")
+        for checkpoint in sorted(cli.output.glob("*.ckpt")):
+            print(f"wrote {checkpoint}")
         print(f"pictures and curves: tensorboard --logdir {cli.output}")
 
 

@@ -28,10 +28,7 @@ class TwoWayFPN(nn.Module):
         self.top_down_laterals = nn.ModuleDict({level: ConvNormAct(c, channels, 1) for level, c in pairs})
         self.bottom_up_laterals = nn.ModuleDict({level: ConvNormAct(c, channels, 1) for level, c in pairs})
         self.outputs = nn.ModuleDict(
-            {
-                level: SeparableConv(channels, channels) if is_separable else ConvNormAct(channels, channels, 3)
-                for level in LEVELS
-            }
+            {level: SeparableConv(channels, channels) if is_separable else ConvNormAct(channels, channels, 3) for level in LEVELS}
         )
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:

@@ -265,7 +265,5 @@ def _compose(
     segment_ids = np.where(segment_ids == 0, stuff_segment_of[stuff], segment_ids)
 
     segments = describe_segments(segment_ids, lambda s: int(taxonomy.dataset_ids[train_id_of[s]]))
-    scored = tuple(
-        Segment(s.segment_id, s.category_id, s.area, s.bbox, s.is_crowd, score_of.get(s.segment_id)) for s in segments
-    )
+    scored = tuple(Segment(s.segment_id, s.category_id, s.area, s.bbox, s.is_crowd, score_of.get(s.segment_id)) for s in segments)
     return PanopticMap(segment_ids, scored)

@@ -22,9 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="predict.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="predict.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image-path", required=True, help="a picture, a folder of pictures, or a quoted glob; any sizes")
     parser.add_argument("--output", default=str(REPOSITORY / "outputs" / "predict"), help="default: outputs/predict")
     parser.add_argument("--stage1-config", help="config of solov2; default configs/solov2/streets_r18.py")

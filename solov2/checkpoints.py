@@ -60,8 +60,9 @@ def load_weights(model: nn.Module, checkpoint: dict, path: Path) -> None:
     try:
         model.load_state_dict({k.removeprefix("module."): v for k, v in checkpoint["state_dict"].items()})
     except RuntimeError as error:
-        needed = "give the checkpoint of this config, or its config with --config"
-        raise InputError(f"{path}: is of another model ({_one_line(error)}); {needed}") from None
+        reason = _one_line(str(error).partition(":")[2])  # without "Error(s) in loading state_dict for SOLOv2:"
+        needed = "give the config that it was trained with, or another checkpoint or work folder"
+        raise InputError(f"{path}: is of another model than the config ({reason}); {needed}") from None
 
 
 def find_last(work_dir: Path) -> Path | None:
@@ -74,7 +75,7 @@ def find_last(work_dir: Path) -> Path | None:
         return None
     # The name only: the folder may have been moved since.
     named = Path(work_dir) / (Path(pointer.read_text().strip()).name or "none")
-    older = sorted(Path(work_dir).glob("epoch_*.pth"), key=lambda p: int(p.stem.removeprefix("epoch_")), reverse=True)
+    older = sorted(Path(work_dir).glob("epoch_[0-9]*.pth"), key=lambda p: int(p.stem.removeprefix("epoch_")), reverse=True)
     for path in dict.fromkeys([named, *older]):
         try:
             read_checkpoint(path)
@@ -84,6 +85,6 @@ def find_last(work_dir: Path) -> Path | None:
     return None
 
 
-def _one_line(error: Exception, length: int = 120) -> str:
+def _one_line(error: object, length: int = 120) -> str:
     text = " ".join(str(error).split())
     return text if len(text) <= length else f"{text[:length]}..."

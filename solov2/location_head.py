@@ -150,9 +150,7 @@ class LocationHead(SOLOV2Head):
         return results
 
 
-def _positive_cells(
-    center: Tensor, reach: Tensor, image_size: Tensor, grid: tuple[int, int]
-) -> tuple[int, int, int, int]:
+def _positive_cells(center: Tensor, reach: Tensor, image_size: Tensor, grid: tuple[int, int]) -> tuple[int, int, int, int]:
     """Top, left, bottom, right (end exclusive) of the cells that predict an object: those within `reach` of its centre of
     mass, at most one beyond the cell of the centre. All (y, x), in pixels; a cell is 1 / grid of `image_size`."""
     step = center.new_tensor([1.0 / side for side in grid])

@@ -1,19 +1,32 @@
 """A short console: one bar with the time left, one line an epoch. mmengine's full log goes to its file."""
 
+import contextlib
 import logging
+import os
+import sys
 import time
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
 
 
-def progress_bar(description: str) -> Progress:
-    """A bar with count and time left; use its `track` or `add_task("...")`."""
-    columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
-    return Progress(*columns, TextColumn("{task.description}"))
+def progress_bar(console: Console | None = None) -> Progress:
+    """A bar with its task's description, count and time left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
+    return Progress(*columns, console=console)
+
+
+def track(items: Iterable, total: int | None = None, *, description: str) -> Iterator:
+    """The items, with a bar; `total` is needed where they have no length."""
+    with progress_bar() as bar:
+        yield from bar.track(items, total=total, description=description)
 
 
 class ShortLogRunner(Runner):
@@ -26,18 +39,23 @@ class ShortLogRunner(Runner):
                 handler.setLevel(logging.ERROR)
         return logger
 
-    def train(self):
-        self.register_hook(ProgressHook(), "LOWEST")
-        return super().train()
+    def train(self) -> nn.Module:
+        if is_main_process():
+            self.register_hook(ProgressHook(Console(file=sys.stdout)), "LOWEST")
+        # pycocotools prints how it reads and scores.
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            return super().train()
 
 
 class ProgressHook(Hook):
     """Shows how far the training is and how long it will take."""
 
+    def __init__(self, console: Console):
+        self.bar = progress_bar(console)
+
     def before_train(self, runner: Runner) -> None:
-        self.bar = progress_bar("training")
         self.bar.start()
-        self.task = self.bar.add_task("", total=runner.max_iters, completed=runner.iter)
+        self.task = self.bar.add_task("training", total=runner.max_iters, completed=runner.iter)
         self.started, self.first_iter = time.monotonic(), runner.iter
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
@@ -51,8 +69,10 @@ class ProgressHook(Hook):
         self.bar.console.print(f"epoch {runner.epoch + 1} of {runner.max_epochs}: {shown}; {timedelta(seconds=int(left))} left")
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        scores = {name.split("/")[-1]: value for name, value in (metrics or {}).items() if "mAP" in name}
-        self.bar.console.print("validation: " + ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items()))
+        # The evaluator gives -1 for a size of which the truth holds no object, and nothing at all where nothing was found.
+        scores = {name.split("_")[-1]: value for name, value in (metrics or {}).items() if "mAP" in name and value >= 0}
+        shown = ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())
+        self.bar.console.print(f"validation: {shown or 'nothing found'}")
 
     def after_train(self, runner: Runner) -> None:
         self.bar.stop()

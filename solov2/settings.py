@@ -44,7 +44,9 @@ def load_config(path: Path, options: dict | None = None) -> Config:
         config = Config.fromfile(path)
         config.merge_from_dict(dict(options or {}))
     except (SyntaxError, ValueError, KeyError, TypeError, AttributeError, ImportError, NameError) as error:
-        raise InputError(f"{path}: cannot be used ({type(error).__name__}: {error}); correct the config or --cfg-options") from None
+        raise InputError(
+            f"{path}: cannot be used ({type(error).__name__}: {error}); correct the config or --cfg-options"
+        ) from None
     return config
 
 

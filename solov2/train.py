@@ -9,24 +9,24 @@ stopped, and says so when all is done. Several GPUs: torchrun --nproc-per-node N
 """
 
 import argparse
+import re
 import warnings
+from functools import partial
 from pathlib import Path
 
 import torch
 from mmengine import Config
 from mmengine.runner import Runner
 
-from data.cityscapes import data_root, find_frames, find_splits, instances_json_path, is_prepared, write_instances_json
+from data.cityscapes import data_root, find_frames, instances_json_path, is_prepared, write_instances_json
 from data.files import InputError, one_line_errors
 from solov2.checkpoints import POINTER, allow_checkpoint_classes, find_last, load_weights, read_checkpoint
-from solov2.progress import ShortLogRunner, progress_bar
+from solov2.progress import ShortLogRunner, track
 from solov2.settings import add_arguments, find_config, load_config, output_folder, set_data_root, shown
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     parser.add_argument("--work-dir", help="gets checkpoints and logs (default: outputs/solov2/<config name>)")
     parser.add_argument(
@@ -48,8 +48,7 @@ def prepare_annotations(root: Path) -> None:
     for split in ("train", "val"):
         path, frames = instances_json_path(root, split), find_frames(root, split)
         if not is_prepared(path, frames):
-            with progress_bar(f"converting {split} labels") as bar:
-                write_instances_json(root, split, track=lambda items, total, bar=bar: bar.track(items, total=total))
+            write_instances_json(root, split, track=partial(track, description=f"converting {split} labels"))
             print(f"wrote {shown(path)}", flush=True)
 
 
@@ -59,9 +58,10 @@ def find_resume(work_dir: Path, root: Path) -> tuple[Path | None, int]:
     if last is None:
         return None, 0
     meta = read_checkpoint(last)["meta"]
-    trained_on = Config.fromstring(meta["cfg"], ".py").get("data_root", "") if isinstance(meta.get("cfg"), str) else ""
-    if trained_on and Path(trained_on) != root:
-        print(f"note: {shown(last)} was trained on {trained_on}, this is {root}; --no-resume starts anew", flush=True)
+    # The config is Python text: it is searched, never executed.
+    named = re.search(r"^data_root = '(.*)'$", str(meta.get("cfg")), re.MULTILINE)
+    if named and Path(named[1]) != root:
+        print(f"note: {shown(last)} was trained on {named[1]}, this is {root}; --no-resume starts anew", flush=True)
     return last, int(meta["epoch"])
 
 
@@ -79,7 +79,7 @@ def build_runner(config: Config, resume_from: Path | None) -> Runner:
         raise InputError(f"{config.filename}: cannot be built ({' '.join(str(error).split())}); correct the config") from error
     if resume_from is not None:
         # mmengine would skip what does not fit, with a warning, and then fail in the optimizer.
-        load_weights(runner.model, read_checkpoint(resume_from), resume_from)
+        load_weights(getattr(runner.model, "module", runner.model), read_checkpoint(resume_from), resume_from)
     return runner
 
 

@@ -61,7 +61,7 @@ def fails_in_one_line(monkeypatch) -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def kill_at_random_moments() -> Callable[[Callable[[], None], float, int], int]:
-    """Run a function in forked children, one after the other; kill -9 each within `seconds`; return how many were still at work."""
+    """Run a function in forked children, one after the other, kill -9 each within `seconds`; return how many still worked."""
     moments = random.Random(0)
 
     def run_killed(function: Callable[[], None], seconds: float, times: int) -> int:

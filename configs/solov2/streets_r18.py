@@ -41,16 +41,14 @@ test_pipeline = [
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
 ]
 train_dataloader = dict(
-    batch_size=8, num_workers=1, dataset=dict(times=1, dataset=dict(pipeline=train_pipeline))
+    batch_size=8, num_workers=0, persistent_workers=False, dataset=dict(times=1, dataset=dict(pipeline=train_pipeline))
 )
 val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 max_epochs = 20
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
-optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type="AdamW", lr=1e-3, weight_decay=0.05), clip_grad=dict(max_norm=10)
-)
+optim_wrapper = dict(optimizer=dict(_delete_=True, type="AdamW", lr=1e-3, weight_decay=0.05), clip_grad=dict(max_norm=10))
 auto_scale_lr = dict(enable=False)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),

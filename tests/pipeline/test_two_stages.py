@@ -1,0 +1,71 @@
+"""The public commands one after the other, as a user types them, with tiny networks: from drawn streets to a report."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+TINY_SOLO = (
+    *("train_cfg.max_epochs=1", "train_cfg.val_interval=9", "param_scheduler.1.end=1"),
+    *("train_dataloader.batch_size=2", "train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False"),
+)
+TINY_SEMANTIC = ("--trainer.max_epochs", "1", "--data.batch_size", "2", "--data.num_workers", "0", "--model.fpn_channels", "32")
+TINY_SEMANTIC += ("--trainer.check_val_every_n_epoch", "1")
+SIZES = {"wide": (375, 1242), "square": (800, 800)}
+
+
+@pytest.fixture(scope="module")
+def trained(streets, tmp_path_factory, run_command) -> Path:
+    """A folder with both stages' checkpoints, solo/epoch_1.pth and semantic/best.ckpt."""
+    folder = tmp_path_factory.mktemp("trained")
+    solo = run_command("solov2/train.py", "--data-root", streets, "--work-dir", folder / "solo", "--cfg-options", *TINY_SOLO)
+    assert solo.returncode == 0, solo.stderr
+    semantic = run_command("efficientps/train_net.py", "--data-root", streets, "--output", folder / "semantic", *TINY_SEMANTIC)
+    assert semantic.returncode == 0, semantic.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_the_whole_chain_ends_in_scores_that_the_official_evaluator_confirms(streets, trained, tmp_path, run_command):
+    chain = [
+        ("scripts/prepare_cityscapes.py", "--data-root", streets),
+        ("solov2/eval.py", "--data-root", streets, "--checkpoint", trained / "solo/epoch_1.pth", "--output", tmp_path / "dumps"),
+        ("fusion/solo_fusion.py", "--data-root", streets, "--instances", tmp_path / "dumps", "--output", tmp_path / "fused")
+        + ("--checkpoint", trained / "semantic/best.ckpt", "--fusion.min_score", "0.05"),
+        ("scripts/evaluate.py", "--truth", streets / "gtFine/cityscapes_panoptic_val.json", "--official")
+        + ("--prediction", tmp_path / "fused/panoptic.json", "--output", tmp_path / "scores.json")
+        + ("--report", tmp_path / "report.html", "--images", streets / "leftImg8bit/val"),
+    ]
+    for script, *arguments in chain:
+        result = run_command(script, *arguments)
+        assert result.returncode == 0, result.stderr
+    assert "agree to the last digit" in result.stdout
+    assert json.loads((tmp_path / "scores.json").read_text()) == json.loads((tmp_path / "fused/scores.json").read_text())
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_predict_takes_pictures_of_any_size_and_draws_each(trained, tmp_path, run_command):
+    (tmp_path / "photos").mkdir()
+    for name, size in SIZES.items():
+        noise = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"photos/{name}.jpg")
+    checkpoints = ("--stage1-checkpoint", trained / "solo/epoch_1.pth", "--stage2-checkpoint", trained / "semantic/best.ckpt")
+    result = run_command("scripts/predict.py", "--image-path", tmp_path / "photos", "--output", tmp_path / "out", *checkpoints)
+    assert result.returncode == 0, result.stderr
+    annotations = json.loads((tmp_path / "out/panoptic.json").read_text())["annotations"]
+    assert [a["image_id"] for a in annotations] == sorted(SIZES)
+    for name, size in SIZES.items():
+        assert np.asarray(Image.open(tmp_path / f"out/panoptic/{name}_panoptic.png")).shape == (*size, 3)
+        assert (tmp_path / f"out/overlay/{name}.png").exists()
+
+
+def test_predict_names_a_broken_picture_before_any_work(tmp_path, run_command):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n but not really")
+    result = run_command("scripts/predict.py", "--image-path", tmp_path / "broken.png", "--output", tmp_path / "out")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert "broken.png" in result.stderr
+    assert result.stderr.count("\n") == 1

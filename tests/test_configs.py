@@ -1,0 +1,23 @@
+"""Every configuration file builds what it describes."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from data.datamodule import CityscapesDataModule
+from efficientps.module import SemanticModule
+from efficientps.train_net import TrainCLI
+
+REPOSITORY = Path(__file__).parents[1]
+EFFICIENTPS = sorted((REPOSITORY / "configs" / "efficientps").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("config", EFFICIENTPS, ids=lambda p: p.stem)
+def test_an_efficientps_config_builds_network_data_and_trainer(config, streets, tmp_path, monkeypatch):
+    arguments = ["--config", config, "--data-root", streets, "--output", tmp_path, "--trainer.accelerator", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["train_net.py", *(str(a) for a in arguments)])
+    cli = TrainCLI(SemanticModule, CityscapesDataModule, run=False, save_config_callback=None)
+    cli.datamodule.setup("fit")
+    assert len(cli.datamodule.train_set) == 2
+    assert f"-b{config.stem[-1]}" == f"-{cli.model.hparams['network']['variant']}"
