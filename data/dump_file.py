@@ -19,11 +19,19 @@ def grid_size(height: int, width: int, stride: int) -> tuple[int, int]:
 
 
 def write_dump(path: Path, header: dict, tensors: dict[str, np.ndarray]) -> None:
-    """Write one dump; the same content gives the same bytes."""
+    """Write one dump; the same content gives the same bytes.
+
+    Raises:
+        OSError: if it cannot be written, such as on a full disk.
+    """
     assert set(header) == set(HEADER_FIELDS), header
     with atomic_path(path) as partial:
         # One metadata entry: safetensors keeps entries in a hash map, whose order would change the bytes between runs.
-        save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, partial, {"header": json.dumps(header)})
+        contents = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        try:
+            save_file(contents, partial, {"header": json.dumps(header)})
+        except SafetensorError as error:
+            raise OSError(f"{path}: {error}") from None
 
 
 def read_header(path: Path, kind: str) -> dict:

@@ -68,9 +68,9 @@ class StreetsSettings:
         InputError: if a value is out of range, or the width is not twice the height.
     """
 
-    height: int = 128
+    height: int = 192
     """Of an image, pixels: 128 to 1024."""
-    width: int = 256
+    width: int = 384
     """Of an image, pixels: twice the height."""
     num_train: int = 400
     """Images in the train split."""
@@ -140,7 +140,7 @@ def draw_scene(settings: StreetsSettings, split: str, index: int) -> Scene:
 def _make_city(rng: np.random.Generator, city_number: int) -> City:
     """A city's camera car; each split has cities with and without a hood in sight and borders."""
     return City(
-        focal=float(rng.uniform(1.1, 1.35)),  # in image widths; Cityscapes has 1.10
+        focal=float(rng.uniform(1.15, 1.45)),  # in image widths; Cityscapes has 1.10
         horizon=float(rng.uniform(0.42, 0.47)),
         mount=float(rng.uniform(1.25, 1.6)),
         hood=0.0 if city_number % 3 == 1 else float(rng.uniform(0.05, 0.09)),

@@ -26,8 +26,8 @@ AREA_REFERENCE = 1024 * 2048
 class FusionSettings:
     """How instances are chosen, fused and dropped."""
 
-    min_score: float = 0.3
-    """Instances below are ignored. EfficientPS takes 0.5 of its box scores; SOLOv2's are lower, the original dumped from 0.3."""
+    min_score: float = 0.2
+    """Instances below are ignored. EfficientPS takes 0.5 of its box scores; SOLOv2's are lower. Tune it on val."""
     max_overlap: float = 0.5
     """An instance of which more than this share is covered by better ones is dropped (intersection / own area)."""
     min_stuff_area: float = 2048

@@ -226,7 +226,7 @@ def main() -> None:
     if tables:
         print(f"\n{'':48s} {'PQ':>6s} {'Things':>6s} {'Stuff':>6s}")
         for rows in zip(*(table.rows for table in tables), strict=True):
-            shown = ("n/a" if row[1] is None else f"{row[1]:.1f}" for row in rows)
+            shown = ("n/a" if row[1] is None else str(row[1]) for row in rows)
             print(f"{rows[0][0]:48s} " + " ".join(f"{value:>6s}" for value in shown))
     print(f"\nWrote {arguments.output}" + (f" and {arguments.report}" if arguments.report else ""))
     if arguments.official and "differ" in lines[-1]:

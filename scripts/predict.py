@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--stage1-config", help="config of solov2; default configs/solov2/streets_r18.py")
     parser.add_argument("--stage1-checkpoint", help="default: the last one that solov2/train.py wrote for that config")
     parser.add_argument("--stage2-checkpoint", help="default: outputs/efficientps/streets_b0/best.ckpt")
-    parser.add_argument("--min-score", type=float, default=0.3, help="instances below are ignored (default 0.3)")
+    parser.add_argument("--min-score", type=float, default=0.2, help="instances below are ignored (default 0.2)")
     return parser
 
 

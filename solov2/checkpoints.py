@@ -45,7 +45,8 @@ def read_checkpoint(path: Path) -> dict:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: broken checkpoint ({_one_line(error)}); delete it, then train or copy it again") from None
+        reason = _one_line(str(error).partition("WeightsUnpickler error:")[2] or error)  # torch advises to turn the guard off
+        raise InputError(f"{path}: broken checkpoint ({reason}); delete it, then train or copy it again") from None
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise InputError(f"{path}: has no `state_dict`; give an epoch_*.pth that solov2/train.py wrote")
     return content

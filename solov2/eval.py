@@ -15,6 +15,9 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
+import solov2  # noqa: F401, first: it sets what torch reads when it is loaded
+
+# isort: split
 import torch
 from mmengine import Config
 from pycocotools import mask as coco_mask
@@ -33,7 +36,7 @@ from data.instance_dump import is_dumped_by, read_instances, write_instances
 from evaluation.instance_ap import Detection, score_instances
 from solov2.checkpoints import find_last
 from solov2.inference import TAXONOMY, full_masks, load_predictor, producer_name
-from solov2.progress import track
+from solov2.progress_display import track
 from solov2.settings import add_arguments, find_config, load_config, output_folder, shown
 
 

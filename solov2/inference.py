@@ -18,7 +18,7 @@ from data.files import InputError
 from data.instance_dump import InstanceLogits, from_full_logits
 from data.taxonomy import CITYSCAPES
 from solov2.checkpoints import load_weights, read_checkpoint
-from solov2.location_head import STRIDE, LocationHead
+from solov2.location_head import LocationHead
 
 TAXONOMY = CITYSCAPES
 """Class k of the model is TAXONOMY.thing_ids[k]."""
@@ -33,7 +33,7 @@ class InstancePredictor:
 
     @torch.inference_mode()
     def predict(self, image_id: str, picture: np.ndarray, producer: str) -> InstanceLogits:
-        """(H, W, 3) uint8 RGB of any size -> its instances, mask logits at stride 4 of the picture.
+        """(H, W, 3) uint8 RGB of any size -> its instances, mask logits at the head's `logit_stride`, 4 by default.
 
         Raises:
             InputError: if the network gives NaN.
@@ -50,7 +50,7 @@ class InstancePredictor:
             found.scores.float().cpu().numpy(),
             image_id=image_id,
             size=picture.shape[:2],
-            stride=STRIDE,
+            stride=self.network.mask_head.logit_stride,
             taxonomy=TAXONOMY,
             producer=producer,
         )
@@ -60,8 +60,8 @@ def load_predictor(config: Config, checkpoint: Path, device: str = "cpu") -> Ins
     """Build the config's model and load a checkpoint that train.py wrote. No pickled code is executed.
 
     Raises:
-        InputError: if the checkpoint is missing, truncated, or of another model, or the model has no LocationHead of the
-            taxonomy's things.
+        InputError: if the checkpoint is missing, truncated, of another model or not finite, or the model has no LocationHead
+            of the taxonomy's things.
     """
     content = read_checkpoint(checkpoint)
     register_all_modules()
@@ -74,6 +74,12 @@ def load_predictor(config: Config, checkpoint: Path, device: str = "cpu") -> Ins
         raise InputError(f"{config.filename}: {needed} is needed in model.mask_head; inherit one of configs/solov2")
     head.with_full_masks = False
     load_weights(network, content, checkpoint)
+    # NaN would not crash anything: no mask is positive, so all images would look empty.
+    broken = [name for name, value in network.state_dict().items() if not value.isfinite().all()]
+    if broken:
+        raise InputError(
+            f"{checkpoint}: NaN or infinite weights in {broken[0]} ({len(broken)} in all); use an earlier checkpoint"
+        )
     return InstancePredictor(network.eval().to(device), _picture_pipeline(config))
 
 

@@ -19,9 +19,6 @@ from torch import Tensor
 
 from data.dump_file import grid_size
 
-STRIDE = 4
-"""Pixels of the original image that one cell of `mask_logits` covers, per side."""
-
 
 @MODELS.register_module()
 class LocationHead(SOLOV2Head):
@@ -29,19 +26,28 @@ class LocationHead(SOLOV2Head):
 
     Args:
         num_grids: one entry a level, an int S for S x S cells or (rows, columns).
+        logit_stride: pixels of the original image that one cell of `mask_logits` covers, per side.
         with_full_masks: whether predictions hold `masks`, which mmdet's evaluators read; N x H x W bytes an image.
         kwargs: as SOLOV2Head's.
 
-    A prediction has scores (N,) descending, labels (N,), mask_logits (N, ceil(H / 4), ceil(W / 4)) on the grid of the
-    original H x W image, bboxes (N, 4) as x1, y1, x2, y2 in its pixels, and if asked masks (N, H, W) bool.
+    A prediction has scores (N,) descending, labels (N,), mask_logits (N, ceil(H / s), ceil(W / s)) on the grid of
+    stride s of the original H x W image, bboxes (N, 4) as x1, y1, x2, y2 in its pixels, and if asked masks (N, H, W) bool.
     """
 
-    def __init__(self, *args, num_grids: Sequence[int | Sequence[int]], with_full_masks: bool = True, **kwargs):
+    def __init__(
+        self,
+        *args,
+        num_grids: Sequence[int | Sequence[int]],
+        logit_stride: int = 4,
+        with_full_masks: bool = True,
+        **kwargs,
+    ):
         grids = [(grid, grid) if isinstance(grid, int) else tuple(grid) for grid in num_grids]
         if any(len(grid) != 2 or min(grid) < 1 for grid in grids):
             raise ValueError(f"num_grids is {num_grids}, but each level needs S or (rows, columns), at least 1")
         # mmdet's forward() hands each entry to F.interpolate as the size, which takes both forms.
         super().__init__(*args, num_grids=grids, **kwargs)
+        self.logit_stride = logit_stride
         self.with_full_masks = with_full_masks
 
     def _get_targets_single(self, gt_instances: InstanceData, featmap_sizes: tuple[int, int]) -> tuple[list, list, list, list]:
@@ -138,8 +144,9 @@ class LocationHead(SOLOV2Head):
 
     def _instances(self, logits: Tensor, scores: Tensor, labels: Tensor, img_meta: dict, cfg: dict) -> InstanceData:
         size, net_size = img_meta["ori_shape"][:2], img_meta["img_shape"][:2]
-        on_image = logits_on_image(logits, net_size, size, self.mask_stride)
-        results = InstanceData(scores=scores, labels=labels, mask_logits=on_image, bboxes=mask_boxes(on_image > 0, size))
+        on_image = logits_on_image(logits, net_size, size, self.mask_stride, self.logit_stride)
+        boxes = mask_boxes(on_image > 0, size, self.logit_stride)
+        results = InstanceData(scores=scores, labels=labels, mask_logits=on_image, bboxes=boxes)
         if self.with_full_masks:
             full = [logits.shape[-2] * self.mask_stride, logits.shape[-1] * self.mask_stride]
             # Instance by instance: the float maps of all at once are four times the masks. cfg.mask_thr is of probabilities.
@@ -163,36 +170,37 @@ def _positive_cells(center: Tensor, reach: Tensor, image_size: Tensor, grid: tup
     return top, left, bottom, right
 
 
-def logits_on_image(logits: Tensor, net_size: tuple[int, int], size: tuple[int, int], mask_stride: int) -> Tensor:
-    """Move mask logits from the grid of the network's input to the stride-4 grid of the original image.
+def logits_on_image(logits: Tensor, net_size: tuple[int, int], size: tuple[int, int], mask_stride: int, stride: int) -> Tensor:
+    """Move mask logits from the grid of the network's input to a grid of the original image.
 
     Args:
         logits: (N, h, w), of the padded network input at `mask_stride`.
         net_size: (height, width) of the network input without padding.
         size: (height, width) of the original image.
+        stride: of the grid, in pixels of the image.
 
     Returns:
-        (N, ceil(H / 4), ceil(W / 4)); cell (i, j) is the logit at the middle of pixels [4i, 4i + 4) x [4j, 4j + 4).
+        (N, ceil(H / stride), ceil(W / stride)); a cell is the logit at its middle, bilinear between the network's cells.
     """
-    rows, columns = grid_size(*size, STRIDE)
-    if mask_stride == STRIDE and tuple(net_size) == tuple(size):
+    rows, columns = grid_size(*size, stride)
+    if mask_stride == stride and tuple(net_size) == tuple(size):
         return logits[:, :rows, :columns].contiguous()
     if len(logits) == 0:
         return logits.new_zeros(0, rows, columns)
     axes = []
     for cells, net_side, side, feature_side in zip((rows, columns), net_size, size, logits.shape[-2:]):
-        middles = (torch.arange(cells, device=logits.device) + 0.5) * STRIDE  # in pixels of the image
+        middles = (torch.arange(cells, device=logits.device) + 0.5) * stride  # in pixels of the image
         axes.append(middles * net_side / side / mask_stride / feature_side * 2 - 1)  # -1..1 over the padded features
     y, x = torch.meshgrid(*axes, indexing="ij")
     points = torch.stack([x, y], -1)[None].to(logits.dtype)
     return F.grid_sample(logits[None], points, mode="bilinear", padding_mode="border", align_corners=False)[0]
 
 
-def mask_boxes(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """(N, h, w) bool on the stride-4 grid of a (height, width) image -> (N, 4) x1, y1, x2, y2 in pixels; empty -> zeros."""
+def mask_boxes(masks: Tensor, size: tuple[int, int], stride: int) -> Tensor:
+    """(N, h, w) bool on a grid of a (height, width) image -> (N, 4) x1, y1, x2, y2 in pixels; empty -> zeros."""
     boxes = masks.new_zeros(len(masks), 4, dtype=torch.float32)
     for box, mask in zip(boxes, masks):
         ys, xs = mask.any(1).nonzero().flatten(), mask.any(0).nonzero().flatten()
         if len(ys):
-            box[:] = torch.stack([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1]) * STRIDE
+            box[:] = torch.stack([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1]) * stride
     return boxes.minimum(boxes.new_tensor([size[1], size[0], size[1], size[0]]))

@@ -14,6 +14,9 @@ import warnings
 from functools import partial
 from pathlib import Path
 
+import solov2  # noqa: F401, first: it sets what torch reads when it is loaded
+
+# isort: split
 import torch
 from mmengine import Config
 from mmengine.runner import Runner
@@ -21,7 +24,7 @@ from mmengine.runner import Runner
 from data.cityscapes import data_root, find_frames, instances_json_path, is_prepared, write_instances_json
 from data.files import InputError, one_line_errors
 from solov2.checkpoints import POINTER, allow_checkpoint_classes, find_last, load_weights, read_checkpoint
-from solov2.progress import ShortLogRunner, track
+from solov2.progress_display import ShortLogRunner, track
 from solov2.settings import add_arguments, find_config, load_config, output_folder, set_data_root, shown
 
 

@@ -25,7 +25,7 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def streets(tmp_path_factory) -> Path:
     """Streets with 2 training and 6 validation images of 128x256."""
-    return ensure_streets(tmp_path_factory.mktemp("streets"), StreetsSettings(num_train=2, num_val=6))
+    return ensure_streets(tmp_path_factory.mktemp("streets"), StreetsSettings(128, 256, num_train=2, num_val=6))
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,9 @@ def _add_blocks(layout: Layout, side: int) -> None:
     z = 2.5 + layout.uniform(0, 4)
     while z < 150:
         kind = ("house", "wall", "fence", "hedge", "open")[int(rng.choice(5, p=character))]
-        length = layout.uniform(9, 24) if kind == "house" else layout.uniform(6, 26)
+        if z > 50 and kind in ("wall", "fence"):
+            kind = "hedge"  # a barrier that far is a line of pixels, and nobody could tell what it is
+        length = layout.uniform(9, 24) if kind == "house" else layout.uniform(12, 36)
         gap = next(((a, b) for s, a, b in layout.ground.side_streets if s == side and z < b and z + length > a), None)
         if gap and z >= gap[0] - 4:
             z = gap[1] + 0.5
@@ -68,8 +70,8 @@ def _add_barrier(layout: Layout, kind: str, side: int, edge: float, z: float, le
     rng, bend = layout.rng, layout.bend
     if kind != "open":
         color, top = {
-            "wall": (random_color(rng, (0, 0.14), (0.02, 0.4), (0.35, 0.75)), layout.uniform(1.1, 3.0)),
-            "fence": (random_color(rng, (0, 1), (0, 0.4), (0.15, 0.85)), layout.uniform(1.0, 2.4)),
+            "wall": (random_color(rng, (0.08, 0.14), (0.05, 0.3), (0.55, 0.8)), layout.uniform(1.8, 3.2)),
+            "fence": (random_color(rng, (0.3, 0.65), (0, 0.4), (0.1, 0.28)), layout.uniform(1.6, 2.6)),
             "hedge": (random_color(rng, (0.2, 0.35), (0.3, 0.6), (0.18, 0.4)), layout.uniform(0.8, 1.9)),
         }[kind]
         near, far = bend.at(edge + side * 0.2, z), bend.at(edge + side * 0.2, z + length)
@@ -116,7 +118,7 @@ def _add_furniture(layout: Layout, side: int) -> None:
     for k in range(6):
         z = 6 + layout.uniform(0, 4) + k * step
         if not layout.is_side_street(side, z):
-            layout.put(kerb, z, surroundings.paint_pole, height, 0.15, grey, arm)
+            layout.put(kerb, z, surroundings.paint_pole, height, 0.3, grey, arm)
     for _ in range(int(rng.integers(1, 4))):
         _add_sign(layout, kerb, layout.depth(kerb, 7, 45))
     crossing = layout.ground.side_streets[0][1] if layout.ground.side_streets else layout.depth(kerb, 12, 50)
@@ -125,7 +127,7 @@ def _add_furniture(layout: Layout, side: int) -> None:
     if layout.chance(0.25):
         start, gap = layout.depth(kerb, 7, 25), layout.uniform(1.2, 2.2)
         for k in range(int(rng.integers(2, 7))):
-            layout.put(kerb, start + k * gap, surroundings.paint_pole, 0.95, 0.13, grey)
+            layout.put(kerb, start + k * gap, surroundings.paint_pole, 0.95, 0.2, grey)
     if layout.chance(0.15):
         width, height = layout.uniform(0.3, 0.5), layout.uniform(2.0, 5.0)
         layout.put(kerb, layout.depth(kerb, 8, 40), surroundings.paint_pole, height, width, grey, 0.0, "polegroup")
@@ -156,18 +158,18 @@ def _add_sign(layout: Layout, offset: float, z: float) -> None:
         [(1.0, (240, 200, 30)), (0.8, (40, 40, 40))] if layout.chance(0.5) else [(1.0, (235, 235, 235)), (0.75, (24, 70, 168))],
     )[kind]
     up = layout.uniform(2.2, 2.9)
-    layout.put(offset, z + 0.02, surroundings.paint_pole, up + 0.3, 0.09, (128, 130, 132))
+    layout.put(offset, z + 0.02, surroundings.paint_pole, up + 0.3, 0.15, (128, 130, 132))
     layout.put(offset, z, surroundings.paint_plate, (0.0, up), shape, layers, "traffic sign")
 
 
 def _add_traffic_light(layout: Layout, offset: float, z: float, side: int) -> None:
     """A dark box with one of three lamps lit, on its pole, sometimes also over the road."""
     lit = int(layout.rng.integers(3))
-    box = rectangle(-0.22, -0.55, 0.22, 0.55)
+    box = rectangle(-0.36, -0.9, 0.36, 0.9)
     colors = ((230, 40, 30), (240, 170, 30), (40, 220, 120))
-    lamps = [(CIRCLE * 0.14 + (0.0, 0.34 - 0.34 * k), colors[k] if k == lit else (58, 50, 46)) for k in range(3)]
+    lamps = [(CIRCLE * 0.24 + (0.0, 0.55 - 0.55 * k), colors[k] if k == lit else (58, 50, 46)) for k in range(3)]
     over = layout.chance(0.4)
-    layout.put(offset, z + 0.02, surroundings.paint_pole, 5.4 if over else 3.0, 0.14, (88, 92, 94), -side * 3.4 if over else 0.0)
+    layout.put(offset, z + 0.02, surroundings.paint_pole, 5.4 if over else 3.0, 0.22, (88, 92, 94), -side * 3.4 if over else 0.0)
     layout.put(offset, z, surroundings.paint_plate, (0.0, 2.6), box, [(1.0, (26, 30, 30)), *lamps], "traffic light")
     if over:
         layout.put(offset, z, surroundings.paint_plate, (-side * 3.3, 5.3), box, [(1.0, (26, 30, 30)), *lamps], "traffic light")

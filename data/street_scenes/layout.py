@@ -75,8 +75,9 @@ class Layout:
         return float(self.rng.uniform(low, high))
 
     def depth(self, offset: float, near: float, far: float) -> float:
-        """A random depth at which the offset is in view, nearer ones more often."""
+        """A random depth at which the offset is in view, nearer ones more often; every eighth far off, where things are tiny."""
         near = max(near, (abs(offset) + 0.3) / self.half_view)
+        far *= 1.5 if self.rng.random() < 0.125 else 0.6
         return near + max(far - near, 4.0) * float(self.rng.random()) ** 2
 
     def is_side_street(self, side: int, z: float) -> bool:
@@ -99,7 +100,7 @@ def plan_ground(rng: np.random.Generator) -> tuple[Ground, list[Lane], dict[int,
     lane = float(rng.uniform(3.1, 3.6))
     ahead, oncoming = 1 + int(rng.random() < 0.3), 1 + int(rng.random() < 0.35)
     has_rails = rng.random() < 0.46
-    asphalt = random_color(rng, (0.05, 0.7), (0, 0.08), (0.26, 0.48))
+    asphalt = random_color(rng, (0.05, 0.7), (0, 0.06), (0.24, 0.38))
     left, right = -lane / 2 - oncoming * lane, lane / 2 + (ahead - 1) * lane
     lanes = [Lane(k * lane, 0.0, False) for k in range(ahead)] + [Lane(-k * lane, np.pi, False) for k in range(1, oncoming + 1)]
     middle = [Strip("road", right, asphalt)]
@@ -135,21 +136,21 @@ def plan_ground(rng: np.random.Generator) -> tuple[Ground, list[Lane], dict[int,
 
 def _plan_side(rng: np.random.Generator, side: int, edge: float, asphalt: Color) -> tuple[list[Strip], tuple, float | None]:
     """One side from the road outwards; strips come in order from left to right."""
-    grass = random_color(rng, (0.17, 0.32), (0.25, 0.55), (0.25, 0.5))
-    paving = random_color(rng, (0.02, 0.14), (0, 0.16), (0.42, 0.68))
+    grass = random_color(rng, (0.2, 0.3), (0.4, 0.65), (0.35, 0.55))
+    paving = random_color(rng, (0.02, 0.12), (0.06, 0.25), (0.5, 0.72))
     widths: list[tuple[str, float, Color, str]] = []
     bay = None
     if rng.random() < 0.65:
         bay = edge + side * 1.15
-        is_marked = rng.random() < 0.5
+        is_marked = rng.random() < 0.3
         bays = random_color(rng, (0.02, 0.12), (0, 0.2), (0.3, 0.5)) if is_marked else asphalt
         widths.append(("parking" if is_marked else "road", 2.3, bays, "paved" if is_marked else ""))
-    if rng.random() < 0.35:
-        widths.append(("terrain", float(rng.uniform(0.8, 2.2)), grass, ""))
+    if rng.random() < 0.45:
+        widths.append(("terrain", float(rng.uniform(1.5, 3.5)), grass, ""))
     start = sum(width for _, width, *_ in widths)
-    breadth = float(rng.uniform(2.2, 5.5))
+    breadth = float(rng.uniform(3.0, 6.0))
     widths.append(("sidewalk", breadth, paving, "paved"))
-    yard = int(rng.choice(4, p=(0.5, 0.3, 0.1, 0.1)))
+    yard = int(rng.choice(4, p=(0.2, 0.55, 0.15, 0.1)))
     widths.append((("terrain", "sidewalk", "ground", "parking")[yard], 999.0, (grass, paving, paving, asphalt)[yard], ""))
     inner, outer = edge + side * start, edge + side * (start + breadth)
     reach, strips = edge, []

@@ -43,7 +43,7 @@ def lay_out(rng: np.random.Generator, city: City) -> Layout:
 
 def make_weather(rng: np.random.Generator) -> tuple[Light, Color, float]:
     """The light, the zenith's colour, the cloudiness: bright, overcast, hazy or evening."""
-    kind = int(rng.choice(4, p=(0.4, 0.3, 0.15, 0.15)))
+    kind = int(rng.choice(4, p=(0.5, 0.3, 0.08, 0.12)))
     haze = ((205, 218, 232), (190, 194, 200), (206, 208, 210), (232, 180, 140))[kind]
     zenith = ((84, 140, 214), (150, 160, 174), (176, 184, 192), (96, 110, 168))[kind]
     clearness = float(rng.uniform(*((250, 500), (160, 320), (55, 110), (160, 350))[kind]))
@@ -112,17 +112,17 @@ def paint_own_car(canvas: Canvas, city: City, color: Color) -> None:
 
 def develop(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """From the scene to what a camera delivers: focus, exposure, tint, contrast, sensor noise. (H, W, 3) uint8."""
-    if rng.random() < 0.35:
+    if rng.random() < 0.2:
         blurred = cv2.GaussianBlur(pixels, (3, 3), 0)
         pixels = ((pixels.astype(np.uint16) + blurred) >> 1).astype(np.uint8)
-    gamma, gain = float(rng.uniform(0.75, 1.35)), float(rng.uniform(0.82, 1.12))
+    gamma, gain = float(rng.uniform(0.8, 1.25)), float(rng.uniform(0.88, 1.08))
     lift = float(rng.uniform(0, 18))
     tint = rng.uniform(0.93, 1.07, 3).tolist()
     levels = [k / 255 for k in range(256)]
     curves = [[min(255, int(lift + (255 - lift) * min(1.0, gain * t * level**gamma))) for level in levels] for t in tint]
     table = np.array(curves, np.uint8)
     exposed = np.stack([table[k][pixels[..., k]] for k in range(3)], 2)
-    strength = int(rng.integers(2, 7))
+    strength = int(rng.integers(1, 5))
     noise = rng.integers(-strength, strength + 1, exposed.shape, dtype=np.int8)
     noise += rng.integers(-strength, strength + 1, exposed.shape, dtype=np.int8)
     return np.clip(exposed.astype(np.int16) + noise, 0, 255).astype(np.uint8)

@@ -144,10 +144,10 @@ def make_facade(rng: np.random.Generator, length: float, num_floors: int) -> Fac
     num_columns = max(1, round(length / column_width))
     kind = int(rng.integers(4))
     hue, saturation, value = (
-        ((0.05, 0.14), (0.1, 0.45), (0.5, 0.9)),
+        ((0.05, 0.14), (0.15, 0.45), (0.5, 0.85)),
         ((-0.02, 0.05), (0.35, 0.65), (0.3, 0.6)),
-        ((0, 1), (0, 0.08), (0.35, 0.85)),
-        ((0, 1), (0.1, 0.4), (0.45, 0.85)),
+        ((0, 1), (0, 0.08), (0.35, 0.75)),
+        ((0.5, 1), (0.1, 0.3), (0.45, 0.8)),
     )[kind]
     wall = random_color(rng, hue, saturation, value)
     frame = tuple(min(255, c + 35) for c in wall) if rng.random() < 0.6 else (225, 222, 215)
@@ -226,7 +226,7 @@ def paint_barrier(
         texture[:8, ::12] = texture[16:24, ::12] = texture[8:16, 6::12] = texture[24:, 6::12] = 1
         texture[-3:] = 2
     elif kind == "fence":
-        texture[:, np.arange(48) % 6 >= 2] = SEE_THROUGH
+        texture[:, np.arange(48) % 6 >= 4] = SEE_THROUGH
         texture[[2, 3, 28, 29]] = 1
     else:
         texture[-5:] = 2
@@ -264,7 +264,7 @@ def paint_pole(
 ) -> None:
     """An upright pole; `arm` is the signed length of a lamp's arm at its top, in metres."""
     foot, scale = canvas.stand(place)
-    half = max(width * scale, 1.1 * canvas.oversampling) / scale / 2
+    half = max(width * scale, 2.2 * canvas.oversampling) / scale / 2
     color = canvas.light.shade(color, place[1])
     canvas.fill(foot + scale * np.array(((-half, 0), (half, 0), (half, -height), (-half, -height))), color)
     if arm:

@@ -74,18 +74,18 @@ def paint_car_group(canvas: Canvas, cars: list) -> None:
 def _add_two_wheelers(layout: Layout) -> None:
     """Riders in traffic, and bicycles and motorcycles left at the kerb."""
     rng = layout.rng
-    for is_motorcycle, probability in ((False, 0.4), (False, 0.2), (True, 0.42)):
+    for is_motorcycle, probability in ((False, 0.6), (False, 0.35), (True, 0.7)):
         if not layout.chance(probability):
             continue
         lane = layout.lanes[int(rng.integers(len(layout.lanes)))]
         if layout.chance(0.3):
             lane = Lane(layout.uniform(*layout.sidewalks[1 if layout.chance(0.5) else -1]), 0.0, False)
         for _ in range(6):
-            z = layout.depth(lane.offset, 5, 24)
+            z = layout.depth(lane.offset, 5, 20)
             if lane.take(z - 1.2, 2.4):
                 _add_rider(layout, lane.offset + layout.uniform(-1.2, 1.2), z, is_motorcycle)
                 break
-    for make, probability, label in ((figures.make_bicycle, 0.42, "bicycle"), (figures.make_motorcycle, 0.3, "motorcycle")):
+    for make, probability, label in ((figures.make_bicycle, 0.6, "bicycle"), (figures.make_motorcycle, 0.5, "motorcycle")):
         if not layout.chance(probability):
             continue
         side = 1 if layout.chance(0.5) else -1

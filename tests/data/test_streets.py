@@ -20,7 +20,7 @@ from data.panoptic_png import describe_segments, read_segment_ids
 from data.streets import LABELS, Scene, StreetsSettings, draw_scene, ensure_streets, write_streets
 from data.taxonomy import CITYSCAPES
 
-TINY = StreetsSettings(num_train=3, num_val=2)
+TINY = StreetsSettings(128, 256, num_train=3, num_val=2)
 
 
 @pytest.fixture(scope="module")

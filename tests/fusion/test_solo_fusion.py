@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from data.targets import panoptic_to_instance_logits, panoptic_to_instances, pan
 from data.taxonomy import CITYSCAPES
 from efficientps.network import SemanticEfficientPS
 from fusion.solo_fusion import main, parse, run
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +149,19 @@ def test_a_failing_command_prints_one_line_and_no_traceback(tmp_path, run_comman
     assert result.returncode == 1
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("more", [(), ("--save-semantics", "semantics")], ids=["png", "dump"])
+def test_a_full_disk_is_one_line_and_leaves_no_half_written_file(streets, dumps, tmp_path, more):
+    command = [sys.executable, REPOSITORY / "fusion/solo_fusion.py", "--data-root", streets, "--output", tmp_path / "out", *more]
+    command += ["--instances", dumps / "instances", "--semantics", dumps / "semantics"]
+    # No file may grow beyond 1 KiB: the kernel then refuses to write, as on a full disk.
+    limited = ["bash", "-c", 'ulimit -f 1; exec "$@"', "_", *(str(word) for word in command)]
+    result = subprocess.run(limited, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 1
+    assert [line for line in result.stderr.splitlines() if line.startswith("error: ") and "File too large" in line]
+    assert "Traceback" not in result.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_bad_input_is_one_line_and_writes_nothing(streets, dumps, checkpoint, tmp_path, fails_in_one_line):

@@ -25,7 +25,7 @@ def prepare(*arguments: object, **environment: str) -> subprocess.CompletedProce
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory) -> Path:
-    return ensure_streets(tmp_path_factory.mktemp("data") / "streets", StreetsSettings(num_train=3, num_val=2))
+    return ensure_streets(tmp_path_factory.mktemp("data") / "streets", StreetsSettings(128, 256, num_train=3, num_val=2))
 
 
 @pytest.fixture

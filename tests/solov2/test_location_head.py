@@ -95,6 +95,14 @@ def test_predictions_without_full_masks_are_the_same():
         assert torch.equal(lean[name], full[name])
 
 
+def test_a_finer_logit_stride_keeps_what_an_enlarged_input_resolves():
+    sizes = SIZES["enlarged"]  # 90x120 of 45x60, so stride 4 of the input is stride 2 of the image
+    prediction = predict(build_head(LocationHead, logit_stride=2), sizes)
+    assert prediction.mask_logits.shape[1:] == (23, 30)
+    upsampled = F.interpolate(prediction.mask_logits[None], scale_factor=2, mode="bilinear")[0, :, :45, :60] > 0
+    assert (upsampled & prediction.masks).sum() / (upsampled | prediction.masks).sum() > 0.97
+
+
 @pytest.mark.parametrize("threshold", [0.1, 1.0], ids=["no mask is large enough", "no candidate"])
 def test_nothing_found_gives_empty_fields_of_the_right_shape(threshold):
     head = build_head(LocationHead)
@@ -109,7 +117,7 @@ def test_nothing_found_gives_empty_fields_of_the_right_shape(threshold):
 def test_a_mask_moves_to_the_image_grid_without_a_shift():
     # A ramp in x: its logit is the network's x coordinate of the cell's middle, so every cell can be computed by hand.
     ramp = ((torch.arange(32) + 0.5) * 4).expand(1, 16, 32)
-    moved = logits_on_image(ramp, net_size=(64, 120), size=(32, 60), mask_stride=4)
+    moved = logits_on_image(ramp, net_size=(64, 120), size=(32, 60), mask_stride=4, stride=4)
     assert moved.shape == (1, 8, 15)
     torch.testing.assert_close(moved[0, 0], (torch.arange(15) + 0.5) * 4 * 2)
 
@@ -117,7 +125,7 @@ def test_a_mask_moves_to_the_image_grid_without_a_shift():
 def test_boxes_are_those_of_the_mask_and_stay_inside_the_image():
     masks = torch.zeros(2, 3, 3, dtype=torch.bool)
     masks[0, 1:, 2] = True
-    assert mask_boxes(masks, (10, 9)).tolist() == [[8, 4, 9, 10], [0, 0, 0, 0]]
+    assert mask_boxes(masks, (10, 9), stride=4).tolist() == [[8, 4, 9, 10], [0, 0, 0, 0]]
 
 
 INSTANCES = {

@@ -18,6 +18,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from data.files import InputError
+from data.taxonomy import CITYSCAPES
 from solov2 import train
 from solov2.checkpoints import find_last, read_checkpoint
 from solov2.settings import DEFAULT_CONFIG, load_config, set_data_root
@@ -46,7 +47,8 @@ def draw_annotations(root: Path, num_images: int, objects: list[dict]) -> None:
         annotation = {"id": k, "image_id": entry["image"], "category_id": 26, "iscrowd": entry["is_crowd"]}
         annotation |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": int(mask.sum())}
         annotations.append(annotation | {"segmentation": {"size": code["size"], "counts": code["counts"].decode()}})
-    content = {"images": images, "annotations": annotations, "categories": [{"id": 26, "name": "car"}]}
+    categories = [{"id": c.dataset_id, "name": c.name} for c in CITYSCAPES.categories if c.is_thing]
+    content = {"images": images, "annotations": annotations, "categories": categories}
     (root / "annotations").mkdir()
     (root / "annotations/instancesonly_filtered_gtFine_train.json").write_text(json.dumps(content))
 
