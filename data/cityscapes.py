@@ -215,7 +215,7 @@ def is_prepared(path: Path, frames: list[Frame]) -> bool:
     except (InputError, KeyError, TypeError):
         return False
     ids = [name.removesuffix("_gtFine") for name in names]
-    return ids == [frame.image_id for frame in frames] and all(picture.is_file() for picture in pictures)
+    return sorted(ids) == [frame.image_id for frame in frames] and all(picture.is_file() for picture in pictures)
 
 
 def _track_nothing(items: Iterable, total: int) -> Iterable:

@@ -152,7 +152,10 @@ class CityscapesDataModule(pl.LightningDataModule):
         )
 
     def _generator(self) -> torch.Generator:
-        """Seeded by epoch and rank too: a resumed run must not repeat the crops of epoch 0, nor two devices see the same ones."""
+        """Seeded by epoch and rank too: a resumed run must not repeat the order of epoch 0, nor two devices see the same one.
+
+        Workers draw their crops from it as well; with num_workers 0 crops follow seed_everything, from its start on a resume.
+        """
         trainer = self.trainer
         epoch, rank = (trainer.current_epoch, trainer.global_rank) if trainer is not None else (0, 0)
         seed = torch.initial_seed() if self.seed is None else self.seed

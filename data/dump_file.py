@@ -10,12 +10,27 @@ from safetensors.numpy import save_file
 from data.files import InputError, atomic_path
 
 VERSION = 1
+LARGEST_LOGIT = 60000.0
+"""float16 ends at 65504; what is larger is as certain."""
 HEADER_FIELDS = ("format", "version", "image_id", "height", "width", "stride", "taxonomy", "producer")
 
 
 def grid_size(height: int, width: int, stride: int) -> tuple[int, int]:
     """Rows and columns of a logit map: cell (i, j) covers pixels [stride i, stride i + stride) x [stride j, ...)."""
     return -(-height // stride), -(-width // stride)
+
+
+def to_float16(logits: np.ndarray) -> np.ndarray:
+    """Logits as float16; what float16 cannot hold becomes the largest that we write, NaN and infinity stay."""
+    return np.where(np.isfinite(logits), np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT), logits).astype(np.float16)
+
+
+def is_dumped_by(path: Path, kind: str, producer: str) -> bool:
+    """Whether a whole dump by this producer exists; a broken one counts as none."""
+    try:
+        return path.exists() and read_header(path, kind)["producer"] == producer
+    except InputError:
+        return False
 
 
 def write_dump(path: Path, header: dict, tensors: dict[str, np.ndarray]) -> None:
@@ -56,11 +71,16 @@ def _read(path: Path, kind: str, names: tuple[str, ...]) -> tuple[dict, dict[str
     try:
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {}).get("header", "{}"))
+            if not isinstance(header, dict):
+                raise InputError(f"{path}: its header is no JSON object; dump again")
             if header.get("format") != kind:
                 found = header.get("format", "no header")
                 raise InputError(f"{path}: holds {found!r}, but {kind!r} was needed; give the other folder")
             if header.get("version") != VERSION or set(header) != set(HEADER_FIELDS):
                 raise InputError(f"{path}: {kind} version {header.get('version')}, but this program reads {VERSION}; dump again")
+            sides = {name: header[name] for name in ("height", "width", "stride")}
+            if not all(isinstance(side, int) and side > 0 for side in sides.values()):
+                raise InputError(f"{path}: {sides} must be whole numbers above 0; dump again")
             absent = sorted(set(names) - set(file.keys()))
             if absent:
                 raise InputError(f"{path}: tensors {absent} are missing; dump again")

@@ -31,14 +31,21 @@ def one_line_errors() -> Iterator[None]:
         yield
     except InputError as error:
         sys.exit(f"error: {_last_line(error)}")
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         reason = error.strerror or _last_line(error)
         sys.exit(f"error: {place}{reason}; nothing unfinished was kept, fix this and run the same command again")
     except KeyboardInterrupt:
         sys.exit("interrupted; run the same command again to go on")
+
+
+def shorten(error: object, length: int = 120) -> str:
+    """A library's message as one line of bounded length, to stand in brackets in ours."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def _last_line(error: Exception) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.dump_file import VERSION, check_header, grid_size, read_dump, read_header, write_dump
+from data import dump_file
+from data.dump_file import VERSION, check_header, grid_size, read_dump, to_float16, write_dump
 from data.files import InputError
 from data.taxonomy import Taxonomy
 
@@ -74,7 +75,7 @@ def from_full_logits(
         boxes.append((x1 * stride, y1 * stride, min(x2 * stride, width), min(y2 * stride, height)))
         crop = (max(y1 - 1, 0), max(x1 - 1, 0), min(y2 + 1, rows), min(x2 + 1, columns))
         crop_boxes.append(crop)
-        crops.append(logits[crop[0] : crop[2], crop[1] : crop[3]].astype(np.float16))
+        crops.append(to_float16(logits[crop[0] : crop[2], crop[1] : crop[3]]))
         kept.append(k)
     kept = np.array(kept, dtype=np.int64)
     scores = np.asarray(scores, dtype=np.float32)[kept]
@@ -126,13 +127,7 @@ def write_instances(folder: Path, instances: InstanceLogits) -> Path:
 
 def is_dumped_by(folder: Path, image_id: str, producer: str) -> bool:
     """Whether a whole dump of this image by this producer exists; a broken one counts as none."""
-    path = dump_path(folder, image_id)
-    if not path.exists():
-        return False
-    try:
-        return read_header(path, KIND)["producer"] == producer
-    except InputError:
-        return False
+    return dump_file.is_dumped_by(dump_path(folder, image_id), KIND, producer)
 
 
 def read_instances(folder: Path, image_id: str, taxonomy: Taxonomy, size: tuple[int, int] | None = None) -> InstanceLogits:
@@ -174,5 +169,13 @@ def _check_values(path: Path, header: dict, tensors: dict[str, np.ndarray], taxo
         problem = f"a crop leaves the {rows}x{columns} grid or is empty"
     elif sides.prod(1).sum() != len(tensors["logits"]):
         problem = f"{len(tensors['logits'])} logits do not fill the crops"
+    elif not _are_inside(tensors["boxes"], crop_boxes * header["stride"]):
+        problem = "a box leaves its crop or is empty"
     if problem:
         raise InputError(f"{path}: {problem}; dump again with a model that works")
+
+
+def _are_inside(boxes: np.ndarray, crops: np.ndarray) -> bool:
+    """Whether boxes (x1, y1, x2, y2) are not empty and lie in crops (y1, x1, y2, x2), all in pixels."""
+    starts, ends = crops[:, [1, 0]], crops[:, [3, 2]]
+    return bool((boxes[:, :2] >= starts).all() and (boxes[:, 2:] <= ends).all() and (boxes[:, 2:] > boxes[:, :2]).all())

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.dump_file import VERSION, check_header, grid_size, read_dump, write_dump
+from data import dump_file
+from data.dump_file import VERSION, check_header, grid_size, read_dump, to_float16, write_dump
 from data.files import InputError
 from data.taxonomy import Taxonomy
 
@@ -39,8 +40,13 @@ def write_semantic(folder: Path, semantic: SemanticLogits) -> Path:
     path = dump_path(folder, semantic.image_id)
     header = {"format": KIND, "version": VERSION}
     header |= {name: getattr(semantic, name) for name in ("image_id", "height", "width", "stride", "taxonomy", "producer")}
-    write_dump(path, header, {"logits": semantic.logits.astype(np.float16)})
+    write_dump(path, header, {"logits": to_float16(semantic.logits)})
     return path
+
+
+def is_dumped_by(folder: Path, image_id: str, producer: str) -> bool:
+    """Whether a whole dump of this image by this producer exists; a broken one counts as none."""
+    return dump_file.is_dumped_by(dump_path(folder, image_id), KIND, producer)
 
 
 def read_semantic(folder: Path, image_id: str, taxonomy: Taxonomy, size: tuple[int, int] | None = None) -> SemanticLogits:

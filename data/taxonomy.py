@@ -114,9 +114,13 @@ class Taxonomy:
         for entry in categories:
             if not isinstance(entry, dict) or "id" not in entry or "name" not in entry:
                 raise InputError(f"taxonomy {name}: category {str(entry)[:80]} needs an `id` and a `name`")
-            color = entry.get("color") or np.random.default_rng(int(entry["id"])).integers(40, 255, 3)
-            is_thing = bool(entry.get("isthing", 1))
-            read.append(Category(str(entry["name"]), int(entry["id"]), is_thing, tuple(int(c) for c in color)))
+            dataset_id, is_thing = entry["id"], bool(entry.get("isthing", 1))
+            if not isinstance(dataset_id, int) or dataset_id < 0:
+                raise InputError(f"taxonomy {name}: category id {dataset_id!r}, but a whole number from 0 on is needed")
+            color = entry.get("color") or np.random.default_rng(dataset_id).integers(40, 255, 3).tolist()
+            if len(color) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in color):
+                raise InputError(f"taxonomy {name}: colour {color} of {entry['name']!r}, but three numbers 0..255 are needed")
+            read.append(Category(str(entry["name"]), dataset_id, is_thing, tuple(color)))
         return cls(name, tuple(read))
 
     def with_train_ids(self) -> "Taxonomy":

@@ -12,6 +12,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations
 import cv2
 
+from data.files import InputError
 from data.taxonomy import VOID_TRAIN_ID
 
 
@@ -49,13 +50,13 @@ class AugmentationSettings:
     def __post_init__(self):
         low, high = self.scale_range
         if not 0 < low <= high:
-            raise ValueError(f"scale_range {self.scale_range} must be two factors, 0 < smallest <= largest")
+            raise InputError(f"scale_range {self.scale_range} must be two factors, 0 < smallest <= largest")
         if min(self.crop_height, self.crop_width) < 1:
-            raise ValueError(f"crop {self.crop_height}x{self.crop_width} must have at least one pixel")
+            raise InputError(f"crop {self.crop_height}x{self.crop_width} must have at least one pixel")
         if not 0 <= self.flip_probability <= 1:
-            raise ValueError(f"flip_probability {self.flip_probability} must lie in 0..1")
+            raise InputError(f"flip_probability {self.flip_probability} must lie in 0..1")
         if min(self.brightness, self.contrast, self.saturation, self.hue) < 0 or max(self.brightness, self.contrast) > 1:
-            raise ValueError("brightness, contrast, saturation and hue must not be negative, the first two not above 1")
+            raise InputError("brightness, contrast, saturation and hue must not be negative, the first two not above 1")
 
 
 class TrainingAugmentation:

@@ -8,6 +8,7 @@ from efficientnet_pytorch import EfficientNet
 from efficientnet_pytorch.utils import get_model_params
 from torch import Tensor, nn
 
+from data.files import InputError
 from efficientps.norm import NormAct
 
 STRIDES = (4, 8, 16, 32)
@@ -23,13 +24,13 @@ class Encoder(nn.Module):
         norm_momentum: of the running statistics; 0.01 as in TensorFlow's EfficientNet, larger for short training.
 
     Raises:
-        ValueError: for another variant.
+        InputError: for another variant.
     """
 
     def __init__(self, variant: str = "b5", norm_momentum: float = 0.01):
         super().__init__()
         if variant not in VARIANTS:
-            raise ValueError(f"EfficientNet variant {variant!r} is unknown; choose one of {', '.join(VARIANTS)}")
+            raise InputError(f"EfficientNet variant {variant!r} is unknown; choose one of {', '.join(VARIANTS)}")
         # image_size=None: padding is computed from each input's own size, as TensorFlow does, not fixed for one size.
         blocks_args, params = get_model_params(f"efficientnet-{variant}", {"image_size": None, "include_top": False})
         blocks_args = [args._replace(se_ratio=None) for args in blocks_args]

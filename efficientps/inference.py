@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from data.dump_file import grid_size
-from data.files import InputError
+from data.files import InputError, shorten
 from data.semantic_dump import SemanticLogits
 from data.taxonomy import TAXONOMIES, Taxonomy
 from data.transforms import normalize_and_pad
@@ -53,18 +53,23 @@ def load_semantic_predictor(path: Path, device: str = "cpu") -> SemanticPredicto
         raise InputError(f"{path}: no such checkpoint; train stage 2 first: python efficientps/train_net.py")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:80]
-        raise InputError(f"{path}: broken checkpoint ({reason}); train again or copy it again") from None
+    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: broken checkpoint ({_reason(error)}); train again or copy it again") from None
     try:
         settings = checkpoint["hyper_parameters"]
         taxonomy = TAXONOMIES[settings["taxonomy"]]
         network = SemanticEfficientPS(**settings["network"])
         weights = {k.removeprefix("network."): v for k, v in checkpoint["state_dict"].items() if k.startswith("network.")}
         network.load_state_dict(weights)
-    except (KeyError, TypeError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"{path}: no checkpoint of efficientps/train_net.py ({reason}); give one of its .ckpt files") from None
+    except (KeyError, TypeError, RuntimeError, ValueError, AttributeError, IndexError) as error:
+        raise InputError(
+            f"{path}: no checkpoint of efficientps/train_net.py ({_reason(error)}); give one of its .ckpt files"
+        ) from None
     network.eval().to(device, memory_format=torch.channels_last)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return SemanticPredictor(network, taxonomy, f"efficientps-{settings['network']['variant']}-{digest}")
+
+
+def _reason(error: Exception) -> str:
+    # torch adds paragraphs on how to load what cannot be trusted; nothing that a user of ours should do.
+    return shorten(str(error).partition("This file can still be loaded")[0].partition("In PyTorch 2.6")[0])

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from data.files import InputError
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
 from efficientps.loss import hardest_pixels_loss
-from efficientps.network import SemanticEfficientPS
+from efficientps.network import LOGIT_STRIDE, SemanticEfficientPS
 from evaluation.semantic_iou import SemanticIoU
 
 
@@ -32,9 +33,9 @@ class OptimizerSettings:
 
     def __post_init__(self):
         if self.name not in ("sgd", "adamw"):
-            raise ValueError(f"optimizer {self.name!r} is unknown; choose sgd or adamw")
+            raise InputError(f"optimizer {self.name!r} is unknown; choose sgd or adamw")
         if list(self.milestones) != sorted(self.milestones) or not all(0 < m < 1 for m in self.milestones):
-            raise ValueError(f"milestones {self.milestones} must ascend within 0..1: they are shares of the training")
+            raise InputError(f"milestones {self.milestones} must ascend within 0..1: they are shares of the training")
 
 
 class SemanticModule(pl.LightningModule):
@@ -61,6 +62,8 @@ class SemanticModule(pl.LightningModule):
         num_pictures: int = 4,
     ):
         super().__init__()
+        if not 0 < hardest_fraction <= 1:
+            raise InputError(f"hardest_fraction is {hardest_fraction}, but a share above 0 and up to 1 is needed")
         self.taxonomy = CITYSCAPES
         self.optimizer_settings = optimizer
         self.hardest_fraction = hardest_fraction
@@ -93,7 +96,7 @@ class SemanticModule(pl.LightningModule):
         logits = self(batch["image"])
         loss = hardest_pixels_loss(logits, batch["semantic"], self.hardest_fraction)
         self.log("val/loss", loss, batch_size=len(batch["image"]))
-        full = torch.nn.functional.interpolate(logits.float(), scale_factor=4, mode="bilinear", align_corners=False)
+        full = torch.nn.functional.interpolate(logits.float(), scale_factor=LOGIT_STRIDE, mode="bilinear", align_corners=False)
         prediction = full.argmax(1)
         self.confusion.update(prediction, batch["semantic"])
         drawn = batch_index * len(prediction)

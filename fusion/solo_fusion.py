@@ -12,23 +12,23 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 from rich.progress import track
 
 from data.cityscapes import Frame, data_root, find_frames, read_truth
 from data.coco import write_panoptic_json
+from data.device import DEFAULT_DEVICE, check_device
 from data.files import (
     InputError,
     find_pictures,
     one_line_errors,
-    open_picture,
     picture_id,
+    read_picture_size,
     remove_partial_files,
     write_json,
 )
 from data.panoptic_png import PanopticMap, read_panoptic_png, write_panoptic_png
-from data.semantic_dump import write_semantic
+from data.semantic_dump import is_dumped_by, write_semantic
 from data.taxonomy import CITYSCAPES
 from efficientps.inference import load_semantic_predictor
 from evaluation.panoptic_quality import PanopticQuality, format_table
@@ -52,22 +52,24 @@ RULE_VERSION = "1"
 
 def build_parser() -> ArgumentParser:
     """The command's arguments; every one can stand in the YAML of --config too."""
-    parser = ArgumentParser(prog="solo_fusion.py", description=__doc__.split("\n\n")[0], env_prefix="FUSION")
+    parser = ArgumentParser(prog="solo_fusion.py", description=__doc__.split("\n\n")[0])
     parser.add_argument("--config", action=ActionConfigFile, help="YAML with any of the arguments below")
     parser.add_argument("--data-root", type=str | None, help="Cityscapes folder; else $CITYSCAPES_DATASET, else Streets")
     parser.add_argument("--split", default="val", help="split of the data set to fuse and score")
     parser.add_argument("--images", type=str | None, help="instead of a data set: a picture, folder or glob, any sizes, no truth")
     parser.add_argument(
         "--instances",
-        default="outputs/solov2/streets_r18/dumps/val",
+        default=str(REPOSITORY / "outputs/solov2/streets_r18/dumps/val"),
         help="folder of instance dumps, a COCO result JSON (RLE), `truth`, or `none` (things = regions of the semantic argmax)",
     )
     parser.add_argument("--instances-images", type=str | None, help="annotation JSON that tells a result JSON's image ids")
     parser.add_argument("--semantics", default="model", help="`model` runs --checkpoint; else a folder of dumps, or `truth`")
-    parser.add_argument("--checkpoint", default="outputs/efficientps/streets_b0/best.ckpt", help="of efficientps/train_net.py")
+    checkpoint = str(REPOSITORY / "outputs/efficientps/streets_b0/best.ckpt")
+    parser.add_argument("--checkpoint", default=checkpoint, help="of efficientps/train_net.py")
     parser.add_argument("--save-semantics", type=str | None, help="also write the semantic logits to this folder, as dumps")
-    parser.add_argument("--output", default="outputs/fusion/streets", help="gets panoptic/, panoptic.json and scores.json")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    output = str(REPOSITORY / "outputs/fusion/streets")
+    parser.add_argument("--output", default=output, help="gets panoptic/, panoptic.json and, where there is truth, scores.json")
+    parser.add_argument("--device", default=DEFAULT_DEVICE, help="cpu, cuda, cuda:1, ...")
     parser.add_argument("--fusion", type=FusionSettings, default=FusionSettings())
     return parser
 
@@ -118,12 +120,12 @@ def fuse_frame(
     made_from = [RULE_VERSION, asdict(args.fusion), semantics.fingerprint(frame)]
     made_from.append(instances.fingerprint(frame) if instances else "none")
     producer = "solo_fusion-" + hashlib.sha256(repr(made_from).encode()).hexdigest()[:16]
-    if not args.save_semantics and (done := read_panoptic_png(png, producer)):
+    size = read_picture_size(frame.image_path)
+    is_saved = not args.save_semantics or _is_saved(frame, semantics, args)
+    if is_saved and (done := read_panoptic_png(png, producer)):
         return done
-    with open_picture(frame.image_path) as picture:
-        size = picture.height, picture.width
     semantic = semantics.read(frame, size)
-    if args.save_semantics:
+    if not is_saved:
         write_semantic(_path(args.save_semantics), semantic)
     if instances is None:
         panoptic = semantic_only(semantic, TAXONOMY, args.fusion, args.device)
@@ -133,9 +135,14 @@ def fuse_frame(
     return panoptic
 
 
+def _is_saved(frame: Frame, semantics: SemanticSource, args: Namespace) -> bool:
+    producer = getattr(getattr(semantics, "model", None), "producer", None)
+    return producer is not None and is_dumped_by(_path(args.save_semantics), frame.image_id, producer)
+
+
 def run(args: Namespace) -> None:
     """Fuse all frames, write the JSON, score where there is truth."""
-    output = _path(args.output)
+    output, args.device = _path(args.output), check_device(args.device)
     folder = output / "panoptic"
     frames = find_inputs(args)
     instances, semantics = instance_source(args), semantic_source(args)
@@ -159,9 +166,7 @@ def run(args: Namespace) -> None:
 
 
 def _path(given: str) -> Path:
-    """A path as given, or, where that does not exist, below the repository: commands run from any folder."""
-    path = Path(given).expanduser()
-    return path if path.is_absolute() or path.exists() else REPOSITORY / path
+    return Path(given).expanduser()
 
 
 def _default_images_json(args: Namespace) -> Path | None:

@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 
 from data import instance_dump, semantic_dump
 from data.cityscapes import Frame, read_truth
-from data.files import InputError, picture_id, read_json, read_picture
+from data.files import InputError, picture_id, read_json, read_picture, shorten
 from data.instance_dump import InstanceLogits, from_full_logits, read_instances
 from data.semantic_dump import SemanticLogits, read_semantic
 from data.targets import panoptic_to_instance_logits, panoptic_to_semantic_logits
@@ -75,7 +75,7 @@ class CocoResultInstances:
     images_json: Path | None = None
 
     def fingerprint(self, frame: Frame) -> str:
-        return self._file_digest
+        return f"{self._file_digest}-{self._images_digest}"
 
     def read(self, frame: Frame, size: tuple[int, int]) -> InstanceLogits:
         entries = self._by_image.get(frame.image_id, [])
@@ -95,6 +95,10 @@ class CocoResultInstances:
         return _digest(self.json_path)
 
     @cached_property
+    def _images_digest(self) -> str:
+        return _digest(self.images_json) if self.images_json and self.images_json.exists() else "none"
+
+    @cached_property
     def _by_image(self) -> dict[str, list[dict]]:
         entries = read_json(self.json_path)
         if not isinstance(entries, list):
@@ -105,6 +109,8 @@ class CocoResultInstances:
                 raise InputError(
                     f"{self.json_path}: entry {k} lacks image_id, category_id, score or segmentation; export masks, not boxes"
                 )
+            if not isinstance(entry["score"], int | float) or not 0 <= entry["score"] <= 1:
+                raise InputError(f"{self.json_path}: entry {k} has score {entry['score']!r}, but 0 to 1 is needed")
             by_image.setdefault(self._image_id(entry["image_id"]), []).append(entry)
         return by_image
 
@@ -114,7 +120,12 @@ class CocoResultInstances:
             raise InputError(
                 f"{self.json_path}: image ids are numbers; give the annotation JSON they belong to with --instances-images"
             )
-        return {image["id"]: picture_id(image["file_name"]) for image in read_json(self.images_json)["images"]}
+        try:
+            return {image["id"]: picture_id(image["file_name"]) for image in read_json(self.images_json)["images"]}
+        except (KeyError, TypeError):
+            raise InputError(
+                f"{self.images_json}: has no `images` with `id` and `file_name`; give a COCO annotation JSON"
+            ) from None
 
     def _image_id(self, found: str | int) -> str:
         if isinstance(found, str):
@@ -124,10 +135,11 @@ class CocoResultInstances:
         return self._image_names[found]
 
     def _train_id(self, entry: dict) -> int:
-        train_id = self.taxonomy.dataset_id_to_train_id.get(entry["category_id"])
+        category_id = entry["category_id"]
+        train_id = self.taxonomy.dataset_id_to_train_id.get(category_id) if isinstance(category_id, int) else None
         if train_id is None or not self.taxonomy.is_thing[train_id]:
             things = [int(self.taxonomy.dataset_ids[i]) for i in self.taxonomy.thing_ids]
-            raise InputError(f"{self.json_path}: category id {entry['category_id']}, but things are {things}")
+            raise InputError(f"{self.json_path}: category id {category_id!r}, but things are {things}")
         return train_id
 
     def _decode(self, entry: dict, size: tuple[int, int]) -> np.ndarray:
@@ -135,9 +147,12 @@ class CocoResultInstances:
         if not isinstance(rle, dict) or tuple(rle.get("size", ())) != tuple(size):
             found = rle.get("size") if isinstance(rle, dict) else type(rle).__name__
             raise InputError(f"{self.json_path}: mask is {found}, but an RLE of size {list(size)} was needed")
-        if isinstance(rle["counts"], list):
-            rle = coco_mask.frPyObjects(rle, *size)
-        return coco_mask.decode(rle).astype(bool)
+        try:
+            if isinstance(rle["counts"], list):
+                rle = coco_mask.frPyObjects(rle, *size)
+            return coco_mask.decode(rle).astype(bool)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{self.json_path}: an RLE cannot be decoded ({shorten(error)}); export it again") from None
 
 
 @dataclass(frozen=True)

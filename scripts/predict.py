@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.progress import track
 
 from data.coco import read_panoptic_json, read_panoptic_map
-from data.files import find_pictures, one_line_errors, picture_id, read_picture, write_picture
+from data.files import InputError, find_pictures, one_line_errors, picture_id, read_picture, write_picture
 from evaluation.render import overlay
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--stage1-config", help="config of solov2; default configs/solov2/streets_r18.py")
     parser.add_argument("--stage1-checkpoint", help="default: the last one that solov2/train.py wrote for that config")
     parser.add_argument("--stage2-checkpoint", help="default: outputs/efficientps/streets_b0/best.ckpt")
-    parser.add_argument("--min-score", type=float, default=0.2, help="instances below are ignored (default 0.2)")
+    parser.add_argument("--min-score", type=float, help="instances below are ignored (default: FusionSettings)")
     return parser
 
 
@@ -47,6 +47,8 @@ def run(args: argparse.Namespace) -> None:
     for picture in pictures:
         read_picture(picture)  # a broken picture is named before minutes of work, not after
     output = Path(args.output).expanduser().resolve()
+    if any(output in picture.resolve().parents for picture in pictures):
+        raise InputError(f"{args.image_path}: also finds pictures in the output {output}; give an --output outside of it")
     dumps = output / "instances"
     where = str(Path(args.image_path).expanduser().absolute())
     run_stage(
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     )  # fmt: skip
     run_stage(
         "fusion/solo_fusion.py", "--images", where, "--instances", str(dumps), "--output", str(output),
-        "--checkpoint", args.stage2_checkpoint, "--fusion.min_score", str(args.min_score),
+        "--checkpoint", args.stage2_checkpoint, "--fusion.min_score", None if args.min_score is None else str(args.min_score),
     )  # fmt: skip
     result = read_panoptic_json(output / "panoptic.json")
     for picture in track(pictures, description="drawing"):

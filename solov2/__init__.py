@@ -2,8 +2,8 @@
 
 import os
 
-# How long OpenMP's threads spin before they sleep; torch reads it when it is loaded. With the default, one busy process beside
-# a training on two cores makes an iteration more than 20 times slower; with this it costs its share, and nothing where the cores are free.
+# How long OpenMP's threads spin before they sleep; torch reads it when it is loaded. By default one busy process beside a
+# training on two cores makes an iteration ten times slower and more; with this it costs its share, and nothing when idle.
 os.environ.setdefault("GOMP_SPINCOUNT", "100000")
 
 from solov2.mmcv_ops import install

@@ -8,7 +8,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import nn
 
-from data.files import InputError
+from data.files import InputError, shorten
 
 POINTER = "last_checkpoint"
 """The file in a work folder in which mmengine names its newest checkpoint."""
@@ -45,7 +45,7 @@ def read_checkpoint(path: Path) -> dict:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
-        reason = _one_line(str(error).partition("WeightsUnpickler error:")[2] or error)  # torch advises to turn the guard off
+        reason = shorten(str(error).partition("WeightsUnpickler error:")[2] or error)  # torch advises to turn the guard off
         raise InputError(f"{path}: broken checkpoint ({reason}); delete it, then train or copy it again") from None
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise InputError(f"{path}: has no `state_dict`; give an epoch_*.pth that solov2/train.py wrote")
@@ -61,7 +61,7 @@ def load_weights(model: nn.Module, checkpoint: dict, path: Path) -> None:
     try:
         model.load_state_dict({k.removeprefix("module."): v for k, v in checkpoint["state_dict"].items()})
     except RuntimeError as error:
-        reason = _one_line(str(error).partition(":")[2])  # without "Error(s) in loading state_dict for SOLOv2:"
+        reason = shorten(str(error).partition(":")[2])  # without "Error(s) in loading state_dict for SOLOv2:"
         needed = "give the config that it was trained with, or another checkpoint or work folder"
         raise InputError(f"{path}: is of another model than the config ({reason}); {needed}") from None
 
@@ -76,7 +76,8 @@ def find_last(work_dir: Path) -> Path | None:
         return None
     # The name only: the folder may have been moved since.
     named = Path(work_dir) / (Path(pointer.read_text().strip()).name or "none")
-    older = sorted(Path(work_dir).glob("epoch_[0-9]*.pth"), key=lambda p: int(p.stem.removeprefix("epoch_")), reverse=True)
+    older = [p for p in Path(work_dir).glob("epoch_*.pth") if p.stem.removeprefix("epoch_").isdigit()]
+    older.sort(key=lambda p: int(p.stem.removeprefix("epoch_")), reverse=True)
     for path in dict.fromkeys([named, *older]):
         try:
             read_checkpoint(path)
@@ -84,8 +85,3 @@ def find_last(work_dir: Path) -> Path | None:
         except InputError:
             continue
     return None
-
-
-def _one_line(error: object, length: int = 120) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= length else f"{text[:length]}..."

@@ -18,11 +18,11 @@ from pathlib import Path
 import solov2  # noqa: F401, first: it sets what torch reads when it is loaded
 
 # isort: split
-import torch
 from mmengine import Config
 from pycocotools import mask as coco_mask
 
 from data.cityscapes import Frame, data_root, find_frames, instances_json_path, is_prepared, write_instances_json
+from data.device import DEFAULT_DEVICE, check_device
 from data.files import (
     InputError,
     find_pictures,
@@ -47,7 +47,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--split", default="val", help="split of the data set (default: val)")
     parser.add_argument("--images", help="instead of a data set: a picture, a folder or a quoted glob; any sizes, no truth")
     parser.add_argument("--output", help="folder of the dumps (default: outputs/solov2/<config name>/dumps/<split or folder>)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: cuda if there is one")
+    parser.add_argument("--device", default=DEFAULT_DEVICE, help="default: cuda if there is one")
     return parser.parse_args()
 
 
@@ -107,7 +107,9 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.images:
         root, frames = None, [Frame(picture_id(path), path, None) for path in find_pictures(args.images)]
         place = Path(args.images).expanduser().resolve()
-        default_name, source = place.stem if place.is_file() else place.name, args.images
+        # Under a name of its own, so that a folder called val is not taken for the split.
+        default_name = Path("images", place.name if place.is_dir() else place.parent.name)
+        source = args.images
     else:
         root = data_root(args.data_root).resolve()
         frames = find_frames(root, args.split, need_labels=False)
@@ -118,7 +120,7 @@ def evaluate(args: argparse.Namespace) -> None:
     print(f"dumping SOLOv2 instances: {shown(config_path)}, {shown(checkpoint)} on {source} ({args.device})", flush=True)
 
     config = load_config(config_path, args.cfg_options)
-    num_written = dump_frames(frames, folder, config, checkpoint, args.device)
+    num_written = dump_frames(frames, folder, config, checkpoint, check_device(args.device))
     if root is not None and all(frame.label_path for frame in frames):
         report_mask_ap(frames, folder, root, args.split)
     print(f"wrote {num_written} dumps, {len(frames) - num_written} were there: {shown(folder)}")

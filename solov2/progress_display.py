@@ -40,11 +40,15 @@ class ShortLogRunner(Runner):
         return logger
 
     def train(self) -> nn.Module:
+        hook = ProgressHook(Console(file=sys.stdout))
         if is_main_process():
-            self.register_hook(ProgressHook(Console(file=sys.stdout)), "LOWEST")
+            self.register_hook(hook, "LOWEST")
         # pycocotools prints how it reads and scores.
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            return super().train()
+            try:
+                return super().train()
+            finally:
+                hook.bar.stop()  # else an error or Ctrl-C leaves the terminal without a cursor
 
 
 class ProgressHook(Hook):
@@ -73,6 +77,3 @@ class ProgressHook(Hook):
         scores = {name.split("_")[-1]: value for name, value in (metrics or {}).items() if "mAP" in name and value >= 0}
         shown = ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())
         self.bar.console.print(f"validation: {shown or 'nothing found'}")
-
-    def after_train(self, runner: Runner) -> None:
-        self.bar.stop()

@@ -43,7 +43,7 @@ def load_config(path: Path, options: dict | None = None) -> Config:
     try:
         config = Config.fromfile(path)
         config.merge_from_dict(dict(options or {}))
-    except (SyntaxError, ValueError, KeyError, TypeError, AttributeError, ImportError, NameError) as error:
+    except (SyntaxError, ValueError, KeyError, TypeError, AttributeError, ImportError, NameError, RuntimeError) as error:
         raise InputError(
             f"{path}: cannot be used ({type(error).__name__}: {error}); correct the config or --cfg-options"
         ) from None

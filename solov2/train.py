@@ -100,7 +100,8 @@ def train(args: argparse.Namespace) -> None:
     config.work_dir, config.launcher = str(work_dir), args.launcher
     work_dir.mkdir(parents=True, exist_ok=True)
     if not args.resume:
-        (work_dir / POINTER).unlink(missing_ok=True)
+        for old in (work_dir / POINTER, *work_dir.glob("epoch_*.pth")):
+            old.unlink(missing_ok=True)
     allow_checkpoint_classes()
     last, num_epochs_done = find_resume(work_dir, root)
     if num_epochs_done >= config.train_cfg.max_epochs:

@@ -18,6 +18,8 @@ import torch
 from data.streets import StreetsSettings, ensure_streets
 
 REPOSITORY = Path(__file__).parents[1]
+for name in ("CITYSCAPES_DATASET", "CITYSCAPES_DIR"):
+    os.environ.pop(name, None)  # the tests draw their data, whatever the user works with
 # Tiny tensors: more threads would only wait for each other.
 torch.set_num_threads(1)
 

@@ -91,7 +91,7 @@ def _add_two_wheelers(layout: Layout) -> None:
         side = 1 if layout.chance(0.5) else -1
         inner, outer = sorted(layout.sidewalks[side], key=abs)
         offset = inner + side * 0.5 if layout.chance(0.5) else outer - side * 0.4
-        z = layout.depth(offset, 5.5, 22)
+        z = layout.depth(offset, 5, 18)
         for k in range(int(rng.integers(1, 4))):
             figure = make_turned(layout, make, layout.uniform(0.45, 1.0))
             layout.put(offset + layout.uniform(-0.2, 0.2), z + 1.3 * k, figures.paint_figure, figure, label)
@@ -129,8 +129,8 @@ def _add_people(layout: Layout) -> None:
     for _ in range(int(rng.integers(2, 7))):
         side = 1 if layout.chance(0.55) else -1
         offset = layout.uniform(*layout.sidewalks[side])
-        z = layout.depth(offset, 5, 28)
-        if layout.ground.zebra is not None and layout.chance(0.4):
+        z = layout.depth(offset, 5, 24)
+        if layout.ground.zebra is not None and layout.ground.zebra < 22 and layout.chance(0.4):
             offset, z = layout.uniform(*layout.ground.road), layout.ground.zebra + layout.uniform(0.3, 2.7)
         elif layout.chance(0.12):
             offset, z = layout.uniform(*layout.ground.road), layout.uniform(9, 25)

@@ -151,3 +151,23 @@ def test_nan_logits_are_refused(tmp_path, instances):
     write_instances(tmp_path, instances)
     with pytest.raises(InputError, match="NaN or infinite values; dump again with a model that works"):
         read_instances(tmp_path, "city_1", CITYSCAPES)
+
+
+def test_a_logit_that_float16_cannot_hold_stays_finite(tmp_path, instances):
+    write_instances(tmp_path, make(1e6 * some_logits(), [CAR] * 3, [0.9, 0.5, 0.3]))
+    crops = read_instances(tmp_path, "city_1", CITYSCAPES, SIZE).crops
+    assert max(crop.max() for crop in crops) == 60000
+
+
+@pytest.mark.parametrize("box", [[0, 0, 22, 14], [6, 6, 6, 9], [-5, 4, 8, 9]])
+def test_a_box_outside_its_crop_is_refused(tmp_path, instances, box):
+    write_instances(tmp_path, replace(instances, boxes=np.array([box] * len(instances), dtype=np.float32)))
+    with pytest.raises(InputError, match="leaves its crop or is empty"):
+        read_instances(tmp_path, "city_1", CITYSCAPES, SIZE)
+
+
+@pytest.mark.parametrize("stride", [0, -4, "4", 2.5])
+def test_a_stride_that_is_no_whole_number_is_refused(tmp_path, instances, stride):
+    write_instances(tmp_path, replace(instances, stride=stride))
+    with pytest.raises(InputError, match="whole numbers above 0"):
+        read_instances(tmp_path, "city_1", CITYSCAPES)

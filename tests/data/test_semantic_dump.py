@@ -67,7 +67,7 @@ def test_logits_of_another_shape_are_refused(tmp_path, semantic, shape):
         read_semantic(tmp_path, "city_1", CITYSCAPES)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])  # 1e6 is infinite as float16
+@pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_logits_that_are_not_finite_are_refused(tmp_path, semantic, value):
     with np.errstate(over="ignore"):
         semantic.logits[0, 0, 0] = value

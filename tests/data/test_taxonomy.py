@@ -84,3 +84,17 @@ def test_a_missing_colour_is_the_same_every_time():
 def test_categories_that_cannot_be_are_refused(categories, complaint):
     with pytest.raises(InputError, match=complaint):
         Taxonomy.from_coco_categories("bad", categories)
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"id": "x", "name": "a"}, "category id 'x'"),
+        ({"id": -1, "name": "a"}, "category id -1"),
+        ({"id": 1, "name": "a", "color": [300, 0, 0]}, "three numbers 0..255"),
+        ({"id": 1, "name": "a", "color": [1, 2]}, "three numbers 0..255"),
+    ],
+)
+def test_a_category_that_cannot_be_is_refused(entry, words):
+    with pytest.raises(InputError, match=words):
+        Taxonomy.from_coco_categories("mine", [entry])

@@ -51,6 +51,25 @@ def test_bad_settings_are_one_line(streets, tmp_path, fails_in_one_line):
     (tmp_path / "last.ckpt").write_bytes(b"no checkpoint")
     line = fails_in_one_line(main, "--data-root", streets, "--output", tmp_path, *TINY)
     assert "cannot be read" in line
+    for setting, value, words in (
+        ("--model.hardest_fraction", "2", "hardest_fraction is 2"),
+        ("--model.optimizer.milestones", "[120, 144]", "shares of the training"),
+        ("--model.variant", "b9", "choose one of b0"),
+        ("--data.crop_height", "0", "crop"),
+        ("--trainer.sync_batchnorm", "true", "leave it false"),
+    ):
+        line = fails_in_one_line(main, "--data-root", streets, "--output", tmp_path / "new", *TINY, setting, value)
+        assert words in line
+
+
+def test_going_on_with_another_network_is_refused_and_starting_anew_is_not(train, streets, tmp_path, fails_in_one_line):
+    train(1)
+    wider = ("--model.fpn_channels", "48")
+    line = fails_in_one_line(main, "--data-root", streets, "--output", tmp_path, *TINY, *wider)
+    assert "of another model" in line
+    assert "fpn_channels" in line
+    train(1, *wider, "--resume", "false")
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["hyper_parameters"]["network"]["fpn_channels"] == 48
 
 
 def test_learning_rate_warms_up_and_drops_at_the_milestones():

@@ -127,6 +127,17 @@ def test_a_second_run_reuses_what_is_done_and_other_settings_do_not(streets, dum
     assert png.stat().st_mtime_ns > written
 
 
+def test_saved_semantics_are_reused_too_and_give_the_same_result(streets, checkpoint, tmp_path):
+    saved = tmp_path / "semantics"
+    live = ("--data-root", streets, "--instances", "truth", "--checkpoint", checkpoint, "--device", "cpu")
+    scores = fuse_with(tmp_path / "live", *live, "--save-semantics", saved)
+    written = {path: path.stat().st_mtime_ns for path in [*saved.iterdir(), *(tmp_path / "live/panoptic").iterdir()]}
+    assert fuse_with(tmp_path / "live", *live, "--save-semantics", saved) == scores
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    from_dumps = fuse_with(tmp_path / "dumps", "--data-root", streets, "--instances", "truth", "--semantics", saved)
+    assert from_dumps["All"]["pq"] == pytest.approx(scores["All"]["pq"], abs=0.01)  # float16 instead of float32
+
+
 def test_killed_at_twenty_moments_and_started_again_gives_the_same_bytes(streets, dumps, tmp_path, kill_at_random_moments):
     options = ("--data-root", streets, "--instances", dumps / "instances", "--semantics", dumps / "semantics")
     started = time.perf_counter()
@@ -182,6 +193,8 @@ def test_bad_input_is_one_line_and_writes_nothing(streets, dumps, checkpoint, tm
         ({"--semantics": "model", "--checkpoint": tmp_path / "absent.ckpt"}, "train stage 2 first"),
         ({"--data-root": tmp_path / "empty"}, "leftImg8bit"),
         ({"--split": "nosuch"}, "nosuch"),
+        ({"--device": "cuda:77"}, "cannot be used here"),
+        ({"--fusion.variant": "mine"}, "choose paper or official"),
     ]
     for change, words in cases:
         options = [word for pair in (known | change).items() for word in pair]

@@ -73,3 +73,17 @@ def test_an_image_without_results_has_no_instances(tmp_path):
 def test_results_that_do_not_fit_are_refused(tmp_path, content, images, words):
     with pytest.raises(InputError, match=words):
         read(tmp_path, content, images)
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (result(score="high"), "score 'high'"),
+        (result(score=float("nan")), "score nan"),
+        (result(segmentation={"size": list(SIZE)}), "cannot be decoded"),
+        (result(category_id=[26]), "category id"),
+    ],
+)
+def test_values_that_cannot_be_are_refused(tmp_path, entry, words):
+    with pytest.raises(InputError, match=words):
+        read(tmp_path, [entry])
