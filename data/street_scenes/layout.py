@@ -77,7 +77,7 @@ class Layout:
     def depth(self, offset: float, near: float, far: float) -> float:
         """A random depth at which the offset is in view, nearer ones more often; every eighth far off, where things are tiny."""
         near = max(near, (abs(offset) + 0.3) / self.half_view)
-        far *= 1.5 if self.rng.random() < 0.125 else 0.6
+        far *= 1.5 if self.rng.random() < 0.125 else 0.45
         return near + max(far - near, 4.0) * float(self.rng.random()) ** 2
 
     def is_side_street(self, side: int, z: float) -> bool:

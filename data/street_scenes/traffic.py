@@ -46,7 +46,7 @@ def _add_vehicles(layout: Layout) -> None:
         if layout.chance(probability):
             lane = driving[int(rng.integers(len(driving)))]
             _add_vehicle(layout, make(rng), lane, 8 if lane.yaw else 12, 45)
-    for _ in range(int(rng.integers(3, 9))):
+    for _ in range(int(rng.integers(2, 6))):
         lanes = parking if parking and layout.chance(0.6) else driving
         lane = lanes[int(rng.integers(len(lanes)))]
         _add_vehicle(layout, vehicles.make_car(rng), lane, 5 if lane.offset else 7.5, 60)
@@ -93,7 +93,7 @@ def _add_two_wheelers(layout: Layout) -> None:
         offset = inner + side * 0.5 if layout.chance(0.5) else outer - side * 0.4
         z = layout.depth(offset, 5, 18)
         for k in range(int(rng.integers(1, 4))):
-            figure = make_turned(layout, make, layout.uniform(0.45, 1.0))
+            figure = make_turned(layout, make, layout.uniform(0.6, 1.0))
             layout.put(offset + layout.uniform(-0.2, 0.2), z + 1.3 * k, figures.paint_figure, figure, label)
     if layout.chance(0.22):
         side = 1 if layout.chance(0.5) else -1
@@ -114,7 +114,7 @@ def make_turned(layout: Layout, make: Callable, narrow: float) -> figures.Figure
 def _add_rider(layout: Layout, offset: float, z: float, is_motorcycle: bool) -> None:
     """A rider on a vehicle of the same heading; two instances, the rider in front."""
     rng = layout.rng
-    narrow = layout.uniform(0.05, 0.5) if layout.chance(0.55) else layout.uniform(0.5, 1.0)
+    narrow = layout.uniform(0.1, 0.5) if layout.chance(0.2) else layout.uniform(0.6, 1.0)
     vehicle = (figures.make_motorcycle if is_motorcycle else figures.make_bicycle)(rng, narrow)
     rider = figures.make_rider(rng, narrow, is_motorcycle)
     if layout.chance(0.5):
