@@ -46,6 +46,8 @@ demo: setup ## the main job on the embedded data set: draw, train both stages, d
 		--compare "semantic argmax only (floor)=$(DEMO)/floor/scores.json" \
 		--compare "truth masks, our semantics=$(DEMO)/truth_masks/scores.json" \
 		--compare "truth masks and semantics at stride 4 (ceiling)=$(DEMO)/truth_both/scores.json"
+	@echo "panoptic PNGs: $(DEMO)/panoptic/  their JSON: $(DEMO)/panoptic.json  scores: $(DEMO)/scores.json"
+	@echo "open the report: $(DEMO)/report.html   try a picture: $(RUN) scripts/predict.py --image-path PICTURE"
 
 test: setup ## all tests
 	$(RUN) -m pytest
