@@ -1,7 +1,8 @@
 """Panoptic fusion of EfficientPS (Mohan & Valada, IJCV 2021, section 3.5): instance and semantic logits -> one panoptic map.
 
-Differs: an instance counts only inside its box (the official code scores it 0 elsewhere, so that it wins wherever every
-stuff logit is negative); instances need not come from Mask R-CNN. `variant: official` restores both habits of the code.
+Differs: an instance counts only on its support, the pixels of its box where instance and semantic logit add up to more than
+0 (the official code scores it 0 outside the box, so that it wins wherever every stuff logit is negative); instances need not
+come from Mask R-CNN. `variant: official` restores the code's habits.
 """
 
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ class FusionSettings:
     min_thing_area: float = 0
     """Smallest area of a thing, same unit; its pixels go back to the semantic prediction. The official code has no limit."""
     variant: str = "paper"
-    """paper, or official: mask logits times 4, and instances score 0 instead of -inf outside their box."""
+    """paper, or official: mask logits times 4, support is the whole box, and outside of it instances score 0, not -inf."""
 
     def __post_init__(self):
         if self.variant not in ("paper", "official"):
@@ -151,10 +152,12 @@ class _Claims:
         return False
 
     def add(self, k: int, fused: Tensor, box: _Box, is_zero_outside: bool) -> None:
-        """Give instance k the pixels of its box where it beats all before it; ties stay with the earlier."""
+        """Give instance k the pixels of its support where it beats all before it; ties stay with the earlier."""
         self.accepted.append(k)
         best, winner = self.best[box.slices], self.winner[box.slices]
-        wins = fused > best
+        # The equation lifts a sum far below 0 to just below 0, above any stuff logit that is negative: two clear denials would
+        # win. So the support ends where the sum does, except in the official rule.
+        wins = fused > best if is_zero_outside else (fused > best) & (fused > 0)
         best[wins] = fused[wins]
         winner[wins] = k
         if is_zero_outside:

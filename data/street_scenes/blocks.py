@@ -34,9 +34,9 @@ def _add_blocks(layout: Layout, side: int) -> None:
     rng = layout.rng
     edge = layout.sidewalks[side][1 if side > 0 else 0]
     character = (  # house, wall, fence, hedge, open
-        (0.72, 0.1, 0.1, 0.03, 0.05),
-        (0.3, 0.22, 0.26, 0.12, 0.1),
-        (0.06, 0.24, 0.36, 0.14, 0.2),
+        (0.62, 0.15, 0.15, 0.03, 0.05),
+        (0.28, 0.28, 0.3, 0.08, 0.06),
+        (0.06, 0.34, 0.4, 0.1, 0.1),
     )[int(rng.choice(3, p=(0.4, 0.35, 0.25)))]
     z = 2.5 + layout.uniform(0, 4)
     while z < 150:
@@ -70,8 +70,8 @@ def _add_barrier(layout: Layout, kind: str, side: int, edge: float, z: float, le
     rng, bend = layout.rng, layout.bend
     if kind != "open":
         color, top = {
-            "wall": (random_color(rng, (0.08, 0.14), (0.05, 0.3), (0.55, 0.8)), layout.uniform(1.8, 3.2)),
-            "fence": (random_color(rng, (0.3, 0.65), (0, 0.4), (0.1, 0.28)), layout.uniform(1.6, 2.6)),
+            "wall": (random_color(rng, (0.08, 0.14), (0.05, 0.3), (0.55, 0.8)), layout.uniform(2.4, 4.0)),
+            "fence": (random_color(rng, (0.3, 0.65), (0, 0.4), (0.1, 0.28)), layout.uniform(2.2, 3.2)),
             "hedge": (random_color(rng, (0.2, 0.35), (0.3, 0.6), (0.18, 0.4)), layout.uniform(0.8, 1.9)),
         }[kind]
         near, far = bend.at(edge + side * 0.2, z), bend.at(edge + side * 0.2, z + length)

@@ -42,7 +42,7 @@ def _add_vehicles(layout: Layout) -> None:
     rng = layout.rng
     driving = [lane for lane in layout.lanes if not lane.is_parking]
     parking = [lane for lane in layout.lanes if lane.is_parking]
-    for make, probability in ((vehicles.make_truck, 0.45), (vehicles.make_bus, 0.42), (vehicles.make_truck, 0.08)):
+    for make, probability in ((vehicles.make_truck, 0.45), (vehicles.make_bus, 0.62), (vehicles.make_truck, 0.08)):
         if layout.chance(probability):
             lane = driving[int(rng.integers(len(driving)))]
             _add_vehicle(layout, make(rng), lane, 8 if lane.yaw else 12, 45)

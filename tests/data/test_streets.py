@@ -149,7 +149,7 @@ def test_all_sizes_show_the_same_street(height):
     ("values", "said"),
     [
         ({"height": 64, "width": 128}, "size is 64x128"),
-        ({"height": 256}, "size is 256x256"),
+        ({"height": 256, "width": 256}, "size is 256x256"),
         ({"height": 2048, "width": 4096}, "size is 2048x4096"),
         ({"num_train": -1}, "num_train is -1"),
         ({"seed": 0.5}, "seed is 0.5"),

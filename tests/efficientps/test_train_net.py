@@ -47,7 +47,7 @@ def test_training_goes_on_from_the_last_epoch_and_then_is_done(train, tmp_path):
 
 
 def test_bad_settings_are_one_line(streets, tmp_path, fails_in_one_line):
-    assert "leftImg8bit" in fails_in_one_line(main, "--data-root", tmp_path, *TINY)
+    assert "leftImg8bit" in fails_in_one_line(main, "--data-root", tmp_path, "--output", tmp_path / "new", *TINY)
     (tmp_path / "last.ckpt").write_bytes(b"no checkpoint")
     line = fails_in_one_line(main, "--data-root", streets, "--output", tmp_path, *TINY)
     assert "cannot be read" in line

@@ -128,6 +128,17 @@ def test_the_semantic_class_decides_between_overlapping_instances():
     assert panoptic.segment_ids.tolist() == [[26001, 26001, 24002, 24002]]
 
 
+def test_an_instance_that_mask_and_class_deny_does_not_win_over_negative_stuff():
+    # The last pixel is a person that nobody found: every stuff logit is negative there, and the car's box reaches it.
+    semantic = semantics("ccrp", "ccrp", confidence=3.0)
+    instances = masks((2, 4), (CAR, 0.9, ("##.#", "##..")))
+    instances = replace(instances, crops=(np.array([[9, 9, -9, -9], [9, 9, -9, -9]], dtype=np.float16),))
+    assert instances.boxes.tolist() == [[0, 0, 4, 2]]
+    assert fuse(instances, semantic, CITYSCAPES, NO_LIMITS).segment_ids.tolist() == [[26001, 26001, 7, 0]] * 2
+    official = fuse(instances, semantic, CITYSCAPES, replace(NO_LIMITS, variant="official"))
+    assert official.segment_ids.tolist() == [[26001, 26001, 7, 26001]] * 2
+
+
 def test_a_small_stuff_segment_becomes_void():
     semantic = semantics(*["r" * 32] * 15, "s" * 31 + "r")  # 512 pixels: the limit of 2048 scales to 0.5, 131072 to 32
     assert names_of(fuse(masks((16, 32)), semantic, CITYSCAPES)) == {"road", "sky"}
