@@ -147,7 +147,8 @@ def run(args: Namespace) -> None:
     frames = find_inputs(args)
     instances, semantics = instance_source(args), semantic_source(args)
     folder.mkdir(parents=True, exist_ok=True)
-    remove_partial_files(folder)
+    for place in (output, folder):
+        remove_partial_files(place)
     quality = PanopticQuality()
     entries = []
     for frame in track(frames, description="fusing"):
