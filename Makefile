@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 DEMO := outputs/demo
 .DEFAULT_GOAL := help
-# How long OpenMP's threads spin before they sleep. By default a busy neighbour on two cores makes training ten times slower.
+# How long OpenMP's threads spin before they sleep. By default a busy neighbour slows training far beyond its share.
 export GOMP_SPINCOUNT ?= 100000
 # The demo and the tests use drawn data, whatever data set the user works with.
 unexport CITYSCAPES_DATASET CITYSCAPES_DIR

@@ -79,7 +79,7 @@ class SemanticModule(pl.LightningModule):
         self.save_hyperparameters(
             {"network": network, "taxonomy": self.taxonomy.name, "optimizer": asdict(optimizer)}, logger=False
         )
-        # Depthwise convolutions on CPU are 1.7 times as fast in this memory format, and tensor cores want it too.
+        # Depthwise convolutions on CPU are faster in this memory format, and tensor cores want it too.
         self.network = SemanticEfficientPS(**network).to(memory_format=torch.channels_last)
         self.confusion = MulticlassConfusionMatrix(self.taxonomy.num_classes, ignore_index=VOID_TRAIN_ID)
 
@@ -93,6 +93,7 @@ class SemanticModule(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: dict, batch_index: int) -> None:
+        """Count whole images at full resolution, and draw the first `num_pictures` of them."""
         logits = self(batch["image"])
         loss = hardest_pixels_loss(logits, batch["semantic"], self.hardest_fraction)
         self.log("val/loss", loss, batch_size=len(batch["image"]))
@@ -104,6 +105,7 @@ class SemanticModule(pl.LightningModule):
             self._draw(drawn + k, batch["image"][k], prediction[k], batch["semantic"][k])
 
     def on_validation_epoch_end(self) -> None:
+        """Log `val/miou`, which picks best.ckpt, and the IoU of each class that occurs."""
         # torchmetrics collects over devices; SemanticIoU knows what the numbers mean.
         iou = SemanticIoU(self.taxonomy)
         iou.confusion[:, :-1] = self.confusion.compute().cpu().numpy()
@@ -115,6 +117,7 @@ class SemanticModule(pl.LightningModule):
                 self.log(f"val_iou/{name}", value)
 
     def configure_optimizers(self) -> dict:
+        """The optimiser of the settings, its rate set at each step by learning_rate_factor."""
         s = self.optimizer_settings
         if s.name == "sgd":
             optimizer = torch.optim.SGD(self.parameters(), s.lr, momentum=0.9, weight_decay=s.weight_decay)

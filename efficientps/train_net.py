@@ -46,6 +46,11 @@ class TrainCLI(LightningCLI):
         return REPOSITORY / "outputs" / "efficientps" / Path(str(self.config.config[-1])).stem
 
     def instantiate_trainer(self, **kwargs) -> Trainer:
+        """Trainer with this run's checkpoints and logs, and a precision that the device has.
+
+        Raises:
+            InputError: for sync_batchnorm, which would replace the activated norms.
+        """
         checkpoint = {"dirpath": self.output, "enable_version_counter": False, "save_top_k": 1}
         callbacks = [
             ModelCheckpoint(filename="best", monitor="val/miou", mode="max", **checkpoint),

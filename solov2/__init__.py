@@ -3,7 +3,7 @@
 import os
 
 # How long OpenMP's threads spin before they sleep; torch reads it when it is loaded. By default one busy process beside a
-# training on two cores makes an iteration ten times slower and more; with this it costs its share, and nothing when idle.
+# training on two cores slows it far beyond that process's share.
 os.environ.setdefault("GOMP_SPINCOUNT", "100000")
 
 from solov2.mmcv_ops import install
