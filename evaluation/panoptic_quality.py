@@ -4,19 +4,16 @@ Differs: a truth segment's area is counted from its PNG, never believed from the
 instead of dividing by zero. On files whose areas are right the sums are bit-equal to pq_compute_single_core's.
 """
 
-import signal
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import get_context
-
-import numpy as np
 
 from data.coco import ImageId, PanopticFile, read_panoptic_map
 from data.files import InputError
 from data.panoptic_png import PanopticMap
 from data.taxonomy import Taxonomy
+from data.threads import in_threads
+from evaluation.pair_counts import count_pairs
 
 VOID_SEGMENT_ID = 0
 GROUPS = ("All", "Things", "Stuff")
@@ -145,7 +142,7 @@ def match_segments(truth: PanopticMap, prediction: PanopticMap) -> ImageMatches:
     Raises:
         InputError: if the sizes differ, or a map holds an id that its segments do not list, or the reverse.
     """
-    overlaps = _count_pairs(truth.segment_ids, prediction.segment_ids)
+    overlaps = count_pairs(truth.segment_ids, prediction.segment_ids)
     areas_of_truth, areas_of_prediction = _sum_over(overlaps, 0), _sum_over(overlaps, 1)
     _check_ids(truth, areas_of_truth, "truth")
     _check_ids(prediction, areas_of_prediction, "prediction")
@@ -173,21 +170,6 @@ def match_segments(truth: PanopticMap, prediction: PanopticMap) -> ImageMatches:
         if forgiven / areas_of_prediction[segment.segment_id] <= 0.5:
             invented.append(segment.category_id)
     return ImageMatches(tuple(matches), missed, tuple(invented))
-
-
-def _count_pairs(truth_ids: np.ndarray, predicted_ids: np.ndarray) -> dict[tuple[int, int], int]:
-    """Pixels of each pair (truth id, predicted id) that occurs, ascending. Runs of equal pairs are counted, not pixels."""
-    if truth_ids.shape != predicted_ids.shape:
-        sizes = " and ".join("x".join(str(n) for n in ids.shape) for ids in (truth_ids, predicted_ids))
-        raise InputError(f"truth and prediction are {sizes} pixels; resize the prediction (nearest neighbour) to the truth")
-    truth, predicted = np.ascontiguousarray(truth_ids).ravel(), np.ascontiguousarray(predicted_ids).ravel()
-    starts = np.flatnonzero((truth[1:] != truth[:-1]) | (predicted[1:] != predicted[:-1])) + 1
-    starts = np.concatenate(([0], starts)) if truth.size else np.zeros(0, np.int64)
-    keys = truth[starts].astype(np.uint64) << np.uint64(32) | predicted[starts].astype(np.uint64)
-    values, inverse = np.unique(keys, return_inverse=True)
-    counts = np.bincount(inverse, np.diff(starts, append=truth.size), len(values)).astype(np.int64)
-    pairs = zip((values >> np.uint64(32)).tolist(), (values & np.uint64(0xFFFFFFFF)).tolist(), strict=True)
-    return dict(zip(pairs, counts.tolist(), strict=True))
 
 
 def _sum_over(overlaps: dict[tuple[int, int], int], side: int) -> dict[int, int]:
@@ -219,7 +201,7 @@ def evaluate_files(
     """Score a prediction against the truth; images that only the prediction has are ignored, as in the official code.
 
     Args:
-        workers: processes that read and compare; their number changes the time, never a bit of the result.
+        workers: threads that read and compare; their number changes the time, never a bit of the result.
         progress: called with (images done, images in all) after each image.
 
     Raises:
@@ -232,8 +214,9 @@ def evaluate_files(
         raise InputError(
             f"{prediction.json_path}: no prediction for image {absent[0]!r}{others}; predict every image of the truth"
         )
+    compare = partial(_compare_image, truth, prediction)
     quality, image_pq = PanopticQuality(), {}
-    for image_id, image in zip(truth.annotations, _compare_images(truth, prediction, workers)):
+    for image_id, image in zip(truth.annotations, in_threads(compare, truth.annotations, workers)):
         quality.add_matches(image)
         image_pq[image_id] = image.pq
         if progress:
@@ -260,29 +243,6 @@ def check_same_taxonomy(truth: PanopticFile, prediction: PanopticFile) -> None:
                 f"category id {category_id} is {predicted_names[category_id]!r}, but {names[category_id]!r} in {truth.json_path}"
             )
             raise InputError(f"{prediction.json_path}: {clash}; use the same taxonomy for both")
-
-
-def _compare_images(truth: PanopticFile, prediction: PanopticFile, workers: int) -> Iterator[ImageMatches]:
-    """In the order of the truth's list."""
-    if workers <= 1:
-        yield from map(partial(_compare_image, truth, prediction), truth.annotations)
-        return
-    # Spawned, since a caller may have threads (torch), and a forked child could wait for their locks for ever.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _remember_files, (truth, prediction)) as pool:
-        yield from pool.map(_compare_remembered, truth.annotations)
-
-
-_remembered: list[PanopticFile] = []
-"""In a worker process: truth and prediction, sent once instead of with every image."""
-
-
-def _remember_files(truth: PanopticFile, prediction: PanopticFile) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which ends the workers without their tracebacks
-    _remembered[:] = truth, prediction
-
-
-def _compare_remembered(image_id: ImageId) -> ImageMatches:
-    return _compare_image(*_remembered, image_id)
 
 
 def _compare_image(truth: PanopticFile, prediction: PanopticFile, image_id: ImageId) -> ImageMatches:
