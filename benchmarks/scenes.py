@@ -43,7 +43,7 @@ def predictions(num_instances: int, index: int = 0) -> tuple[InstanceLogits, Sem
     semantic = panoptic_to_semantic_logits(read_truth(frame), CITYSCAPES, **options)
     logits = (semantic.logits + _smooth_noise(rng, semantic.logits.shape)).astype(np.float16)
     semantic = SemanticLogits(frame.image_id, semantic.height, semantic.width, STRIDE, CITYSCAPES.name, "benchmark", logits)
-    maps, train_ids = _placed_objects(rng, num_instances, logits.shape[1:])
+    maps, train_ids = placed_objects(rng, num_instances, logits.shape[1:])
     instances = from_full_logits(
         maps,
         train_ids,
@@ -55,7 +55,7 @@ def predictions(num_instances: int, index: int = 0) -> tuple[InstanceLogits, Sem
     return instances, semantic
 
 
-def _placed_objects(rng: np.random.Generator, num: int, grid: tuple[int, int]) -> tuple[list[np.ndarray], list[int]]:
+def placed_objects(rng: np.random.Generator, num: int, grid: tuple[int, int]) -> tuple[list[np.ndarray], list[int]]:
     """(logit maps on the grid, train ids)."""
     pool = [
         (int(found.train_ids[k]), found.crops[k].astype(np.float32))

@@ -10,9 +10,12 @@ An image is done when its PNG is: run the same command again after a kill, and o
 import hashlib
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse.typing import PositiveInt
 from rich.progress import track
 
 from data.cityscapes import Frame, data_root, find_frames, read_truth
@@ -27,11 +30,12 @@ from data.files import (
     remove_partial_files,
     write_json,
 )
-from data.panoptic_png import PanopticMap, read_panoptic_png, write_panoptic_png
+from data.panoptic_png import PanopticMap, Segment, read_panoptic_png, write_panoptic_png
 from data.semantic_dump import is_dumped_by, write_semantic
 from data.taxonomy import CITYSCAPES
+from data.threads import in_threads
 from efficientps.inference import load_semantic_predictor
-from evaluation.panoptic_quality import PanopticQuality, format_table
+from evaluation.panoptic_quality import ImageMatches, PanopticQuality, format_table, match_segments
 from fusion.logit_fusion import FusionSettings, fuse, semantic_only
 from fusion.sources import (
     CocoResultInstances,
@@ -46,7 +50,7 @@ from fusion.sources import (
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TAXONOMY = CITYSCAPES
-RULE_VERSION = "1"
+RULE_VERSION = "2"
 """Raise it when `fuse` gives other pixels for the same input, so that old PNGs are not taken for new ones."""
 
 
@@ -70,6 +74,8 @@ def build_parser() -> ArgumentParser:
     output = str(REPOSITORY / "outputs/fusion/streets")
     parser.add_argument("--output", default=output, help="gets panoptic/, panoptic.json and, where there is truth, scores.json")
     parser.add_argument("--device", default=DEFAULT_DEVICE, help="cpu, cuda, cuda:1, ...")
+    help_workers = "images that are read, fused, written and scored at once; the model itself takes one at a time"
+    parser.add_argument("--workers", type=PositiveInt, default=2, help=help_workers)
     parser.add_argument("--fusion", type=FusionSettings, default=FusionSettings())
     return parser
 
@@ -113,6 +119,25 @@ def semantic_source(args: Namespace) -> SemanticSource:
     raise InputError(f"{args.semantics}: no such folder of semantic dumps; give one, `model` or `truth`")
 
 
+class FusedFrame(NamedTuple):
+    """What is kept of an image once its PNG is written; `size` is (height, width), `matches` None without truth."""
+
+    png: Path
+    size: tuple[int, int]
+    segments: tuple[Segment, ...]
+    matches: ImageMatches | None
+
+
+def fuse_and_match(
+    frame: Frame, instances: InstanceSource | None, semantics: SemanticSource, folder: Path, args: Namespace
+) -> FusedFrame:
+    """All the work on one image, so that workers can do several at once."""
+    png = folder / f"{frame.image_id}_panoptic.png"
+    panoptic = fuse_frame(frame, instances, semantics, png, args)
+    matches = match_segments(read_truth(frame), panoptic) if frame.label_path else None
+    return FusedFrame(png, panoptic.segment_ids.shape, panoptic.segments, matches)
+
+
 def fuse_frame(
     frame: Frame, instances: InstanceSource | None, semantics: SemanticSource, png: Path, args: Namespace
 ) -> PanopticMap:
@@ -149,14 +174,12 @@ def run(args: Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for place in (output, folder):
         remove_partial_files(place)
-    quality = PanopticQuality()
-    entries = []
-    for frame in track(frames, description="fusing"):
-        png = folder / f"{frame.image_id}_panoptic.png"
-        panoptic = fuse_frame(frame, instances, semantics, png, args)
-        entries.append((frame.image_id, frame.image_path.name, png.name, panoptic.segment_ids.shape, panoptic.segments))
-        if frame.label_path is not None:
-            quality.add(read_truth(frame), panoptic)
+    quality, entries = PanopticQuality(), []
+    work = partial(fuse_and_match, instances=instances, semantics=semantics, folder=folder, args=args)
+    for frame, fused in zip(frames, track(in_threads(work, frames, args.workers), "fusing", len(frames)), strict=True):
+        entries.append((frame.image_id, frame.image_path.name, fused.png.name, fused.size, fused.segments))
+        if fused.matches is not None:
+            quality.add_matches(fused.matches)
     write_panoptic_json(output / "panoptic.json", TAXONOMY, entries)
     if any(frame.label_path for frame in frames):
         scores = quality.scores(TAXONOMY)

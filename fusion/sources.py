@@ -5,9 +5,10 @@ interrupted run can tell which results are still good.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -203,15 +204,18 @@ class DumpedSemantics:
 
 @dataclass(frozen=True)
 class LiveSemantics:
-    """A trained model, run on each picture as it is needed."""
+    """A trained model, run on one picture at a time as it is needed: it uses all cores, and its memory counts once."""
 
     model: SemanticModel
+    turn: Lock = field(default_factory=Lock)
 
     def fingerprint(self, frame: Frame) -> str:
         return f"{self.model.producer}-{_digest(frame.image_path)}"
 
     def read(self, frame: Frame, size: tuple[int, int]) -> SemanticLogits:
-        return self.model.predict(frame.image_id, read_picture(frame.image_path))
+        picture = read_picture(frame.image_path)
+        with self.turn:
+            return self.model.predict(frame.image_id, picture)
 
 
 def _digest(path: Path | None) -> str:

@@ -25,8 +25,6 @@ from evaluation.report import Example, Table, compare_scores, make_example, pick
 ROOT = Path(__file__).resolve().parents[1]
 DEMO_PREDICTION = ROOT / "outputs" / "demo" / "panoptic.json"
 STREETS = ROOT / "datasets" / "streets"
-MANY_IMAGES = 100
-"""From here on the default is one worker a core; below, starting them costs more than they save."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -42,7 +40,7 @@ def parse_arguments() -> argparse.Namespace:
         "default: Cityscapes, by ids or train ids",
     )
     parser.add_argument("--official", action="store_true", help="also run cityscapesscripts' evaluator and compare every digit")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes; changes the time, never the result")
+    parser.add_argument("--workers", type=int, metavar="N", default=os.cpu_count() or 1, help="threads; never change the result")
     output = ROOT / "outputs" / "evaluate" / "scores.json"
     parser.add_argument("--output", type=Path, metavar="FILE", default=output, help="scores as JSON; default: %(default)s")
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write a report with best and worst images")
@@ -57,7 +55,7 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if (arguments.truth is None) != (arguments.prediction is None):
         parser.error("give both --truth and --prediction, or neither for the demo's result")
-    if arguments.workers is not None and arguments.workers < 1:
+    if arguments.workers < 1:
         parser.error(f"--workers {arguments.workers}, but at least 1 is needed")
     return arguments
 
@@ -86,10 +84,8 @@ def read_taxonomy(name: str | None) -> Taxonomy | None:
     return Taxonomy.from_coco_categories(Path(name).stem, categories)
 
 
-def score(truth: PanopticFile, prediction: PanopticFile, workers: int | None) -> FileScores:
+def score(truth: PanopticFile, prediction: PanopticFile, workers: int) -> FileScores:
     """Score with a progress bar on stderr."""
-    if workers is None:
-        workers = (os.cpu_count() or 1) if len(truth.annotations) >= MANY_IMAGES else 1
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("Scoring", total=len(truth.annotations))
         return evaluate_files(truth, prediction, workers, lambda done, _: bar.update(task, completed=done))

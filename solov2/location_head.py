@@ -1,7 +1,8 @@
 """SOLOv2's head (Wang et al., NeurIPS 2020) as mmdet has it, with soft masks out and rectangular grids.
 
 Differs from mmdet's SOLOV2Head: predictions carry mask logits and boxes, full-size binary masks are built only on demand,
-and `num_grids` may hold (rows, columns). With square grids its losses, scores, labels and masks are those of mmdet.
+and `num_grids` may hold (rows, columns). With square grids its losses, labels and masks are those of mmdet, and its scores too
+but for the order in which probabilities are added up.
 """
 
 from collections.abc import Sequence
@@ -11,13 +12,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from mmdet.models.dense_heads import SOLOV2Head
-from mmdet.models.layers import mask_matrix_nms
 from mmdet.models.utils import center_of_mass
 from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from data.dump_file import grid_size
+from solov2.full_size_masks import full_size_masks
+from solov2.mask_selection import Selection, cell_boxes, select_instances
 
 
 @MODELS.register_module()
@@ -108,33 +110,16 @@ class LocationHead(SOLOV2Head):
         """
         cfg = self.test_cfg if cfg is None else cfg
         cells, labels = (cls_scores > cfg.score_thr).nonzero().unbind(1)
-        scores = cls_scores[cells, labels]
-        if len(cells) == 0:
-            return self._instances(mask_feats.new_zeros(0, *mask_feats.shape[-2:]), scores, labels, img_meta, cfg)
-        kernels = kernel_preds[cells].view(len(cells), -1, self.dynamic_conv_size, self.dynamic_conv_size)
-        logits = F.conv2d(mask_feats, kernels).squeeze(0)  # (N, h, w)
-
+        logits = mask_feats.new_zeros(0, *mask_feats.shape[-2:])
+        if len(cells):
+            kernels = kernel_preds[cells].view(len(cells), -1, self.dynamic_conv_size, self.dynamic_conv_size)
+            logits = F.conv2d(mask_feats, kernels).squeeze(0)  # (N, h, w)
         # A mask smaller than one cell of its level's features is noise.
-        probabilities = logits.sigmoid()
-        masks = probabilities > cfg.mask_thr
-        areas = masks.sum((1, 2)).float()
-        keep = areas > self._cell_strides(cells)
-        logits, probabilities, masks, areas = logits[keep], probabilities[keep], masks[keep], areas[keep]
-        scores, labels = scores[keep], labels[keep]
-
-        maskness = (probabilities * masks).sum((1, 2)) / areas
-        scores, labels, _, order = mask_matrix_nms(
-            masks,
-            labels,
-            scores * maskness,
-            mask_area=areas,
-            nms_pre=cfg.nms_pre,
-            max_num=cfg.max_per_img,
-            kernel=cfg.kernel,
-            sigma=cfg.sigma,
-            filter_thr=cfg.filter_thr,
-        )
-        return self._instances(logits[order], scores, labels, img_meta, cfg)
+        smallest_areas = self._cell_strides(cells)
+        names = ("mask_thr", "nms_pre", "max_per_img", "kernel", "sigma", "filter_thr")
+        settings = {name: cfg[name] for name in names}
+        found = select_instances(logits, cls_scores[cells, labels], labels, smallest_areas, **settings)
+        return self._instances(logits[found.chosen], found, img_meta, cfg)
 
     def _cell_strides(self, cells: Tensor) -> Tensor:
         """Stride of the level that each cell, counted over all levels, belongs to."""
@@ -142,18 +127,17 @@ class LocationHead(SOLOV2Head):
         strides = torch.tensor(self.strides, dtype=torch.float32, device=cells.device)
         return strides.repeat_interleave(torch.tensor(sizes, device=cells.device))[cells]
 
-    def _instances(self, logits: Tensor, scores: Tensor, labels: Tensor, img_meta: dict, cfg: dict) -> InstanceData:
+    def _instances(self, logits: Tensor, found: Selection, img_meta: dict, cfg: dict) -> InstanceData:
         size, net_size = img_meta["ori_shape"][:2], img_meta["img_shape"][:2]
         on_image = logits_on_image(logits, net_size, size, self.mask_stride, self.logit_stride)
         boxes = mask_boxes(on_image > 0, size, self.logit_stride)
-        results = InstanceData(scores=scores, labels=labels, mask_logits=on_image, bboxes=boxes)
+        results = InstanceData(scores=found.scores, labels=found.labels, mask_logits=on_image, bboxes=boxes)
         if self.with_full_masks:
-            full = [logits.shape[-2] * self.mask_stride, logits.shape[-1] * self.mask_stride]
-            # Instance by instance: the float maps of all at once are four times the masks. cfg.mask_thr is of probabilities.
+            sizes = dict(mask_stride=self.mask_stride, net_size=net_size, size=size)
             results.masks = logits.new_zeros(len(logits), *size, dtype=torch.bool)
-            for mask, probability in zip(results.masks, logits.sigmoid()):
-                padded = F.interpolate(probability[None, None], full, mode="bilinear")[..., : net_size[0], : net_size[1]]
-                mask[:] = F.interpolate(padded, size, mode="bilinear")[0, 0] > cfg.mask_thr
+            crops = full_size_masks(logits, found.boxes, mask_thr=cfg.mask_thr, **sizes)
+            for mask, (y, x, crop) in zip(results.masks, crops):
+                mask[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
         return results
 
 
@@ -198,9 +182,5 @@ def logits_on_image(logits: Tensor, net_size: tuple[int, int], size: tuple[int, 
 
 def mask_boxes(masks: Tensor, size: tuple[int, int], stride: int) -> Tensor:
     """(N, h, w) bool on a grid of a (height, width) image -> (N, 4) x1, y1, x2, y2 in pixels; empty -> zeros."""
-    boxes = masks.new_zeros(len(masks), 4, dtype=torch.float32)
-    for box, mask in zip(boxes, masks):
-        ys, xs = mask.any(1).nonzero().flatten(), mask.any(0).nonzero().flatten()
-        if len(ys):
-            box[:] = torch.stack([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1]) * stride
+    boxes = cell_boxes(masks)[:, [1, 0, 3, 2]].float() * stride
     return boxes.minimum(boxes.new_tensor([size[1], size[0], size[1], size[0]]))

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.published_rules import full_frame_logits, plain_heuristic_merge
+from data import compiled
 from data.compiled import has_compiler
 from data.files import InputError
 from data.instance_dump import InstanceLogits, from_full_logits
@@ -167,9 +168,9 @@ def test_the_merge_equals_its_plain_full_frame_form(seed):
 @pytest.mark.parametrize("stride", [1, 3, 4, 5, 8])
 def test_the_compiled_path_equals_the_plain_one(stride, monkeypatch):
     scenes = [random_scene(seed, (58, 91), stride) for seed in range(10)]
-    compiled = [merge(*scene, CITYSCAPES, NO_LIMITS) for scene in scenes]
+    expected_maps = [merge(*scene, CITYSCAPES, NO_LIMITS) for scene in scenes]
     monkeypatch.setattr(compiled, "numba", None)
-    for scene, expected in zip(scenes, compiled, strict=True):
+    for scene, expected in zip(scenes, expected_maps, strict=True):
         found = merge(*scene, CITYSCAPES, NO_LIMITS)
         assert (found.segment_ids == expected.segment_ids).all()
         assert found.segments == expected.segments

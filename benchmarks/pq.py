@@ -1,0 +1,110 @@
+"""Panoptic quality of eight 1024x2048 images: cityscapesscripts' pq_compute_single_core against ours, every sum bit-equal.
+
+Prediction: a perturbed truth. The official function always reads both PNGs from files; ours is timed from files, with the
+prediction in memory (as while predicting), and with both in memory (as while training). The files are those that this project
+writes; the last row has files that Pillow wrote, as createPanopticImgs does.
+"""
+
+import contextlib
+import io
+import shutil
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+from cityscapesscripts.evaluation.evalPanopticSemanticLabeling import pq_compute_single_core
+from PIL import Image
+
+from benchmarks.scenes import REPOSITORY, street_frames
+from benchmarks.side_by_side import Contest
+from data.cityscapes import read_truth
+from data.coco import PanopticFile, read_panoptic_json, read_panoptic_map, write_panoptic_json
+from data.files import read_picture_size
+from data.panoptic_png import PanopticMap, describe_segments, ids_to_rgb, write_panoptic_png
+from data.taxonomy import CITYSCAPES
+from evaluation.panoptic_quality import PanopticQuality, evaluate_files
+
+FOLDER = REPOSITORY / "outputs" / "benchmark" / "pq"
+
+
+def _perturbed(truth: PanopticMap, rng: np.random.Generator) -> PanopticMap:
+    """Every outline moved by up to six pixels, every sixth segment lost."""
+    ids = np.roll(truth.segment_ids, rng.integers(-6, 7, 2), (0, 1))
+    lost = [s.segment_id for s in truth.segments if rng.random() < 1 / 6]
+    ids = np.where(np.isin(ids, lost), 0, ids).astype(np.uint32)
+    category_of = {s.segment_id: s.category_id for s in truth.segments}
+    return PanopticMap(ids, describe_segments(ids, category_of.__getitem__))
+
+
+@cache
+def perturbed_files(writer: str) -> tuple[PanopticFile, PanopticFile]:
+    """(truth, prediction), written by `ours` or `pillow`."""
+    rng = np.random.default_rng(0)
+    places = {"truth": [], "prediction": []}
+    folder = FOLDER / writer
+    shutil.rmtree(folder, ignore_errors=True)
+    for frame in street_frames():
+        truth = read_truth(frame)
+        for name, panoptic in (("truth", truth), ("prediction", _perturbed(truth, rng))):
+            png = folder / name / f"{frame.image_id}.png"
+            png.parent.mkdir(parents=True, exist_ok=True)
+            if writer == "ours":
+                write_panoptic_png(png, panoptic, "benchmark")
+            else:
+                Image.fromarray(ids_to_rgb(panoptic.segment_ids)).save(png)
+            size = read_picture_size(frame.image_path)
+            places[name].append((frame.image_id, frame.image_path.name, png.name, size, panoptic.segments))
+    return tuple(_read(folder, name, entries) for name, entries in places.items())
+
+
+def _read(folder: Path, name: str, entries: list) -> PanopticFile:
+    write_panoptic_json(folder / f"{name}.json", CITYSCAPES, entries)
+    return read_panoptic_json(folder / f"{name}.json", folder / name)
+
+
+def _official(truth: PanopticFile, prediction: PanopticFile) -> dict:
+    """{category id: (sum of IoU, tp, fp, fn)} of the classes that occur."""
+
+    def annotation(file: PanopticFile, image_id: str) -> dict:
+        found = file.annotations[image_id]
+        return {"image_id": image_id, "file_name": found.file_name, "segments_info": [s.to_json() for s in found.segments]}
+
+    pairs = [(annotation(truth, image_id), annotation(prediction, image_id)) for image_id in truth.annotations]
+    categories = {c["id"]: c for c in CITYSCAPES.to_coco_categories()}
+    with contextlib.redirect_stdout(io.StringIO()):
+        stat = pq_compute_single_core(0, pairs, str(truth.folder), str(prediction.folder), categories)
+    return {c: (s.iou, s.tp, s.fp, s.fn) for c, s in stat.pq_per_cat.items() if s.tp + s.fp + s.fn}
+
+
+def _ours_from_files(truth: PanopticFile, prediction: PanopticFile) -> dict:
+    per_class = evaluate_files(truth, prediction).scores["per_class"]
+    counts = {c.dataset_id: per_class[c.name] for c in CITYSCAPES.categories}
+    return {i: (c["iou_sum"], c["tp"], c["fp"], c["fn"]) for i, c in counts.items() if c["tp"] + c["fp"] + c["fn"]}
+
+
+def _ours_in_memory(truth: PanopticFile, predictions: list[PanopticMap], truths: list[PanopticMap] | None) -> dict:
+    quality = PanopticQuality()
+    for k, image_id in enumerate(truth.annotations):
+        quality.add(truths[k] if truths else read_panoptic_map(truth, image_id), predictions[k])
+    return {i: (c.iou_sum, c.tp, c.fp, c.fn) for i, c in quality.counts.items() if c.is_seen}
+
+
+def _contest(name: str, at_least: float, writer: str, in_memory: str) -> Contest:
+    truth, prediction = perturbed_files(writer)
+    predictions = [read_panoptic_map(prediction, image_id) for image_id in truth.annotations]
+    truths = [read_panoptic_map(truth, image_id) for image_id in truth.annotations] if in_memory == "both" else None
+    ours = partial(_ours_from_files, truth, prediction)
+    if in_memory != "none":
+        ours = partial(_ours_in_memory, truth, predictions, truths)
+    return Contest(name, at_least, ours, partial(_official, truth, prediction), same=dict.__eq__)
+
+
+ROWS = {
+    name: partial(_contest, name, at_least, writer, in_memory)
+    for name, at_least, writer, in_memory in (
+        ("panoptic quality from files", 8, "ours", "none"),
+        ("panoptic quality, prediction in memory", 15, "ours", "prediction"),
+        ("panoptic quality, both in memory", 25, "ours", "both"),
+        ("panoptic quality from files that Pillow wrote", 6, "pillow", "none"),
+    )
+}

@@ -1,0 +1,157 @@
+"""Time the steps after the networks against the published code: same input, same process, in turns, one thread.
+
+    $ python scripts/benchmark.py all --json outputs/benchmark/results.json
+    $ python scripts/benchmark.py fusion
+
+NAME is one step, `all` of them, `chain` (the whole solo_fusion.py on 100 prepared dumps), or `growth`. Each row says whether
+the two results were equal in this run; the exit code is 1 if any was not. A ratio below the promised one is marked, nothing more:
+clocks are no tests. Memory is additional peak memory, each side in a fresh process. Needs Linux.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.side_by_side import ONE_THREAD
+
+os.environ.update(ONE_THREAD)  # before the libraries that read it are loaded
+
+from benchmarks.side_by_side import Contest, additional_peak_memory, memory_in_fresh_processes, time_contest
+from data.files import InputError, one_line_errors, write_json
+
+STEPS = {
+    "pq": ("pq",),
+    "fusion": ("fusion", "merge"),
+    "write": ("write",),
+    "prepare": ("prepare",),
+    "solov2": ("solov2",),
+    "dump": ("dump",),
+}
+"""Name on the command line -> modules of benchmarks/ whose ROWS it runs."""
+NUM_CHAIN_IMAGES = (25, 100)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", metavar="NAME", nargs="?", choices=[*STEPS, "all", "chain", "growth"], help=", ".join(STEPS))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as a list of objects")
+    parser.add_argument("--repeats", type=int, default=7, help="timed runs of each side; default: %(default)s")
+    parser.add_argument(
+        "--memory-of", nargs=2, metavar=("ROW", "SIDE"), help="print the peak memory of one side; for fresh processes"
+    )
+    arguments = parser.parse_args()
+    if not arguments.name and not arguments.memory_of:
+        parser.error(f"NAME is needed: {', '.join([*STEPS, 'all', 'chain', 'growth'])}")
+    if arguments.repeats < 1:
+        parser.error(f"--repeats {arguments.repeats}, but at least 1 is needed")
+    return arguments
+
+
+def find_rows(name: str) -> dict:
+    """Row name -> function that builds its contest."""
+    modules = [m for step, modules in STEPS.items() if name in (step, "all") for m in modules]
+    return {row: build for module in modules for row, build in import_module(f"benchmarks.{module}").ROWS.items()}
+
+
+def print_versions() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    names = ("numpy", "pillow", "torch", "numba", "zlib-ng", "cityscapesscripts", "mmdet", "pycocotools")
+    found = ", ".join(f"{name} {version(name)}" for name in names)
+    print(
+        f"Python {platform.python_version()}, {found}\n{_processor()}; one thread; median of the runs in milliseconds\n",
+        flush=True,
+    )
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{os.cpu_count()} x {model}"
+
+
+def run_row(row: str, contest: Contest, repeats: int) -> dict:
+    """Time one row, measure its memory where that is promised, print it."""
+    ours, theirs, equal = time_contest(contest, repeats)
+    ratio, memory_ratio = theirs.median / ours.median, None
+    memory = ""
+    if contest.memory_at_most is not None:
+        our_memory, their_memory = memory_in_fresh_processes(row)
+        memory_ratio = our_memory / their_memory
+        memory = f"  memory {our_memory:.0f} of {their_memory:.0f} MB (1/{1 / memory_ratio:.0f})"
+        memory += "" if memory_ratio <= contest.memory_at_most else f", SHORT of 1/{1 / contest.memory_at_most:.0f}"
+    verdict = "" if ratio >= contest.at_least else "  SHORT"
+    times = f"{theirs.median:9.1f} / {ours.median:7.2f} (smallest {theirs.smallest:9.1f} / {ours.smallest:7.2f})"
+    equality = "equal" if equal else "NOT EQUAL"
+    print(f"{row:46s} {times}  {equality}  {ratio:6.1f} times, promised {contest.at_least:g}{verdict}{memory}", flush=True)
+    return {
+        "name": row,
+        "ratio": ratio,
+        "at_least": contest.at_least,
+        "memory_ratio": memory_ratio,
+        "equal": equal,
+        "ours_ms": ours.median,
+        "theirs_ms": theirs.median,
+    }
+
+
+def run_chain() -> None:
+    from benchmarks import chain
+
+    for num_images in NUM_CHAIN_IMAGES:
+        root = chain.prepare(num_images)
+        for workers in (1, 2):
+            seconds, peak = chain.run_command(root, workers)
+            rate = f"{num_images / seconds:.1f} images a second, {seconds:.1f} s with the start of the program"
+            print(f"solo_fusion.py, {num_images} images, --workers {workers}: {rate}, peak {peak:.0f} MB", flush=True)
+    steps = chain.time_steps(root)
+    total = sum(steps.values())
+    print(f"one thread, {total:.1f} ms an image:")
+    for name, milliseconds in steps.items():
+        print(f"  {name:16s} {milliseconds:6.1f} ms  {100 * milliseconds / total:3.0f} %")
+
+
+def run_growth() -> None:
+    from benchmarks import growth
+
+    for title, rows in growth.tables().items():
+        print(title)
+        for what, milliseconds, each in rows:
+            print(f"  {what:32s} {milliseconds:9.1f} {each:8.3f}")
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    with one_line_errors():
+        if arguments.memory_of:
+            row, side = arguments.memory_of
+            rows = find_rows("all")
+            if row not in rows or side not in ("ours", "theirs"):
+                raise InputError(f"--memory-of {row!r} {side!r}: rows are {', '.join(rows)}; sides are ours and theirs")
+            import torch
+
+            torch.set_num_threads(1)
+            print(json.dumps(additional_peak_memory(getattr(rows[row](), side))))
+            return
+        print_versions()
+        if arguments.name in ("chain", "growth"):
+            (run_chain if arguments.name == "chain" else run_growth)()
+            return
+        results = [run_row(row, build(), arguments.repeats) for row, build in find_rows(arguments.name).items()]
+        if arguments.json:
+            write_json(arguments.json, results)
+            print(f"\nwrote {arguments.json}")
+        unequal = [result["name"] for result in results if not result["equal"]]
+        if unequal:
+            sys.exit(f"error: results differ: {', '.join(unequal)}")
+
+
+if __name__ == "__main__":
+    main()
