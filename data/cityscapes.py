@@ -8,16 +8,17 @@ and `annotations` stays in the instance JSON where it is empty.
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 from cityscapesscripts.helpers.labels import id2label, labels, name2label
-from pycocotools import mask as coco_mask
 
 from data.files import InputError, open_picture, read_json, read_picture_size, write_json
-from data.panoptic_png import PanopticMap, describe_segments, read_segment_ids, write_segment_ids
+from data.panoptic_png import PanopticMap, describe_runs, read_segment_ids, write_segment_ids
+from data.png_file import GREY16, read_plain_png
+from data.segment_runs import Runs, encode_masks, find_runs, look_up
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID, Taxonomy
 
 ENVIRONMENT = ("CITYSCAPES_DATASET", "CITYSCAPES_DIR")
@@ -112,21 +113,30 @@ def read_instance_ids(path: Path, size: tuple[int, int] | None = None) -> np.nda
     Raises:
         InputError: if the file is missing, broken, of another mode or size, or holds ids that Cityscapes does not know.
     """
-    with open_picture(path) as image:
-        mode = image.mode
-        if mode not in ("I;16", "I", "L"):
-            raise InputError(f"{path}: PNG mode {mode}, but instance ids are 16-bit grey; give the *{LABEL_SUFFIX} file")
-        instance_ids = np.asarray(image).astype(np.int32)
+    return _read_with_runs(path, size)[0]
+
+
+def _read_with_runs(path: Path, size: tuple[int, int] | None) -> tuple[np.ndarray, Runs]:
+    """As read_instance_ids, with the runs that tell which ids occur."""
+    if plain := read_plain_png(path, GREY16):
+        mode, instance_ids = "I;16", plain[0]
+    else:
+        with open_picture(path) as image:
+            mode = image.mode
+            if mode not in ("I;16", "I", "L"):
+                raise InputError(f"{path}: PNG mode {mode}, but instance ids are 16-bit grey; give the *{LABEL_SUFFIX} file")
+            instance_ids = np.asarray(image).astype(np.int32)
     if size is not None and instance_ids.shape != tuple(size):
         found, needed = (f"{h}x{w}" for h, w in (instance_ids.shape, size))
         raise InputError(f"{path}: {found} pixels, but its image has {needed}; use the label of the same image")
-    is_known = np.append(_known_values(), False)
-    if not is_known[np.clip(instance_ids, -1, len(is_known) - 1)].all():
-        strangers = [v for v in np.unique(instance_ids).tolist() if not (0 <= v < len(is_known) and is_known[v])]
+    runs, is_known = find_runs(instance_ids), _known_values()
+    values = runs.ids.tolist()
+    strangers = [v for v in values if not (0 <= v < len(is_known) and is_known[v])]
+    if strangers:
         raise InputError(f"{path}: ids {strangers[:5]} are of no Cityscapes label; give the *{LABEL_SUFFIX} file")
-    if mode == "L" and any(id2label[v].hasInstances for v in np.unique(instance_ids).tolist()):
+    if mode == "L" and any(id2label[v].hasInstances for v in values):
         raise InputError(f"{path}: 8-bit, so the instance numbers are lost (labelIds?); give the 16-bit *{LABEL_SUFFIX} file")
-    return instance_ids
+    return instance_ids, runs
 
 
 @cache
@@ -146,6 +156,13 @@ def _train_ids_of_values() -> np.ndarray:
     return table
 
 
+@cache
+def _segment_ids_of_values() -> np.ndarray:
+    """(65536,) uint32: pixel value -> the same number, 0 where the class is not scored."""
+    values = np.arange(65536, dtype=np.uint32)
+    return np.where(_train_ids_of_values() == VOID_TRAIN_ID, np.uint32(0), values)
+
+
 def _values_of(label_ids: Iterable[int]) -> np.ndarray:
     """(65536,) bool: the pixel values of these labels, plain or with an instance number."""
     table = np.zeros(65536, dtype=bool)
@@ -158,7 +175,7 @@ def _values_of(label_ids: Iterable[int]) -> np.ndarray:
 
 def instance_ids_to_semantic(instance_ids: np.ndarray) -> np.ndarray:
     """(H, W) instance ids -> (H, W) uint8 train ids; groups keep their class, what is not scored is VOID_TRAIN_ID."""
-    return _train_ids_of_values()[instance_ids]
+    return look_up(_train_ids_of_values(), instance_ids)
 
 
 def instance_ids_to_panoptic(instance_ids: np.ndarray, taxonomy: Taxonomy = CITYSCAPES) -> PanopticMap:
@@ -168,14 +185,17 @@ def instance_ids_to_panoptic(instance_ids: np.ndarray, taxonomy: Taxonomy = CITY
         instance_ids: (H, W), as read_instance_ids gives them. Classes that are not scored become void.
         taxonomy: CITYSCAPES or CITYSCAPES.with_train_ids(); decides the category ids.
     """
-    train_ids = _train_ids_of_values()
-    segment_ids = np.where(train_ids[instance_ids] == VOID_TRAIN_ID, 0, instance_ids).astype(np.uint32)
-    segments = describe_segments(
-        segment_ids,
+    return _to_panoptic(instance_ids, find_runs(instance_ids), taxonomy)
+
+
+def _to_panoptic(instance_ids: np.ndarray, runs: Runs, taxonomy: Taxonomy) -> PanopticMap:
+    train_ids, segment_of = _train_ids_of_values(), _segment_ids_of_values()
+    segments = describe_runs(
+        replace(runs, ids=segment_of[runs.ids]),
         category_of=lambda value: int(taxonomy.dataset_ids[train_ids[value]]),
         is_crowd=lambda value: value < 1000 and bool(taxonomy.is_thing[train_ids[value]]),
     )
-    return PanopticMap(segment_ids, segments)
+    return PanopticMap(look_up(segment_of, instance_ids), segments)
 
 
 def read_truth(frame: Frame, taxonomy: Taxonomy = CITYSCAPES) -> PanopticMap:
@@ -184,14 +204,14 @@ def read_truth(frame: Frame, taxonomy: Taxonomy = CITYSCAPES) -> PanopticMap:
     Raises:
         InputError: as read_instance_ids, and if the label is missing or of another size than the image.
     """
-    return instance_ids_to_panoptic(_read_label(frame), taxonomy)
+    return _to_panoptic(*_read_label(frame), taxonomy)
 
 
-def _read_label(frame: Frame) -> np.ndarray:
+def _read_label(frame: Frame) -> tuple[np.ndarray, Runs]:
     if frame.label_path is None:
         raise InputError(f"{frame.image_path}: has no *{LABEL_SUFFIX}, but its truth is needed")
     # Only the header of the image: decoding it would take longer than the conversion.
-    return read_instance_ids(frame.label_path, read_picture_size(frame.image_path))
+    return _read_with_runs(frame.label_path, read_picture_size(frame.image_path))
 
 
 def panoptic_json_path(root: Path, split: str, *, use_train_ids: bool = False) -> Path:
@@ -222,10 +242,15 @@ def _track_nothing(items: Iterable, total: int) -> Iterable:
     return items
 
 
-def write_panoptic(root: Path, split: str, *, use_train_ids: bool = False, track: Track = _track_nothing) -> Path:
+def write_panoptic(
+    root: Path, split: str, *, use_train_ids: bool = False, track: Track = _track_nothing, workers: int | None = None
+) -> Path:
     """Write gtFine/cityscapes_panoptic_{split}[_trainId].json and its folder of PNGs, equal to the official tool's.
 
     The JSON comes last, and a PNG that already holds the right ids is kept, so that an interrupted run goes on.
+
+    Args:
+        workers: threads; None takes one a core, at most 8.
 
     Raises:
         InputError: as find_frames and read_truth.
@@ -235,7 +260,7 @@ def write_panoptic(root: Path, split: str, *, use_train_ids: bool = False, track
     frames = find_frames(root, split)
     work = partial(_write_panoptic_png, folder=path.with_suffix(""), taxonomy=taxonomy)
     images, annotations = [], []
-    for frame, (size, annotation) in zip(frames, track(_in_threads(work, frames), len(frames)), strict=True):
+    for frame, (size, annotation) in zip(frames, track(_map_frames(work, frames, workers), len(frames)), strict=True):
         # The official tool names an image that no download has; readers know it and strip "gtFine_".
         file_name = f"{frame.image_id}_gtFine_leftImg8bit.png"
         images.append({"id": frame.image_id, "width": size[1], "height": size[0], "file_name": file_name})
@@ -264,11 +289,14 @@ def _holds(path: Path, segment_ids: np.ndarray) -> bool:
         return False
 
 
-def write_instances_json(root: Path, split: str, *, track: Track = _track_nothing) -> Path:
+def write_instances_json(root: Path, split: str, *, track: Track = _track_nothing, workers: int | None = None) -> Path:
     """Write annotations/instancesonly_filtered_gtFine_{split}.json as mmdet's converter defines it.
 
     `category_id` is a dataset id, groups (ids below 1000) are `iscrowd`, masks are compressed RLE, images and annotations are
     numbered from 0.
+
+    Args:
+        workers: threads; None takes one a core, at most 8.
 
     Raises:
         InputError: as find_frames and read_truth.
@@ -276,7 +304,7 @@ def write_instances_json(root: Path, split: str, *, track: Track = _track_nothin
     path = instances_json_path(root, split)
     frames = find_frames(root, split)
     images, annotations = [], []
-    for frame, (size, found) in zip(frames, track(_in_threads(_coco_instances, frames), len(frames)), strict=True):
+    for frame, (size, found) in zip(frames, track(_map_frames(_coco_instances, frames, workers), len(frames)), strict=True):
         city = frame.image_path.parent.name
         image = {"file_name": f"{city}/{frame.image_path.name}", "height": size[0], "width": size[1]}
         image |= {"segm_file": f"{city}/{frame.image_id}_gtFine_labelIds.png", "id": len(images)}
@@ -289,21 +317,22 @@ def write_instances_json(root: Path, split: str, *, track: Track = _track_nothin
 
 def _coco_instances(frame: Frame) -> tuple[tuple[int, int], list[dict]]:
     """(height, width) and the annotations of one image, ascending by instance id, without `id` and `image_id`."""
-    instance_ids = _read_label(frame)
-    by_column = np.asfortranarray(instance_ids.astype(np.uint16))  # the order in which RLE runs
+    instance_ids, runs = _read_label(frame)
+    train_ids = _train_ids_of_values()[runs.ids]
+    things = np.flatnonzero(np.isin(train_ids, CITYSCAPES.thing_ids)).tolist()
+    areas, boxes = runs.areas().tolist(), runs.boxes().astype(float).tolist()
     annotations = []
-    for value in np.unique(instance_ids).tolist():
-        train_id = _train_ids_of_values()[value]
-        if train_id == VOID_TRAIN_ID or not CITYSCAPES.is_thing[train_id]:
-            continue
-        rle = coco_mask.encode((by_column == value).view(np.uint8)[..., None])[0]
-        annotation = {"iscrowd": int(value < 1000), "category_id": int(CITYSCAPES.dataset_ids[train_id])}
-        annotation |= {"bbox": coco_mask.toBbox(rle).tolist(), "area": int(coco_mask.area(rle))}
-        annotations.append(annotation | {"segmentation": {"size": rle["size"], "counts": rle["counts"].decode()}})
+    for k, counts in zip(things, encode_masks(instance_ids, runs, things), strict=True):
+        annotation = {"iscrowd": int(runs.ids[k] < 1000), "category_id": int(CITYSCAPES.dataset_ids[train_ids[k]])}
+        annotation |= {"bbox": boxes[k], "area": areas[k], "segmentation": {"size": list(runs.size), "counts": counts}}
+        annotations.append(annotation)
     return instance_ids.shape, annotations
 
 
-def _in_threads(work: Callable[[Frame], tuple], frames: list[Frame]) -> Iterator[tuple]:
-    """Results in order. Threads suffice, since decoding, comparing and compressing release the interpreter's lock."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+def _map_frames(work: Callable[[Frame], tuple], frames: list[Frame], workers: int | None) -> Iterator[tuple]:
+    """Results in order. Threads suffice, since reading, kernels and compressing release the interpreter's lock."""
+    if workers == 1:
+        yield from map(work, frames)
+        return
+    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         yield from pool.map(work, frames)

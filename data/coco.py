@@ -8,6 +8,7 @@ import numpy as np
 
 from data.files import InputError, read_json, write_json
 from data.panoptic_png import MAX_SEGMENT_ID, PanopticMap, Segment, read_segment_ids
+from data.segment_runs import find_runs
 from data.taxonomy import CITYSCAPES, TAXONOMIES, Taxonomy
 
 ImageId = str | int
@@ -124,12 +125,9 @@ def write_panoptic_json(
 
 
 def count_ids(segment_ids: np.ndarray) -> dict[int, int]:
-    """Pixels of each id that occurs, ascending by id. Neighbours in a row mostly agree, so runs are counted, not pixels."""
-    flat = np.ascontiguousarray(segment_ids).ravel()
-    starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1)) if flat.size else np.zeros(0, np.int64)
-    values, inverse = np.unique(flat[starts], return_inverse=True)
-    counts = np.bincount(inverse, np.diff(starts, append=flat.size), len(values)).astype(np.int64)
-    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+    """Pixels of each id that occurs in an (H, W) map, ascending by id."""
+    runs = find_runs(segment_ids)
+    return dict(zip(runs.ids.tolist(), runs.areas().tolist(), strict=True))
 
 
 def _read_annotation(place: str, entry: object) -> PanopticAnnotation:

@@ -22,7 +22,25 @@ def grid_size(height: int, width: int, stride: int) -> tuple[int, int]:
 
 def to_float16(logits: np.ndarray) -> np.ndarray:
     """Logits as float16; what float16 cannot hold becomes the largest that we write, NaN and infinity stay."""
-    return np.where(np.isfinite(logits), np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT), logits).astype(np.float16)
+    with np.errstate(over="ignore"):
+        half = logits.astype(np.float16)
+    is_beyond = _magnitude_bits(half) > _magnitude_bits(np.float16(LARGEST_LOGIT))
+    if is_beyond.any():
+        is_beyond &= np.isfinite(logits)
+        half[is_beyond] = np.copysign(np.float16(LARGEST_LOGIT), half[is_beyond])
+    return half
+
+
+def is_finite(values: np.ndarray) -> bool:
+    """Whether no value is NaN or infinite."""
+    if values.dtype == np.float16 and values.size:  # by their bits: numpy's own test takes twenty times as long
+        return bool(_magnitude_bits(values).max() < _magnitude_bits(np.float16(np.inf)))
+    return bool(np.isfinite(values).all())
+
+
+def _magnitude_bits(values: np.ndarray) -> np.ndarray:
+    """float16 without sign as uint16, which orders them: finite ones, infinity, NaN."""
+    return values.view(np.uint16) & np.uint16(0x7FFF)
 
 
 def is_dumped_by(path: Path, kind: str, producer: str) -> bool:

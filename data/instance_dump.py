@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data import dump_file
-from data.dump_file import VERSION, check_header, grid_size, read_dump, to_float16, write_dump
+from data.dump_file import VERSION, check_header, grid_size, is_finite, read_dump, to_float16, write_dump
 from data.files import InputError
 from data.taxonomy import Taxonomy
 
@@ -158,7 +158,7 @@ def _check_values(path: Path, header: dict, tensors: dict[str, np.ndarray], taxo
     problem = None
     if not len(train_ids) == len(scores) == len(tensors["boxes"]) == len(crop_boxes):
         problem = f"{len(train_ids)} classes, {len(scores)} scores and {len(crop_boxes)} boxes, but one each is needed"
-    elif not all(np.isfinite(tensors[name]).all() for name in ("scores", "boxes", "logits")):
+    elif not all(is_finite(tensors[name]) for name in ("scores", "boxes", "logits")):
         problem = "NaN or infinite values"
     elif not np.isin(train_ids, taxonomy.thing_ids).all():
         strangers = sorted(set(train_ids.tolist()) - set(taxonomy.thing_ids))

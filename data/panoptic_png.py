@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from data.files import InputError, atomic_path, open_picture, write_picture
+from data.files import InputError, open_picture
+from data.png_file import MAX_SEGMENT_ID as MAX_SEGMENT_ID
+from data.png_file import RGB8, check_segment_ids, read_plain_png, write_id_png
+from data.segment_runs import Runs, find_runs
 
-MAX_SEGMENT_ID = 256**3 - 1
 PRODUCER_CHUNK = "producer"
 SEGMENTS_CHUNK = "segments_info"
 
@@ -60,8 +60,7 @@ def ids_to_rgb(segment_ids: np.ndarray) -> np.ndarray:
     Raises:
         InputError: if an id is negative or needs more than 24 bits.
     """
-    if segment_ids.size and (int(segment_ids.min()) < 0 or int(segment_ids.max()) > MAX_SEGMENT_ID):
-        raise InputError(f"segment ids {segment_ids.min()}..{segment_ids.max()}, but a panoptic PNG holds 0..{MAX_SEGMENT_ID}")
+    check_segment_ids(segment_ids)
     little_endian = np.ascontiguousarray(segment_ids.astype("<u4"))
     return little_endian.view(np.uint8).reshape(*segment_ids.shape, 4)[..., :3].copy()
 
@@ -81,41 +80,48 @@ def read_segment_ids(path: Path, size: tuple[int, int] | None = None) -> np.ndar
     Raises:
         InputError: if the file is missing, broken, not RGB, or of another size.
     """
+    segment_ids = _read_rgb(path)[0]
+    if size is not None and segment_ids.shape != tuple(size):
+        found, needed = (f"{h}x{w}" for h, w in (segment_ids.shape, size))
+        raise InputError(f"{path}: {found} pixels, but {needed} were needed; use the PNG of the same image")
+    return segment_ids
+
+
+def _read_rgb(path: Path) -> tuple[np.ndarray, dict[str, str]]:
+    """(H, W) ids and the texts by keyword."""
+    if plain := read_plain_png(path, RGB8):
+        return plain
     with open_picture(path) as image:
         if image.mode not in ("RGB", "RGBA"):
             needed = "a panoptic PNG is 8-bit RGB"
             raise InputError(f"{path}: PNG mode {image.mode}, but {needed}; write it with id = r + 256 g + 65536 b")
-        if size is not None and (image.height, image.width) != tuple(size):
-            found, needed = f"{image.height}x{image.width}", f"{size[0]}x{size[1]}"
-            raise InputError(f"{path}: {found} pixels, but {needed} were needed; use the PNG of the same image")
-        return rgb_to_ids(np.asarray(image))
+        return rgb_to_ids(np.asarray(image)), getattr(image, "text", {})
 
 
 def write_segment_ids(path: Path, segment_ids: np.ndarray) -> None:
-    """Write a panoptic PNG atomically."""
-    write_picture(path, ids_to_rgb(segment_ids))
+    """Write a panoptic PNG atomically.
+
+    Raises:
+        InputError: if an id is negative or needs more than 24 bits.
+    """
+    write_id_png(path, segment_ids)
 
 
 def write_panoptic_png(path: Path, panoptic: PanopticMap, producer: str) -> None:
     """Write a panoptic PNG atomically, with its segments and what made it in text chunks, which other readers skip."""
-    text = PngInfo()
-    text.add_text(PRODUCER_CHUNK, producer)
-    text.add_text(SEGMENTS_CHUNK, json.dumps([segment.to_json() for segment in panoptic.segments]))
-    with atomic_path(path) as partial:
-        Image.fromarray(ids_to_rgb(panoptic.segment_ids)).save(partial, pnginfo=text)
+    segments = json.dumps([segment.to_json() for segment in panoptic.segments])
+    write_id_png(path, panoptic.segment_ids, {PRODUCER_CHUNK: producer, SEGMENTS_CHUNK: segments})
 
 
 def read_panoptic_png(path: Path, producer: str) -> PanopticMap | None:
     """Read back what write_panoptic_png wrote; None if there is no whole file of this producer."""
     try:
-        with open_picture(path) as image:
-            text = getattr(image, "text", {})
-            if text.get(PRODUCER_CHUNK) != producer or SEGMENTS_CHUNK not in text:
-                return None
-            segments = tuple(Segment.from_json(entry) for entry in json.loads(text[SEGMENTS_CHUNK]))
-            return PanopticMap(rgb_to_ids(np.asarray(image)), segments)
+        segment_ids, text = _read_rgb(path)
     except InputError:
         return None
+    if text.get(PRODUCER_CHUNK) != producer or SEGMENTS_CHUNK not in text:
+        return None
+    return PanopticMap(segment_ids, tuple(Segment.from_json(entry) for entry in json.loads(text[SEGMENTS_CHUNK])))
 
 
 def describe_segments(
@@ -128,23 +134,12 @@ def describe_segments(
         category_of: segment id -> dataset id of its class.
         is_crowd: segment id -> whether it is a group that nobody told apart.
     """
-    height, width = segment_ids.shape
-    # Counted by runs along rows: there are a hundred times fewer of them than pixels.
-    is_start = np.ones(segment_ids.shape, dtype=bool)
-    np.not_equal(segment_ids[:, 1:], segment_ids[:, :-1], out=is_start[:, 1:])
-    starts = np.flatnonzero(is_start)
-    lengths = np.diff(starts, append=segment_ids.size)
-    values, run_values = np.unique(segment_ids.ravel()[starts], return_inverse=True)
-    y, x = np.divmod(starts, max(width, 1))
-    y1, x1 = np.full(len(values), height), np.full(len(values), width)
-    areas, y2, x2 = (np.zeros(len(values), dtype=np.int64) for _ in range(3))
-    np.add.at(areas, run_values, lengths)
-    for first, last, start, end in ((y1, y2, y, y + 1), (x1, x2, x, x + lengths)):
-        np.minimum.at(first, run_values, start)
-        np.maximum.at(last, run_values, end)
-    segments = []
-    for k, value in enumerate(values.tolist()):
-        if value != 0:
-            bbox = (int(x1[k]), int(y1[k]), int(x2[k] - x1[k]), int(y2[k] - y1[k]))
-            segments.append(Segment(value, category_of(value), int(areas[k]), bbox, is_crowd(value)))
-    return tuple(segments)
+    return describe_runs(find_runs(segment_ids), category_of, is_crowd)
+
+
+def describe_runs(
+    runs: Runs, category_of: Callable[[int], int], is_crowd: Callable[[int], bool] = lambda _: False
+) -> tuple[Segment, ...]:
+    """As describe_segments, where the map's runs are known; an id that became 0 is void."""
+    found = zip(runs.ids.tolist(), runs.areas().tolist(), runs.boxes().tolist(), strict=True)
+    return tuple(Segment(k, category_of(k), area, tuple(box), is_crowd(k)) for k, area, box in found if k != 0)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from data import dump_file
-from data.dump_file import VERSION, check_header, grid_size, read_dump, to_float16, write_dump
+from data.dump_file import VERSION, check_header, grid_size, is_finite, read_dump, to_float16, write_dump
 from data.files import InputError
 from data.taxonomy import Taxonomy
 
@@ -62,7 +62,7 @@ def read_semantic(folder: Path, image_id: str, taxonomy: Taxonomy, size: tuple[i
     needed = (taxonomy.num_classes, *grid_size(header["height"], header["width"], header["stride"]))
     if logits.shape != needed:
         raise InputError(f"{path}: logits are {logits.shape}, but {needed} were needed; dump again")
-    if not np.isfinite(logits).all():
+    if not is_finite(logits):
         raise InputError(f"{path}: NaN or infinite logits; dump again with a model that works")
     fields = {name: header[name] for name in ("image_id", "height", "width", "stride", "taxonomy", "producer")}
     return SemanticLogits(**fields, logits=logits)

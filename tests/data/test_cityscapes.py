@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
 from PIL import Image
 
-from data import cityscapes
+from data import cityscapes, png_file, segment_runs
 from data.cityscapes import (
     data_root,
     find_frames,
@@ -262,6 +263,25 @@ def test_instances_of_one_of_everything_equal_those_of_mmdets_converter(tree, tm
 def test_a_split_without_things_still_has_a_list_of_annotations(tmp_path, draw):
     draw(tmp_path, "test", "ulm_000000_000019", np.zeros((4, 8)))
     assert json.loads(write_instances_json(tmp_path, "test").read_text())["annotations"] == []
+
+
+def written(root: Path, **options) -> dict[str, bytes]:
+    """Everything that both conversions write, by name."""
+    instances, panoptic = write_instances_json(root, "train", **options), write_panoptic(root, "train", **options)
+    files = [instances, panoptic, *panoptic.with_suffix("").iterdir()]
+    found = {path.name: path.read_bytes() for path in files}
+    for path in files:
+        path.unlink()
+    return found
+
+
+def test_threads_and_the_compiler_change_no_byte(streets, tmp_path, monkeypatch):
+    root = Path(shutil.copytree(streets, tmp_path / "root"))
+    expected = written(root)
+    assert written(root, workers=1) == expected
+    for module in (png_file, segment_runs):
+        monkeypatch.setattr(module, "has_compiler", lambda: False)
+    assert written(root, workers=1) == expected
 
 
 # Going on after a kill

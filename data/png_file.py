@@ -1,0 +1,303 @@
+"""PNGs of segment and instance ids, read and written without a picture library. Such maps are mostly stretches of one value.
+
+Read are only plain files: 8-bit RGB or 16-bit grey, not interlaced, every checksum and length right. All others, the damaged
+ones too, are left to Pillow (data.files.open_picture), so that it alone decides what is refused.
+"""
+
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from zlib_ng import zlib_ng
+
+from data.compiled import has_compiler, kernel
+from data.files import InputError, atomic_path
+from data.segment_runs import BLOCK, equal_until
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+HEADER = struct.Struct(">IIBBBBB")
+RGB8, GREY16 = (8, 2), (16, 0)
+"""(bits a sample, colour type) as in the header."""
+BYTES_PER_PIXEL = {RGB8: 3, GREY16: 2}
+ANCILLARY_SIZES = {b"cHRM": 32, b"gAMA": 4, b"pHYs": 9, b"sRGB": 1, b"tIME": 7}
+"""Chunks that change no id, in bytes."""
+LARGEST_PLAIN = 2**26
+"""Pixels; a larger picture is left to Pillow and its limits."""
+LARGEST_TEXT = 2**20
+"""Bytes of all text chunks."""
+MAX_SEGMENT_ID = 256**3 - 1
+LEVEL = 2
+"""Of zlib-ng: files of Pillow's size in a thirtieth of its time; level 1 doubles the size."""
+NONE, SUB, UP, AVERAGE, PAETH = range(5)
+
+
+class NotPlainError(Exception):
+    """The file is not for this reader."""
+
+
+def write_id_png(path: Path, segment_ids: np.ndarray, text: Mapping[str, str] | None = None) -> None:
+    """Write (H, W) segment ids as 8-bit RGB, id = r + 256 g + 65536 b, atomically.
+
+    Args:
+        text: keyword -> text, stored before the pixels where other readers skip it.
+
+    Raises:
+        InputError: if an id is negative or needs more than 24 bits.
+    """
+    assert segment_ids.size, segment_ids.shape
+    filtered = filter_up(segment_ids)
+    height, width = segment_ids.shape
+    header = HEADER.pack(width, height, *RGB8, 0, 0, 0)
+    chunks = [(b"IHDR", header), *(_text_chunk(*item) for item in (text or {}).items())]
+    chunks += [(b"IDAT", zlib_ng.compress(filtered, LEVEL)), (b"IEND", b"")]
+    with atomic_path(path) as partial:
+        partial.write_bytes(SIGNATURE + b"".join(_pack_chunk(*chunk) for chunk in chunks))
+
+
+def _pack_chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = zlib_ng.crc32(content, zlib_ng.crc32(kind))
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+
+def _text_chunk(keyword: str, text: str) -> tuple[bytes, bytes]:
+    key = keyword.encode("latin-1")
+    try:
+        return b"tEXt", key + b"\0" + text.encode("latin-1")
+    except UnicodeEncodeError:
+        return b"iTXt", key + b"\0\0\0\0\0" + text.encode()  # not compressed, no language, no translated keyword
+
+
+def filter_up(segment_ids: np.ndarray) -> np.ndarray:
+    """(H, W) segment ids -> (H, 1 + 3 W) uint8: RGB rows less the row above, each after the number of that filter.
+
+    Raises:
+        InputError: if an id is negative or needs more than 24 bits.
+    """
+    if segment_ids.dtype != np.uint32 or not has_compiler():
+        segment_ids = check_segment_ids(segment_ids).astype(np.uint32, copy=False)
+    height, width = segment_ids.shape
+    filtered = np.zeros((height, 1 + 3 * width), dtype=np.uint8)
+    filtered[:, 0] = UP
+    if not has_compiler():
+        rgb = np.ascontiguousarray(segment_ids.astype("<u4")).view(np.uint8).reshape(height, width, 4)[..., :3]
+        rgb = rgb.reshape(height, 3 * width)
+        filtered[:1, 1:] = rgb[:1]
+        np.subtract(rgb[1:], rgb[:-1], out=filtered[1:, 1:])
+    elif not _filter_up(np.ascontiguousarray(segment_ids), filtered):
+        check_segment_ids(segment_ids)
+    return filtered
+
+
+def check_segment_ids(segment_ids: np.ndarray) -> np.ndarray:
+    """Give them back.
+
+    Raises:
+        InputError: if an id is negative or needs more than 24 bits.
+    """
+    if segment_ids.size and (int(segment_ids.min()) < 0 or int(segment_ids.max()) > MAX_SEGMENT_ID):
+        raise InputError(f"segment ids {segment_ids.min()}..{segment_ids.max()}, but a panoptic PNG holds 0..{MAX_SEGMENT_ID}")
+    return segment_ids
+
+
+@kernel
+def _filter_up(ids, filtered):
+    """Write what is not 0; False if an id needs more than 24 bits."""
+    height, width = ids.shape
+    above = np.zeros(width, np.uint32)
+    seen = np.uint32(0)
+    for y in range(height):
+        row, out = ids[y], filtered[y]
+        x = 0
+        while x < width:
+            x = equal_until(row, above, x)
+            end = min(x + BLOCK, width)
+            for k in range(x, end):
+                a, b = row[k], above[k]
+                seen |= a
+                out[1 + 3 * k] = (a & 255) - (b & 255)
+                out[2 + 3 * k] = ((a >> 8) & 255) - ((b >> 8) & 255)
+                out[3 + 3 * k] = ((a >> 16) & 255) - ((b >> 16) & 255)
+            x = end
+        above = row
+    return seen >> 24 == 0
+
+
+def read_plain_png(path: Path, kind: tuple[int, int]) -> tuple[np.ndarray, dict[str, str]] | None:
+    """Read a plain PNG; None where Pillow must look at it (or no compiler is there).
+
+    Args:
+        kind: RGB8 or GREY16.
+
+    Returns:
+        (H, W) ids, uint32 of RGB8 and int32 of GREY16, and its texts by keyword.
+    """
+    if not has_compiler():
+        return None
+    try:
+        return _read(Path(path), kind)
+    except (NotPlainError, OSError, struct.error, UnicodeDecodeError, zlib_ng.error):
+        return None
+
+
+def _read(path: Path, kind: tuple[int, int]) -> tuple[np.ndarray, dict[str, str]]:
+    with open(path, "rb") as file:
+        start = file.read(len(SIGNATURE) + 8 + HEADER.size)
+        width, height, *form = HEADER.unpack_from(start, len(SIGNATURE) + 8)
+        _require(start.startswith(SIGNATURE) and form == [*kind, 0, 0, 0] and 0 < width * height <= LARGEST_PLAIN)
+        size = height * (1 + BYTES_PER_PIXEL[kind] * width)  # bytes of the filtered rows
+        _require(os.fstat(file.fileno()).st_size <= size + size // 64 + LARGEST_TEXT)
+        content = start + file.read()
+    kinds, contents = zip(*_chunks(content), strict=True)
+    _require(b"IDAT" in kinds)
+    first = kinds.index(b"IDAT")
+    _require(kinds[0] == b"IHDR" and len(contents[0]) == HEADER.size and kinds[-1] == b"IEND" and not contents[-1])
+    _require(set(kinds[first:-1]) == {b"IDAT"} and all(contents[first:-1]))
+    text = _read_ancillary(kinds[1:first], contents[1:first])
+    compressed = contents[first] if first == len(kinds) - 2 else b"".join(contents[first:-1])
+    inflater = zlib_ng.decompressobj()
+    filtered = inflater.decompress(compressed, size + 1)  # never more than the header promises
+    _require(len(filtered) == size and inflater.eof and not inflater.unused_data)
+    ids = np.empty((height, width), dtype=np.uint32 if kind == RGB8 else np.int32)
+    _require(_unfilter(np.frombuffer(filtered, np.uint8), ids, BYTES_PER_PIXEL[kind]))
+    return ids, text
+
+
+def _require(is_plain: bool) -> None:
+    if not is_plain:
+        raise NotPlainError
+
+
+def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(kind, content) of all chunks, their checksums verified."""
+    position = len(SIGNATURE)
+    while position < len(content):
+        length, kind = struct.unpack_from(">I4s", content, position)
+        end = position + 8 + length
+        found = content[position + 8 : end]
+        _require(struct.unpack_from(">I", content, end) == (zlib_ng.crc32(found, zlib_ng.crc32(kind)),))
+        yield kind, found
+        position = end + 4
+
+
+def _read_ancillary(kinds: tuple[bytes, ...], contents: tuple[bytes, ...]) -> dict[str, str]:
+    """Texts by keyword; all other chunks must be harmless."""
+    text, size = {}, 0
+    for kind, content in zip(kinds, contents, strict=True):
+        if kind in (b"tEXt", b"iTXt"):
+            size += len(content)
+            key, _, value = content.partition(b"\0")
+            if kind == b"iTXt":
+                _require(value.startswith(b"\0\0\0\0"))
+                value = value[4:].decode()
+            else:
+                value = value.decode("latin-1")
+            _require(len(key) > 0)
+            text[key.decode("latin-1")] = value
+        else:
+            _require(ANCILLARY_SIZES.get(kind) == len(content))
+    _require(size <= LARGEST_TEXT)
+    return text
+
+
+@kernel
+def _unfilter(filtered, ids, size):
+    """Undo the five filters of PNG on pixels of `size` bytes; False if a row names none of them.
+
+    A pixel is one number whose bytes are computed side by side. Where the stored bytes are 0, pixels repeat the row above or
+    the pixel to the left.
+    """
+    height, width = ids.shape
+    above = np.zeros(width, ids.dtype)
+    for y in range(height):
+        begin = y * (1 + size * width) + 1
+        method = filtered[begin - 1]
+        if method > PAETH:
+            return False
+        row = ids[y]
+        left = corner = 0  # the pixels to the left, in this row and in the one above
+        x = 0
+        while x < width:
+            stop = x
+            if method != AVERAGE:
+                stop = (_zero_until(filtered, begin + x * size, begin + width * size) - begin) // size
+            if method <= SUB:
+                left = left if method == SUB else 0
+                row[x:stop] = left
+                x = stop
+            elif stop > x:
+                while method == PAETH and left != corner and x < stop:
+                    up = np.int64(above[x])
+                    left = _restore(PAETH, 0, left, up, corner)
+                    row[x] = left
+                    corner = up
+                    x += 1
+                if x < stop:
+                    row[x:stop] = above[x:stop]
+                    left = corner = np.int64(above[stop - 1])
+                    x = stop
+            stop = min(x + BLOCK, width)
+            for k in range(x, stop):
+                up = np.int64(above[k])
+                left = _restore(method, _stored(filtered, begin + k * size, size), left, up, corner)
+                row[k] = left
+                corner = up
+            x = stop
+        above = row
+    return True
+
+
+@kernel
+def _zero_until(values, start, end):
+    """The first index from `start` on that may be not 0: exact to 48, a multiple of both sizes of a pixel."""
+    while start + 192 <= end and _is_zero(values, start, 192):
+        start += 192
+    while start + 48 <= end and _is_zero(values, start, 48):
+        start += 48
+    return start
+
+
+@kernel
+def _is_zero(values, start, length):
+    part = values[start : start + length]
+    found = np.uint8(0)
+    for k in range(length):
+        found |= part[k]
+    return found == 0
+
+
+@kernel
+def _stored(filtered, at, size):
+    if size == 3:
+        return np.int64(filtered[at]) | np.int64(filtered[at + 1]) << 8 | np.int64(filtered[at + 2]) << 16
+    return np.int64(filtered[at]) << 8 | np.int64(filtered[at + 1])
+
+
+@kernel
+def _restore(method, stored, left, up, corner):
+    if method == NONE:
+        return stored
+    if method == SUB:
+        return _add(stored, left)
+    if method == UP:
+        return _add(stored, up)
+    if method == AVERAGE:
+        return _add(stored, (left & up) + (((left ^ up) & 0xFEFEFE) >> 1))
+    if left == corner:  # what Paeth predicts then; the common cases
+        return _add(stored, up)
+    if up == corner:
+        return _add(stored, left)
+    nearest = 0
+    for shift in range(0, 24, 8):
+        a, b, c = (left >> shift) & 255, (up >> shift) & 255, (corner >> shift) & 255
+        to_a, to_b, to_c = abs(b - c), abs(a - c), abs(a + b - 2 * c)
+        best = a if to_a <= to_b and to_a <= to_c else (b if to_b <= to_c else c)
+        nearest |= best << shift
+    return _add(stored, nearest)
+
+
+@kernel
+def _add(a, b):
+    """Byte by byte, without carry into the next."""
+    return ((a & 0x7F7F7F) + (b & 0x7F7F7F)) ^ ((a ^ b) & 0x808080)
