@@ -18,7 +18,7 @@ from PIL import Image
 from benchmarks.scenes import REPOSITORY, street_frames
 from benchmarks.side_by_side import Contest
 from data.cityscapes import read_truth
-from data.coco import PanopticFile, read_panoptic_json, read_panoptic_map, write_panoptic_json
+from data.coco import PanopticFile, read_listed_map, read_panoptic_json, read_panoptic_map, write_panoptic_json
 from data.files import read_picture_size
 from data.panoptic_png import PanopticMap, describe_segments, ids_to_rgb, write_panoptic_png
 from data.taxonomy import CITYSCAPES
@@ -85,7 +85,7 @@ def _ours_from_files(truth: PanopticFile, prediction: PanopticFile) -> dict:
 def _ours_in_memory(truth: PanopticFile, predictions: list[PanopticMap], truths: list[PanopticMap] | None) -> dict:
     quality = PanopticQuality()
     for k, image_id in enumerate(truth.annotations):
-        quality.add(truths[k] if truths else read_panoptic_map(truth, image_id), predictions[k])
+        quality.add(truths[k] if truths else read_listed_map(truth, image_id)[0], predictions[k])
     return {i: (c.iou_sum, c.tp, c.fp, c.fn) for i, c in quality.counts.items() if c.is_seen}
 
 
@@ -105,6 +105,6 @@ ROWS = {
         ("panoptic quality from files", 8, "ours", "none"),
         ("panoptic quality, prediction in memory", 15, "ours", "prediction"),
         ("panoptic quality, both in memory", 25, "ours", "both"),
-        ("panoptic quality from files that Pillow wrote", 6, "pillow", "none"),
+        ("panoptic quality from files that Pillow wrote", 8, "pillow", "none"),
     )
 }

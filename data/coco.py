@@ -1,7 +1,7 @@
 """The COCO panoptic layout: one JSON (images, annotations, categories) and a folder of panoptic PNGs."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
@@ -88,22 +88,28 @@ def read_panoptic_map(file: PanopticFile, image_id: ImageId) -> PanopticMap:
     Raises:
         InputError: if the image is not in the file, its PNG does not read, or PNG and JSON name different ids.
     """
-    annotation = file.annotations.get(image_id)
-    if annotation is None:
-        raise InputError(f"{file.json_path}: no annotation for image {image_id!r}; add one")
-    path = file.folder / annotation.file_name
-    segment_ids = read_segment_ids(path)
-    areas = count_ids(segment_ids)
-    listed = {s.segment_id for s in annotation.segments}
+    listed_map, path = read_listed_map(file, image_id)
+    areas = count_ids(listed_map.segment_ids)
+    listed = {s.segment_id for s in listed_map.segments}
     only_drawn, only_listed = sorted(areas.keys() - listed - {0}), sorted(listed - areas.keys())
     if only_drawn:
         raise InputError(f"{path}: segment ids {_some(only_drawn)} are in the PNG, but not in {file.json_path}; write both again")
     if only_listed:
         raise InputError(f"{path}: segment ids {_some(only_listed)} of {file.json_path} are not in the PNG; write both again")
-    segments = tuple(
-        Segment(s.segment_id, s.category_id, areas[s.segment_id], s.bbox, s.is_crowd, s.score) for s in annotation.segments
-    )
-    return PanopticMap(segment_ids, segments)
+    return PanopticMap(listed_map.segment_ids, tuple(replace(s, area=areas[s.segment_id]) for s in listed_map.segments))
+
+
+def read_listed_map(file: PanopticFile, image_id: ImageId) -> tuple[PanopticMap, Path]:
+    """The PNG of one image with the segments as the JSON lists them, areas and all unchecked, and the PNG's path.
+
+    Raises:
+        InputError: if the image is not in the file, or its PNG does not read.
+    """
+    annotation = file.annotations.get(image_id)
+    if annotation is None:
+        raise InputError(f"{file.json_path}: no annotation for image {image_id!r}; add one")
+    path = file.folder / annotation.file_name
+    return PanopticMap(read_segment_ids(path), annotation.segments), path
 
 
 def write_panoptic_json(

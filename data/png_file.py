@@ -238,6 +238,11 @@ def _unfilter(filtered, ids, size):
                     left = corner = np.int64(above[stop - 1])
                     x = stop
             stop = min(x + BLOCK, width)
+            if method == UP:  # no pixel waits for the one before
+                for k in range(x, stop):
+                    row[k] = _add(_stored(filtered, begin + k * size, size), np.int64(above[k]))
+                x = stop
+                continue
             for k in range(x, stop):
                 up = np.int64(above[k])
                 left = _restore(method, _stored(filtered, begin + k * size, size), left, up, corner)

@@ -5,8 +5,8 @@ import numpy as np
 from data.compiled import has_compiler, kernel
 from data.files import InputError
 
-BLOCK = 16
-"""Pixels that are compared at once while a run goes on."""
+MANY, FEW = 64, 8
+"""Pixels that are compared at once while a run goes on: first many, then few."""
 FIRST_CAPACITY = 1024
 """Slots of the hash table; it is doubled until the pairs fill less than half of it."""
 
@@ -59,13 +59,10 @@ def _fill_table(truth, predicted, keys, counts):
     while start < size:
         t, p = truth[start], predicted[start]
         end = start + 1
-        while end + BLOCK <= size:
-            differs = np.uint32(0)  # kept at 32 bits, for numba would widen it and halve the speed
-            for i in range(end, end + BLOCK):
-                differs = np.uint32(differs | np.uint32(np.uint32(truth[i] ^ t) | np.uint32(predicted[i] ^ p)))
-            if differs:
-                break
-            end += BLOCK
+        while end + MANY <= size and _is_constant(truth[end : end + MANY], t, predicted[end : end + MANY], p, MANY):
+            end += MANY
+        while end + FEW <= size and _is_constant(truth[end : end + FEW], t, predicted[end : end + FEW], p, FEW):
+            end += FEW
         while end < size and truth[end] == t and predicted[end] == p:
             end += 1
         key = np.uint64(t) << np.uint64(32) | np.uint64(p)
@@ -80,3 +77,11 @@ def _fill_table(truth, predicted, keys, counts):
         counts[slot] += end - start
         start = end
     return True
+
+
+@kernel
+def _is_constant(truth, t, predicted, p, length):
+    differs = np.uint32(0)  # kept at 32 bits, for numba would widen it and halve the speed
+    for i in range(length):
+        differs = np.uint32(differs | np.uint32(np.uint32(truth[i] ^ t) | np.uint32(predicted[i] ^ p)))
+    return differs == 0

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from data.coco import ImageId, PanopticFile, read_panoptic_map
+from data.coco import ImageId, PanopticFile, read_listed_map, read_panoptic_map
 from data.files import InputError
 from data.panoptic_png import PanopticMap
 from data.taxonomy import Taxonomy
@@ -247,8 +247,11 @@ def check_same_taxonomy(truth: PanopticFile, prediction: PanopticFile) -> None:
 
 def _compare_image(truth: PanopticFile, prediction: PanopticFile, image_id: ImageId) -> ImageMatches:
     try:
-        return match_segments(read_panoptic_map(truth, image_id), read_panoptic_map(prediction, image_id))
+        # match_segments counts the pixels itself: the areas of the JSON are not needed.
+        return match_segments(read_listed_map(truth, image_id)[0], read_listed_map(prediction, image_id)[0])
     except InputError as error:
+        for file in (truth, prediction):
+            read_panoptic_map(file, image_id)  # knows which file and which of its ids are wrong
         raise InputError(f"image {image_id!r}: {error}") from None
 
 

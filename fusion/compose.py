@@ -7,6 +7,7 @@ import numpy as np
 from data.compiled import has_compiler, kernel
 from data.files import InputError
 from data.panoptic_png import PanopticMap, describe_segments
+from data.segment_runs import look_up
 from data.taxonomy import VOID_TRAIN_ID, Taxonomy
 
 AREA_REFERENCE = 1024 * 2048
@@ -68,7 +69,7 @@ def compose(
         segment_id = segment_of[region.segment_id] = taxonomy.segment_id(train_id, number)
         category_id = int(taxonomy.dataset_ids[train_id])
         segments.append(replace(region, segment_id=segment_id, category_id=category_id, score=score))
-    return PanopticMap(segment_of.take(owners), tuple(sorted(segments, key=lambda segment: segment.segment_id)))
+    return PanopticMap(look_up(segment_of, owners), tuple(sorted(segments, key=lambda segment: segment.segment_id)))
 
 
 def _pixels(area: float, winner: np.ndarray) -> float:
