@@ -105,13 +105,19 @@ def run_row(row: str, contest: Contest, repeats: int) -> dict:
 def run_chain() -> None:
     from benchmarks import chain
 
-    for num_images in NUM_CHAIN_IMAGES:
-        root = chain.prepare(num_images)
-        for workers in (1, 2):
-            seconds, peak = chain.run_command(root, workers)
-            rate = f"{num_images / seconds:.1f} images a second, {seconds:.1f} s with the start of the program"
-            print(f"solo_fusion.py, {num_images} images, --workers {workers}: {rate}, peak {peak:.0f} MB", flush=True)
-    steps = chain.time_steps(root)
+    roots = {num_images: chain.prepare(num_images) for num_images in NUM_CHAIN_IMAGES}
+    few, many = NUM_CHAIN_IMAGES
+    for workers in (1, 2):
+        seconds = {}
+        for num_images, root in roots.items():
+            seconds[num_images], peak = chain.run_command(root, workers)
+            print(
+                f"solo_fusion.py --workers {workers}, {num_images} images: {seconds[num_images]:.1f} s, peak {peak:.0f} MB",
+                flush=True,
+            )
+        rate = (many - few) / (seconds[many] - seconds[few])
+        print(f"  {rate:.0f} images a second, without the start of the program")
+    steps = chain.time_steps(roots[many])
     total = sum(steps.values())
     print(f"one thread, {total:.1f} ms an image:")
     for name, milliseconds in steps.items():

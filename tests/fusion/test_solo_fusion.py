@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from data import compiled
 from data.cityscapes import find_frames, read_truth, write_instances_json
 from data.files import picture_id
 from data.instance_dump import write_instances
@@ -125,6 +126,18 @@ def test_a_second_run_reuses_what_is_done_and_other_settings_do_not(streets, dum
     assert png.stat().st_mtime_ns == written
     fuse_with(tmp_path, *options, "--fusion.min_score", "0.4")
     assert png.stat().st_mtime_ns > written
+
+
+def test_workers_and_the_compiler_change_the_time_but_not_a_byte(streets, dumps, tmp_path, monkeypatch):
+    given = ("--data-root", streets, "--instances", dumps / "instances", "--semantics", dumps / "semantics")
+    fuse_with(tmp_path / "one", *given, "--workers", "1")
+    fuse_with(tmp_path / "four", *given, "--workers", "4")
+    monkeypatch.setattr(compiled, "numba", None)
+    fuse_with(tmp_path / "plain", *given, "--workers", "2")
+    expected = contents(tmp_path / "one")
+    assert len(expected) == 8  # six PNGs, their JSON, the scores
+    assert contents(tmp_path / "four") == expected
+    assert contents(tmp_path / "plain") == expected
 
 
 def test_saved_semantics_are_reused_too_and_give_the_same_result(streets, checkpoint, tmp_path):

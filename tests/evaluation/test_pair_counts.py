@@ -1,0 +1,51 @@
+"""Counting pairs of ids: both implementations against counting pixel by pixel."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from data import compiled
+from data.compiled import has_compiler
+from data.files import InputError
+from evaluation.pair_counts import FEW, FIRST_CAPACITY, MANY, count_pairs
+
+
+@pytest.fixture(params=["compiled", "plain"], autouse=True)
+def engine(request, monkeypatch):
+    if request.param == "compiled" and not has_compiler():
+        pytest.skip("numba is absent")
+    if request.param == "plain":
+        monkeypatch.setattr(compiled, "numba", None)
+
+
+def pixel_by_pixel(truth: np.ndarray, predicted: np.ndarray) -> dict:
+    return dict(sorted(Counter(zip(truth.ravel().tolist(), predicted.ravel().tolist())).items()))
+
+
+@pytest.mark.parametrize("longest_run", [1, FEW - 1, FEW + 1, MANY, 3 * MANY])
+def test_runs_of_any_length_are_counted(longest_run):
+    rng = np.random.default_rng(longest_run)
+    maps = []
+    for _ in range(2):
+        values = np.repeat(rng.integers(0, 2**24, 400), rng.integers(1, longest_run + 1, 400))
+        maps.append(np.resize(values, (37, 41)).astype(np.uint32))
+    found = count_pairs(*maps)
+    assert found == pixel_by_pixel(*maps)
+    assert list(found) == sorted(found)
+
+
+def test_more_pairs_than_the_table_first_holds():
+    truth = np.arange(5 * FIRST_CAPACITY, dtype=np.uint32).reshape(-1, 64)
+    assert count_pairs(truth, truth[::-1]) == pixel_by_pixel(truth, truth[::-1])
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (1, 1), (1, MANY), (3, 0)])
+def test_tiny_and_empty_maps(shape):
+    truth, predicted = np.full(shape, 7, np.uint32), np.full(shape, 9, np.uint32)
+    assert count_pairs(truth, predicted) == pixel_by_pixel(truth, predicted)
+
+
+def test_maps_of_different_sizes_are_refused():
+    with pytest.raises(InputError, match="2x3 and 3x2 pixels"):
+        count_pairs(np.zeros((2, 3), np.uint32), np.zeros((3, 2), np.uint32))

@@ -1,0 +1,57 @@
+"""The benchmark command: its rows, what it writes, and that a difference is an error. No test looks at the clock."""
+
+import json
+import sys
+
+import pytest
+
+from benchmarks import write
+from benchmarks.side_by_side import Contest, additional_peak_memory, time_contest
+from scripts import benchmark
+
+
+def test_every_step_has_rows_with_a_promise():
+    rows = benchmark.find_rows("all")
+    assert len(rows) >= 17
+    assert [name for name in rows if name.startswith("fusion, 30")] == [
+        "fusion, 30 instances, compiled",
+        "fusion, 30 instances, torch",
+    ]
+    assert set(benchmark.find_rows("pq")) < set(rows)
+
+
+def test_a_contest_is_timed_on_both_sides_and_checked():
+    calls = []
+    contest = Contest("x", 1, ours=lambda: calls.append("ours"), theirs=lambda: calls.append("theirs"), same=lambda a, b: a is b)
+    ours, theirs, equal = time_contest(contest, repeats=3)
+    assert calls == ["ours", "theirs"] * 4  # once untimed, then in turns
+    assert equal
+    assert 0 <= ours.smallest <= ours.median
+    assert theirs.cpu >= 0
+
+
+def test_memory_is_what_a_call_adds_at_its_peak():
+    grown = additional_peak_memory(lambda: len(b"x" * 50_000_000))
+    assert 45 < grown < 60
+
+
+def test_an_unequal_row_ends_with_an_error_after_writing(tmp_path, monkeypatch, fails_in_one_line):
+    row = Contest("broken", 1, ours=lambda: 1, theirs=lambda: 2, same=lambda a, b: a == b)
+    monkeypatch.setattr(write, "ROWS", {"broken": lambda: row})
+    monkeypatch.setattr(benchmark, "print_versions", lambda: None)
+    assert "broken" in fails_in_one_line(benchmark.main, "write", "--json", tmp_path / "rows.json", "--repeats", 1)
+    (entry,) = json.loads((tmp_path / "rows.json").read_text())
+    assert list(entry) == ["name", "ratio", "at_least", "memory_ratio", "equal", "ours_ms", "theirs_ms"]
+    assert entry["equal"] is False
+
+
+def test_an_unknown_row_is_refused(fails_in_one_line):
+    assert "rows are" in fails_in_one_line(benchmark.main, "--memory-of", "nothing", "ours")
+
+
+@pytest.mark.parametrize("arguments", [[], ["nothing"], ["pq", "--repeats", "0"]])
+def test_wrong_arguments_name_what_is_needed(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments])
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert "NAME" in capsys.readouterr().err
