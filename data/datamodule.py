@@ -10,38 +10,24 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data.cityscapes import (
-    Frame,
-    data_root,
-    find_frames,
-    instance_ids_to_panoptic,
-    instance_ids_to_semantic,
-    read_instance_ids,
-)
+from data.cityscapes import Frame, data_root, find_frames, instance_ids_to_semantic, read_instance_ids
 from data.files import read_picture
-from data.targets import panoptic_to_instances
-from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
+from data.taxonomy import VOID_TRAIN_ID
 from data.transforms import AugmentationSettings, TrainingAugmentation, normalize, normalize_and_pad, pad_semantic
 
-MIN_INSTANCE_AREA = 16
-"""Pixels of an object in a crop below which it is no target: less than a cell of the finest pyramid level."""
 
+class CityscapesSemantic(Dataset):
+    """Images with their semantic map: augmented crops where there is an augmentation, else whole images padded to 32.
 
-class CityscapesDataset(Dataset):
-    """Images with their truth: augmented crops where there is an augmentation, else whole images padded to 32.
-
-    An item is a dict: image (3, H, W) float32 normalised, semantic (H, W) int64 train ids with VOID_TRAIN_ID, image_id;
-    and where instances are asked for, instances (see instance_targets) and instance_ids, which a whole image keeps as they
-    are in its file, (h, w) int32 without padding.
+    An item is a dict: image (3, H, W) float32 normalised, semantic (H, W) int64 train ids with VOID_TRAIN_ID, image_id.
 
     Raises:
         InputError: on access, if a file is broken or a label has another size than its image.
     """
 
-    def __init__(self, frames: list[Frame], augmentation: TrainingAugmentation | None, has_instances: bool = False):
+    def __init__(self, frames: list[Frame], augmentation: TrainingAugmentation | None):
         self.frames = frames
         self.augmentation = augmentation
-        self.has_instances = has_instances
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -49,55 +35,31 @@ class CityscapesDataset(Dataset):
     def __getitem__(self, index: int) -> dict:
         frame = self.frames[index]
         picture = read_picture(frame.image_path)
-        instance_ids = read_instance_ids(frame.label_path, picture.shape[:2])
-        semantic = instance_ids_to_semantic(instance_ids)
+        semantic = instance_ids_to_semantic(read_instance_ids(frame.label_path, picture.shape[:2]))
         if self.augmentation is None:
             image, semantic = normalize_and_pad(picture), pad_semantic(semantic)
         else:
             # torch's generator differs between workers and epochs and follows seed_everything; albumentations' own does not.
             seed = int(torch.randint(2**62, ()))
-            ids = instance_ids.astype(np.uint32) if self.has_instances else None
-            picture, semantic, instance_ids = self.augmentation(picture, semantic, ids, seed=seed)
+            picture, semantic, _ = self.augmentation(picture, semantic, seed=seed)
             image = normalize(picture)
-        item = {"image": torch.from_numpy(image), "semantic": torch.from_numpy(semantic.astype(np.int64))}
-        if self.has_instances:
-            instance_ids = instance_ids.astype(np.int32)
-            item |= {"instances": instance_targets(instance_ids), "instance_ids": torch.from_numpy(instance_ids)}
-        return item | {"image_id": frame.image_id}
-
-
-def instance_targets(instance_ids: np.ndarray, min_area: int = MIN_INSTANCE_AREA) -> dict[str, Tensor]:
-    """What an instance head learns from a crop: its things without crowds.
-
-    Args:
-        instance_ids: (H, W) int32, as read_instance_ids gives them.
-        min_area: smaller objects are left out, in pixels.
-
-    Returns:
-        boxes (N, 4) float32 (x1, y1, x2, y2) in pixels, end exclusive; train_ids (N,) int64; masks (N, H, W) bool.
-    """
-    masks, train_ids, boxes = panoptic_to_instances(instance_ids_to_panoptic(instance_ids), CITYSCAPES, min_area)
-    return {name: torch.from_numpy(a) for name, a in (("boxes", boxes), ("train_ids", train_ids), ("masks", masks))}
+        semantic = torch.from_numpy(semantic.astype(np.int64))
+        return {"image": torch.from_numpy(image), "semantic": semantic, "image_id": frame.image_id}
 
 
 def collate(items: list[dict]) -> dict:
     """Stack items; smaller ones are padded at the bottom and on the right, images with 0, targets with VOID_TRAIN_ID.
 
     Returns:
-        image (B, 3, H, W) float32, semantic (B, H, W) int64, image_id: list of B; and where the items have them, instances,
-        whose masks are padded with False, and instance_ids, which are not: lists of B.
+        image (B, 3, H, W) float32, semantic (B, H, W) int64, image_id: list of B.
     """
     height = max(item["semantic"].shape[0] for item in items)
     width = max(item["semantic"].shape[1] for item in items)
-    batch = {
+    return {
         "image": torch.stack([_pad_to(item["image"], height, width, 0.0) for item in items]),
         "semantic": torch.stack([_pad_to(item["semantic"], height, width, VOID_TRAIN_ID) for item in items]),
         "image_id": [item["image_id"] for item in items],
     }
-    if "instances" in items[0]:
-        padded = [item["instances"] | {"masks": _pad_to(item["instances"]["masks"], height, width, False)} for item in items]
-        batch |= {"instances": padded, "instance_ids": [item["instance_ids"] for item in items]}
-    return batch
 
 
 def _pad_to(values: Tensor, height: int, width: int, fill: float) -> Tensor:
@@ -123,7 +85,6 @@ class CityscapesDataModule(pl.LightningDataModule):
         saturation: largest relative change.
         hue: largest shift, in turns of the colour circle.
         seed: of the order and the augmentation; None follows seed_everything.
-        has_instances: whether batches also have instance targets; set by the model.
     """
 
     def __init__(
@@ -143,13 +104,12 @@ class CityscapesDataModule(pl.LightningDataModule):
         saturation: float = 0.25,
         hue: float = 0.05,
         seed: int | None = None,
-        has_instances: bool = False,
     ):
         super().__init__()
         self.given_root = data_root
         self.train_split, self.val_split = train_split, val_split
         self.batch_size, self.val_batch_size, self.num_workers = batch_size, val_batch_size, num_workers
-        self.seed, self.has_instances = seed, has_instances
+        self.seed = seed
         self.augmentation = AugmentationSettings(
             crop_height, crop_width, tuple(scale_range), flip_probability, brightness, contrast, saturation, hue
         )
@@ -167,13 +127,9 @@ class CityscapesDataModule(pl.LightningDataModule):
         """
         self.root = data_root(self.given_root)
         if stage in (None, "fit"):
-            augmentation = TrainingAugmentation(self.augmentation)
-            self.train_set = self._dataset(self.train_split, augmentation)
+            self.train_set = CityscapesSemantic(find_frames(self.root, self.train_split), TrainingAugmentation(self.augmentation))
         if stage in (None, "fit", "validate"):
-            self.val_set = self._dataset(self.val_split, None)
-
-    def _dataset(self, split: str, augmentation: TrainingAugmentation | None) -> CityscapesDataset:
-        return CityscapesDataset(find_frames(self.root, split), augmentation, self.has_instances)
+            self.val_set = CityscapesSemantic(find_frames(self.root, self.val_split), None)
 
     def train_dataloader(self) -> DataLoader:
         # A part of a batch stays away: it would weigh its images more, and one crop alone breaks batch statistics.

@@ -3,7 +3,6 @@
     $ python fusion/solo_fusion.py
     $ python fusion/solo_fusion.py --data-root /path/to/cityscapes --instances dumps/val --checkpoint best.ckpt
     $ python fusion/solo_fusion.py --images photos/ --instances dumps/photos --output outputs/photos
-    $ python fusion/solo_fusion.py --tta.scales '[0.75, 1, 1.25]' --tta.flip true
 
 An image is done when its PNG is: run the same command again after a kill, and only what is missing is fused.
 """
@@ -35,7 +34,6 @@ from data.panoptic_png import PanopticMap, Segment, read_panoptic_png, write_pan
 from data.semantic_dump import is_dumped_by, write_semantic
 from data.taxonomy import CITYSCAPES
 from data.threads import in_threads
-from data.views import PLAIN, ViewSettings
 from efficientps.inference import load_semantic_predictor
 from evaluation.panoptic_quality import ImageMatches, PanopticQuality, format_table, match_segments
 from fusion.logit_fusion import FusionSettings, fuse, semantic_only
@@ -79,8 +77,6 @@ def build_parser() -> ArgumentParser:
     help_workers = "images that are read, fused, written and scored at once; the model itself takes one at a time"
     parser.add_argument("--workers", type=PositiveInt, default=2, help=help_workers)
     parser.add_argument("--fusion", type=FusionSettings, default=FusionSettings())
-    # Of the semantic model; stage 1's dumps have been made with eval.py's own.
-    parser.add_argument("--tta", type=ViewSettings, default=PLAIN)
     return parser
 
 
@@ -114,12 +110,10 @@ def instance_source(args: Namespace) -> InstanceSource | None:
 
 def semantic_source(args: Namespace) -> SemanticSource:
     """What --semantics names."""
-    if args.semantics == "model":
-        return LiveSemantics(load_semantic_predictor(_path(args.checkpoint), args.device, args.tta))
-    if not args.tta.is_plain:
-        raise InputError(f"--tta is of the live model, but --semantics is {args.semantics}; leave one of them out")
     if args.semantics == "truth":
         return TruthSemantics(TAXONOMY)
+    if args.semantics == "model":
+        return LiveSemantics(load_semantic_predictor(_path(args.checkpoint), args.device))
     if _path(args.semantics).is_dir():
         return DumpedSemantics(_path(args.semantics), TAXONOMY)
     raise InputError(f"{args.semantics}: no such folder of semantic dumps; give one, `model` or `truth`")
