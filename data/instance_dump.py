@@ -1,10 +1,12 @@
 """Exchange format 1: the scored soft masks of one image, from any instance model."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from data import dump_file
 from data.dump_file import VERSION, check_header, grid_size, is_finite, read_dump, to_float16, write_dump
@@ -93,6 +95,17 @@ def from_full_logits(
         crop_boxes=np.array(crop_boxes, dtype=np.int32).reshape(-1, 4)[order],
         crops=tuple(crops[k] for k in order),
     )
+
+
+def full_masks(instances: InstanceLogits) -> Iterator[np.ndarray]:
+    """The (H, W) bool mask of each instance, one by one: its logit, upsampled bilinearly, is above 0."""
+    stride = instances.stride
+    for (y1, x1, y2, x2), crop in zip(instances.crop_boxes.tolist(), instances.crops, strict=True):
+        enlarged = F.interpolate(torch.from_numpy(crop).float()[None, None], scale_factor=stride, mode="bilinear")[0, 0] > 0
+        canvas = np.zeros((instances.height, instances.width), dtype=bool)
+        window = canvas[y1 * stride : y2 * stride, x1 * stride : x2 * stride]
+        window[:] = enlarged[: window.shape[0], : window.shape[1]].numpy()
+        yield canvas
 
 
 def dump_path(folder: Path, image_id: str) -> Path:

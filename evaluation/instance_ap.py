@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from data.files import InputError, picture_id, read_json
+from data.instance_dump import full_masks, read_instances
+from data.taxonomy import Taxonomy
 
 Detection = tuple[int, float, "np.ndarray | dict"]
 """(category id of the file, score, mask): the mask is (H, W) bool or uint8, or a COCO run-length code."""
@@ -49,6 +51,19 @@ def score_instances(truth_path: Path, detections: Iterable[tuple[str, Sequence[D
         raise InputError(f"{truth_path}: no detections for image {absent[0]!r} ({len(absent)} in all); predict every image")
     # Not COCO.loadRes: it fails on an empty list, and a model that finds nothing has an AP too.
     return _evaluate(truth, _to_coco(truth.dataset | {"annotations": annotations}))
+
+
+def read_detections(folder: Path, image_ids: Iterable[str], taxonomy: Taxonomy) -> Iterator[tuple[str, list[Detection]]]:
+    """What score_instances takes, from a folder of instance dumps, image by image.
+
+    Raises:
+        InputError: as data.instance_dump.read_instances.
+    """
+    for image_id in image_ids:
+        instances = read_instances(folder, image_id, taxonomy)
+        category_ids = taxonomy.dataset_ids[instances.train_ids].tolist()
+        codes = (rle_codec.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in full_masks(instances))
+        yield image_id, list(zip(category_ids, instances.scores.tolist(), codes, strict=True))
 
 
 def _read_truth(path: Path) -> COCO:

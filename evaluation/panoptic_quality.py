@@ -247,11 +247,14 @@ def check_same_taxonomy(truth: PanopticFile, prediction: PanopticFile) -> None:
 
 def _compare_image(truth: PanopticFile, prediction: PanopticFile, image_id: ImageId) -> ImageMatches:
     try:
-        # match_segments counts the pixels itself: the areas of the JSON are not needed.
-        return match_segments(read_listed_map(truth, image_id)[0], read_listed_map(prediction, image_id)[0])
+        try:
+            # match_segments counts the pixels itself: the areas of the JSON are not needed.
+            return match_segments(read_listed_map(truth, image_id)[0], read_listed_map(prediction, image_id)[0])
+        except InputError:
+            for file in (truth, prediction):
+                read_panoptic_map(file, image_id)  # knows which file is wrong, and which of its ids
+            raise
     except InputError as error:
-        for file in (truth, prediction):
-            read_panoptic_map(file, image_id)  # knows which file and which of its ids are wrong
         raise InputError(f"image {image_id!r}: {error}") from None
 
 

@@ -94,6 +94,7 @@ def write_report(
     best: Sequence[Example] = (),
     worst: Sequence[Example] = (),
     tables: Sequence[Table] = (),
+    figures: Mapping[str, np.ndarray] | None = None,
     facts: Mapping[str, object] | None = None,
     introduction: str = "",
 ) -> None:
@@ -102,6 +103,7 @@ def write_report(
     Args:
         scores: as PanopticQuality.scores gives them.
         tables: more tables, shown below the scores (a comparison of runs, mIoU, mask AP).
+        figures: title -> picture (H, W, 3) uint8, shown below the tables.
         facts: what a number needs beside it: config, command, hardware, date, number of images.
     """
     pages = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
@@ -119,6 +121,7 @@ def write_report(
         groups=[(name, scores[name]) for name in GROUPS],
         classes=classes,
         tables=tables,
+        figures={name: _to_url(picture, "PNG") for name, picture in (figures or {}).items()},
         example_groups=[(name, examples) for name, examples in groups if examples],
         error_key=[(name, "rgb({}, {}, {})".format(*color)) for name, color in ERROR_COLORS.items()],
         percent=_percent,

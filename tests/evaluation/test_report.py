@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evaluation.figures import bar_chart
 from evaluation.panoptic_quality import PanopticQuality
-from evaluation.report import Table, compare_scores, make_example, pick_examples, write_report
+from evaluation.report import LARGEST_PANEL, Table, compare_scores, make_example, pick_examples, write_report
 
 VOID_ELEMENTS = {"meta", "img", "link", "br"}
 
@@ -61,6 +62,25 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path, toy, scene_scores):
     for address in page.addresses:
         Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).load()
     assert {"Image", "Truth", "Prediction", "Errors", "x_1"} <= set(page.texts)
+
+
+def test_figures_are_embedded_below_the_tables(tmp_path, toy, scene_scores):
+    picture = bar_chart({"ours": {"a": 0.5, "b": None}, "theirs": {"a": 0.25, "b": 1.0}}, "PQ (%)")
+    write_report(tmp_path / "r.html", "A title", scene_scores[0], toy, figures={"By size": picture})
+    page = read_page(tmp_path / "r.html")
+    (address,) = page.addresses
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))))
+    assert "By size" in page.texts
+    assert shown.shape[1] <= LARGEST_PANEL
+
+
+def test_bars_are_as_high_as_their_shares():
+    picture = bar_chart({"ours": {"a": 0.25, "b": 1.0}}, "PQ (%)")
+    is_bar = (picture == np.array([0x2A, 0x6F, 0x97])).all(2)
+    is_bar[: len(is_bar) // 8] = False  # the legend
+    heights = is_bar.sum(0)
+    first, second = (heights[: heights.size // 2].max(), heights[heights.size // 2 :].max())
+    assert 0.2 < first / second < 0.3
 
 
 def test_the_page_shows_the_scores_in_percent_and_the_absent_as_not_available(tmp_path, toy, scene_scores):

@@ -1,0 +1,57 @@
+"""Which things are found, by their size in the truth: what separates instance models most on street images."""
+
+from dataclasses import dataclass, field
+
+from data.panoptic_png import PanopticMap
+from data.taxonomy import Taxonomy
+from evaluation.panoptic_quality import ImageMatches
+
+AREA_REFERENCE = 1024 * 2048
+LIMITS = (16**2, 32**2, 96**2, 192**2)
+"""Areas that separate the sizes, in pixels of a 1024x2048 image: COCO's small, medium and large, with a size below and one above.
+They scale with the image."""
+SIZES = ("tiny", "small", "medium", "large", "huge")
+
+
+@dataclass
+class SizeCounts:
+    """Things of one size: how many the truth has, how many were matched, and the sum of their IoU."""
+
+    total: int = 0
+    found: int = 0
+    iou_sum: float = 0.0
+
+    @property
+    def recall(self) -> float | None:
+        """Share that was found with an IoU above one half, 0..1; None without things."""
+        return self.found / self.total if self.total else None
+
+    @property
+    def iou(self) -> float | None:
+        """Mean IoU of those found, 0..1; None without."""
+        return self.iou_sum / self.found if self.found else None
+
+
+@dataclass
+class SizeBreakdown:
+    """Collects images; crowd segments and stuff are not counted."""
+
+    taxonomy: Taxonomy
+    counts: dict[str, SizeCounts] = field(default_factory=lambda: {size: SizeCounts() for size in SIZES})
+
+    def add(self, truth: PanopticMap, matches: ImageMatches) -> None:
+        """Count one image.
+
+        Args:
+            matches: of match_segments or PanopticQuality.add for this truth.
+        """
+        unit = truth.segment_ids.size / AREA_REFERENCE
+        iou_of = {truth_id: iou for truth_id, _, _, iou in matches.matches}
+        for segment in truth.segments:
+            if segment.is_crowd or not self.taxonomy.is_thing[self.taxonomy.dataset_id_to_train_id[segment.category_id]]:
+                continue
+            counts = self.counts[SIZES[sum(segment.area >= limit * unit for limit in LIMITS)]]
+            counts.total += 1
+            if segment.segment_id in iou_of:
+                counts.found += 1
+                counts.iou_sum += iou_of[segment.segment_id]
