@@ -23,6 +23,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(RUN) -m pip install --quiet --progress-bar off --constraint constraints.txt torch torchvision --editable '.[test,lint]'
 	@# Two packages ship the same cv2; the headless one must win, as the other needs a system library for windows.
 	$(RUN) -m pip install --quiet --progress-bar off --constraint constraints.txt --no-deps --force-reinstall opencv-python-headless
+	$(RUN) scripts/build_inplace_abn.py
 	@touch $@
 
 demo: setup ## the main job on the embedded data set: draw, train both stages, dump, fuse, score, report

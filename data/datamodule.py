@@ -1,5 +1,6 @@
 """LightningDataModule of a Cityscapes layout: augmented crops for training, whole images for validation."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -10,56 +11,94 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data.cityscapes import Frame, data_root, find_frames, instance_ids_to_semantic, read_instance_ids
+from data.cityscapes import (
+    Frame,
+    data_root,
+    find_frames,
+    instance_ids_to_panoptic,
+    instance_ids_to_semantic,
+    read_instance_ids,
+)
+from data.epoch_sampler import EpochSampler
 from data.files import read_picture
-from data.taxonomy import VOID_TRAIN_ID
+from data.targets import panoptic_to_instances
+from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
 from data.transforms import AugmentationSettings, TrainingAugmentation, normalize, normalize_and_pad, pad_semantic
 
+MIN_INSTANCE_AREA = 16
+"""Pixels of an object in a crop below which it is no target: less than a cell of the finest pyramid level."""
 
-class CityscapesSemantic(Dataset):
-    """Images with their semantic map: augmented crops where there is an augmentation, else whole images padded to 32.
 
-    An item is a dict: image (3, H, W) float32 normalised, semantic (H, W) int64 train ids with VOID_TRAIN_ID, image_id.
+class CityscapesDataset(Dataset):
+    """Images with their truth: augmented crops where there is an augmentation, else whole images padded to 32.
+
+    An item is a dict: image (3, H, W) float32 normalised, semantic (H, W) int64 train ids with VOID_TRAIN_ID, image_id;
+    and where instances are asked for, instances (see instance_targets) and instance_ids, which a whole image keeps as they
+    are in its file, (h, w) int32 without padding.
 
     Raises:
         InputError: on access, if a file is broken or a label has another size than its image.
     """
 
-    def __init__(self, frames: list[Frame], augmentation: TrainingAugmentation | None):
+    def __init__(self, frames: list[Frame], augmentation: TrainingAugmentation | None, has_instances: bool = False):
         self.frames = frames
         self.augmentation = augmentation
+        self.has_instances = has_instances
 
     def __len__(self) -> int:
         return len(self.frames)
 
-    def __getitem__(self, index: int) -> dict:
+    def __getitem__(self, key: int | tuple[int, int]) -> dict:
+        index, seed = key if isinstance(key, tuple) else (key, 0)  # EpochSampler gives pairs
         frame = self.frames[index]
         picture = read_picture(frame.image_path)
-        semantic = instance_ids_to_semantic(read_instance_ids(frame.label_path, picture.shape[:2]))
+        instance_ids = read_instance_ids(frame.label_path, picture.shape[:2])
+        semantic = instance_ids_to_semantic(instance_ids)
         if self.augmentation is None:
             image, semantic = normalize_and_pad(picture), pad_semantic(semantic)
         else:
-            # torch's generator differs between workers and epochs and follows seed_everything; albumentations' own does not.
-            seed = int(torch.randint(2**62, ()))
-            picture, semantic, _ = self.augmentation(picture, semantic, seed=seed)
+            ids = instance_ids.astype(np.uint32) if self.has_instances else None
+            picture, semantic, instance_ids = self.augmentation(picture, semantic, ids, seed=seed)
             image = normalize(picture)
-        semantic = torch.from_numpy(semantic.astype(np.int64))
-        return {"image": torch.from_numpy(image), "semantic": semantic, "image_id": frame.image_id}
+        item = {"image": torch.from_numpy(image), "semantic": torch.from_numpy(semantic.astype(np.int64))}
+        if self.has_instances:
+            instance_ids = instance_ids.astype(np.int32)
+            item |= {"instances": instance_targets(instance_ids), "instance_ids": torch.from_numpy(instance_ids)}
+        return item | {"image_id": frame.image_id}
+
+
+def instance_targets(instance_ids: np.ndarray, min_area: int = MIN_INSTANCE_AREA) -> dict[str, Tensor]:
+    """What an instance head learns from a crop: its things without crowds.
+
+    Args:
+        instance_ids: (H, W) int32, as read_instance_ids gives them.
+        min_area: smaller objects are left out, in pixels.
+
+    Returns:
+        boxes (N, 4) float32 (x1, y1, x2, y2) in pixels, end exclusive; train_ids (N,) int64; masks (N, H, W) bool.
+    """
+    masks, train_ids, boxes = panoptic_to_instances(instance_ids_to_panoptic(instance_ids), CITYSCAPES, min_area)
+    return {name: torch.from_numpy(a) for name, a in (("boxes", boxes), ("train_ids", train_ids), ("masks", masks))}
 
 
 def collate(items: list[dict]) -> dict:
     """Stack items; smaller ones are padded at the bottom and on the right, images with 0, targets with VOID_TRAIN_ID.
 
     Returns:
-        image (B, 3, H, W) float32, semantic (B, H, W) int64, image_id: list of B.
+        image (B, 3, H, W) float32, semantic (B, H, W) int64, image_id: list of B; and where the items have them, instances,
+        whose masks are padded with False, and instance_ids, which are not: lists of B.
     """
     height = max(item["semantic"].shape[0] for item in items)
     width = max(item["semantic"].shape[1] for item in items)
-    return {
+    batch = {
         "image": torch.stack([_pad_to(item["image"], height, width, 0.0) for item in items]),
         "semantic": torch.stack([_pad_to(item["semantic"], height, width, VOID_TRAIN_ID) for item in items]),
         "image_id": [item["image_id"] for item in items],
     }
+    if "instances" in items[0]:
+        padded = [item["instances"] | {"masks": _pad_to(item["instances"]["masks"], height, width, False)} for item in items]
+        batch |= {"instances": padded, "instance_ids": [item["instance_ids"] for item in items]}
+    return batch
 
 
 def _pad_to(values: Tensor, height: int, width: int, fill: float) -> Tensor:
@@ -85,6 +124,7 @@ class CityscapesDataModule(pl.LightningDataModule):
         saturation: largest relative change.
         hue: largest shift, in turns of the colour circle.
         seed: of the order and the augmentation; None follows seed_everything.
+        has_instances: whether batches also have instance targets; set by the model.
     """
 
     def __init__(
@@ -104,12 +144,13 @@ class CityscapesDataModule(pl.LightningDataModule):
         saturation: float = 0.25,
         hue: float = 0.05,
         seed: int | None = None,
+        has_instances: bool = False,
     ):
         super().__init__()
         self.given_root = data_root
         self.train_split, self.val_split = train_split, val_split
         self.batch_size, self.val_batch_size, self.num_workers = batch_size, val_batch_size, num_workers
-        self.seed = seed
+        self.seed, self.has_instances = seed, has_instances
         self.augmentation = AugmentationSettings(
             crop_height, crop_width, tuple(scale_range), flip_probability, brightness, contrast, saturation, hue
         )
@@ -127,14 +168,18 @@ class CityscapesDataModule(pl.LightningDataModule):
         """
         self.root = data_root(self.given_root)
         if stage in (None, "fit"):
-            self.train_set = CityscapesSemantic(find_frames(self.root, self.train_split), TrainingAugmentation(self.augmentation))
+            augmentation = TrainingAugmentation(self.augmentation)
+            self.train_set = self._dataset(self.train_split, augmentation)
         if stage in (None, "fit", "validate"):
-            self.val_set = CityscapesSemantic(find_frames(self.root, self.val_split), None)
+            self.val_set = self._dataset(self.val_split, None)
+
+    def _dataset(self, split: str, augmentation: TrainingAugmentation | None) -> CityscapesDataset:
+        return CityscapesDataset(find_frames(self.root, split), augmentation, self.has_instances)
 
     def train_dataloader(self) -> DataLoader:
+        sampler = self._sampler()
         # A part of a batch stays away: it would weigh its images more, and one crop alone breaks batch statistics.
-        drop_last = len(self.train_set) >= self.batch_size
-        return self._loader(self.train_set, self.batch_size, shuffle=True, drop_last=drop_last, generator=self._generator())
+        return self._loader(self.train_set, self.batch_size, sampler=sampler, drop_last=len(sampler) >= self.batch_size)
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(self.val_set, self.val_batch_size, shuffle=False)
@@ -151,16 +196,14 @@ class CityscapesDataModule(pl.LightningDataModule):
             **options,
         )
 
-    def _generator(self) -> torch.Generator:
-        """Seeded by epoch and rank too: a resumed run must not repeat the order of epoch 0, nor two devices see the same one.
-
-        Workers draw their crops from it as well; with num_workers 0 crops follow seed_everything, from its start on a resume.
-        """
-        trainer = self.trainer
-        epoch, rank = (trainer.current_epoch, trainer.global_rank) if trainer is not None else (0, 0)
-        seed = torch.initial_seed() if self.seed is None else self.seed
-        words = np.random.SeedSequence((seed, epoch, rank)).generate_state(1, np.uint64)
-        return torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
+    def _sampler(self) -> EpochSampler:
+        seed = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed() % 2**32)) if self.seed is None else self.seed
+        if (trainer := self.trainer) is None:
+            return EpochSampler(len(self.train_set), seed=seed)
+        share = {"num_processes": trainer.world_size, "rank": trainer.global_rank}
+        # Not current_epoch, which is one behind on a resume.
+        epoch = trainer.fit_loop.epoch_progress.current.processed
+        return EpochSampler(len(self.train_set), seed=trainer.strategy.broadcast(seed), epoch=epoch, **share)
 
 
 def _start_worker(worker_id: int) -> None:

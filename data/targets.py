@@ -32,8 +32,13 @@ def panoptic_to_semantic(panoptic: PanopticMap, taxonomy: Taxonomy) -> np.ndarra
     return train_ids[index]
 
 
-def panoptic_to_instances(panoptic: PanopticMap, taxonomy: Taxonomy) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def panoptic_to_instances(
+    panoptic: PanopticMap, taxonomy: Taxonomy, min_area: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The things of a map without its crowds.
+
+    Args:
+        min_area: smaller ones are left out, in pixels.
 
     Returns:
         masks (N, H, W) bool; train ids (N,) int64; boxes (N, 4) float32, (x1, y1, x2, y2) in pixels, end exclusive.
@@ -41,7 +46,7 @@ def panoptic_to_instances(panoptic: PanopticMap, taxonomy: Taxonomy) -> tuple[np
     Raises:
         InputError: if a category is not in the taxonomy.
     """
-    things = _things(panoptic, taxonomy)
+    things = [thing for thing in _things(panoptic, taxonomy) if thing.area >= min_area]
     masks = np.zeros((len(things), *panoptic.segment_ids.shape), dtype=bool)
     for mask, thing in zip(masks, things, strict=True):
         np.equal(panoptic.segment_ids, thing.segment_id, out=mask)

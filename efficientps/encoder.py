@@ -4,9 +4,14 @@ Built from efficientnet_pytorch. Differs from its classifier: no squeeze-and-exc
 classes; batch norm + swish become NormAct. The 1x1 head convolution stays: it is the stride-32 feature.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
 from efficientnet_pytorch import EfficientNet
 from efficientnet_pytorch.utils import get_model_params
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from data.files import InputError
 from efficientps.norm import NormAct
@@ -52,17 +57,38 @@ class Encoder(nn.Module):
         self.feature_blocks = tuple(i - 1 for i in halving[1:])
         last_channels = [self.net._blocks[i]._project_conv.out_channels for i in self.feature_blocks]
         self.channels = (*last_channels, self.net._conv_head.out_channels)
+        # Not an argument: it changes neither the weights nor the function, so no checkpoint needs to know it.
+        self.is_checkpointed = False
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised RGB, H and W multiples of 32 -> four features, (B, channels[i], H / s, W / s)."""
         features = []
         x = self.net._bn0(self.net._conv_stem(image))
         for i, block in enumerate(self.net._blocks):
-            x = block(x)
+            x = self._run(block, x)
             if i in self.feature_blocks:
                 features.append(x)
         features.append(self.net._bn1(self.net._conv_head(x)))
         return features
+
+    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
+        if not (self.is_checkpointed and self.training and torch.is_grad_enabled()):
+            return block(x)
+        contexts = lambda: (nullcontext(), _on_copied_buffers(block))  # noqa: E731, of the first computation and the second
+        return checkpoint(block, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+
+
+@contextmanager
+def _on_copied_buffers(block: nn.Module) -> Iterator[None]:
+    """Let what a block computes update copies of its running statistics: one step must count once."""
+    buffers = [(owner, name, buffer) for owner in block.modules() for name, buffer in owner.named_buffers(recurse=False)]
+    for owner, name, buffer in buffers:
+        setattr(owner, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for owner, name, buffer in buffers:
+            setattr(owner, name, buffer)
 
 
 def _norm_act(norm: nn.BatchNorm2d, momentum: float, activated: bool = True) -> NormAct:

@@ -7,43 +7,72 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from data.dump_file import grid_size
 from data.files import InputError, shorten
 from data.semantic_dump import SemanticLogits
 from data.taxonomy import TAXONOMIES, Taxonomy
 from data.transforms import normalize_and_pad
-from efficientps.network import LOGIT_STRIDE, SemanticEfficientPS
+from data.views import PLAIN, View, ViewSettings, logits_on_image, look
+from efficientps.network import LOGIT_STRIDE, EfficientPS, SemanticEfficientPS, build_network
 
 
 @dataclass(frozen=True)
 class SemanticPredictor:
-    """A network in evaluation mode, its classes, and a name that changes with its weights."""
+    """A network in evaluation mode, its classes, a name that changes with weights and views, and the views it takes."""
 
     network: SemanticEfficientPS
     taxonomy: Taxonomy
     producer: str
+    views: ViewSettings = PLAIN
 
     @torch.inference_mode()
     def predict(self, image_id: str, picture: np.ndarray) -> SemanticLogits:
-        """(H, W, 3) uint8 RGB of any size -> logits at stride 4.
+        """(H, W, 3) uint8 RGB of any size -> logits at stride 4, the mean over the views, of which one is held at a time.
+
+        Logits are averaged, not probabilities: the fusion adds them to mask logits and reads their sign, and the logarithm of
+        a mean probability is never positive. The mean has the range that the network was trained to give.
 
         Raises:
             InputError: if the network gives NaN.
         """
         height, width = picture.shape[:2]
-        device = next(self.network.parameters()).device
-        image = torch.from_numpy(normalize_and_pad(picture))[None].to(device)
-        logits = self.network(image.contiguous(memory_format=torch.channels_last))[0].float()
+        views = self.views.views()
+        logits = self._predict_view(picture, views[0])
+        for view in views[1:]:
+            logits += self._predict_view(picture, view)
+        logits /= len(views)
         if not logits.isfinite().all():
             raise InputError(f"{image_id}: the semantic model gives NaN or infinite logits; use another checkpoint")
-        rows, columns = grid_size(height, width, LOGIT_STRIDE)
-        logits = logits[:, :rows, :columns].cpu().numpy()
-        return SemanticLogits(image_id, height, width, LOGIT_STRIDE, self.taxonomy.name, self.producer, logits)
+        taxonomy = self.taxonomy.name
+        return SemanticLogits(image_id, height, width, LOGIT_STRIDE, taxonomy, self.producer, logits.cpu().numpy())
+
+    def _predict_view(self, picture: np.ndarray, view: View) -> Tensor:
+        """(C, ceil(H / 4), ceil(W / 4)) float32 logits of one view, on the picture's own grid."""
+        seen = look(picture, view)
+        device = next(self.network.parameters()).device
+        image = torch.from_numpy(normalize_and_pad(seen))[None].to(device)
+        logits = self.network(image.contiguous(memory_format=torch.channels_last))[0].float()
+        return logits_on_image(logits, seen.shape[:2], picture.shape[:2], LOGIT_STRIDE, LOGIT_STRIDE, view.is_flipped)
 
 
-def load_semantic_predictor(path: Path, device: str = "cpu") -> SemanticPredictor:
-    """Load a checkpoint that train_net.py wrote. No pickled code is executed.
+def load_semantic_predictor(path: Path, device: str = "cpu", views: ViewSettings = PLAIN) -> SemanticPredictor:
+    """Load a checkpoint that train_net.py wrote, with or without an instance head, for its semantics.
+
+    Args:
+        views: test-time augmentation; the default is none.
+
+    Raises:
+        InputError: as load_network.
+    """
+    network, taxonomy, name = load_network(path, device)
+    return SemanticPredictor(network, taxonomy, name + views.suffix, views)
+
+
+def load_network(path: Path, device: str = "cpu") -> tuple[SemanticEfficientPS | EfficientPS, Taxonomy, str]:
+    """The network of a checkpoint, ready to predict, its classes, and a name that changes with its weights.
+
+    No pickled code is executed.
 
     Raises:
         InputError: if the file is missing, truncated, or of another model.
@@ -58,7 +87,7 @@ def load_semantic_predictor(path: Path, device: str = "cpu") -> SemanticPredicto
     try:
         settings = checkpoint["hyper_parameters"]
         taxonomy = TAXONOMIES[settings["taxonomy"]]
-        network = SemanticEfficientPS(**settings["network"])
+        network = build_network(settings["network"])
         weights = {k.removeprefix("network."): v for k, v in checkpoint["state_dict"].items() if k.startswith("network.")}
         network.load_state_dict(weights)
     except (KeyError, TypeError, RuntimeError, ValueError, AttributeError, IndexError) as error:
@@ -66,8 +95,9 @@ def load_semantic_predictor(path: Path, device: str = "cpu") -> SemanticPredicto
             f"{path}: no checkpoint of efficientps/train_net.py ({_reason(error)}); give one of its .ckpt files"
         ) from None
     network.eval().to(device, memory_format=torch.channels_last)
+    kind = "maskrcnn-" if isinstance(network, EfficientPS) else ""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    return SemanticPredictor(network, taxonomy, f"efficientps-{settings['network']['variant']}-{digest}")
+    return network, taxonomy, f"efficientps-{kind}{settings['network']['variant']}-{digest}"
 
 
 def _reason(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from efficientps.encoder import Encoder
+from efficientps.instance_head import InstanceHead, InstanceHeadSettings
 from efficientps.semantic_head import SemanticHead
 from efficientps.two_way_fpn import TwoWayFPN
 
@@ -35,8 +36,30 @@ class SemanticEfficientPS(nn.Module):
         for conv in (m for m in self.two_way_fpn.modules() if isinstance(m, nn.Conv2d)):
             nn.init.xavier_uniform_(conv.weight)  # as the official neck
 
+    def pyramid(self, image: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) normalised RGB, H and W multiples of 32 -> strides 4, 8, 16, 32, (B, fpn_channels, H / s, W / s)."""
+        features = self.encoder(image)  # strides 4, 8, 16, 32
+        return self.two_way_fpn(features)  # same strides, fpn_channels each
+
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) normalised RGB, H and W multiples of 32 -> (B, num_classes, H / 4, W / 4) logits."""
-        features = self.encoder(image)  # strides 4, 8, 16, 32
-        pyramid = self.two_way_fpn(features)  # same strides, fpn_channels each
-        return self.semantic_head(pyramid)
+        return self.semantic_head(self.pyramid(image))
+
+
+class EfficientPS(SemanticEfficientPS):
+    """The original: its heads share one pyramid. `semantic_head` and `instance_head` are called one by one on `pyramid(image)`.
+
+    Args:
+        num_classes, variant, fpn_channels, is_separable, norm_momentum: as SemanticEfficientPS.
+        thing_ids: train ids of the things, ascending.
+        instance_head: sizes of the head, fields of InstanceHeadSettings.
+    """
+
+    def __init__(self, num_classes: int, thing_ids: list[int], instance_head: dict, fpn_channels: int = 256, **others):
+        super().__init__(num_classes, fpn_channels=fpn_channels, **others)
+        self.instance_head = InstanceHead(fpn_channels, tuple(thing_ids), InstanceHeadSettings(**instance_head))
+
+
+def build_network(settings: dict) -> SemanticEfficientPS | EfficientPS:
+    """The network that the arguments are of: EfficientPS where they have an instance head."""
+    return EfficientPS(**settings) if "instance_head" in settings else SemanticEfficientPS(**settings)

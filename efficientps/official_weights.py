@@ -1,11 +1,10 @@
-"""Names of the official EfficientPS checkpoint (mmdet 1.x fork) -> names of SemanticEfficientPS; the functions are the same."""
+"""Names of the official EfficientPS checkpoint (mmdet 1.x fork) -> names of our networks; the functions are the same.
+
+Of the Mask R-CNN heads, the names of the mask head's separable convolutions are inferred from those of the semantic head.
+"""
 
 import re
-from collections.abc import Mapping
 
-from torch import Tensor
-
-from data.files import InputError
 from efficientps.encoder import STRIDES
 from efficientps.network import SemanticEfficientPS
 
@@ -22,35 +21,23 @@ _SEPARABLE = {"0": "depthwise_conv", "1": "pointwise_conv"}
 _CONV_NORM = {"0": "conv", "1": "bn"}
 
 
+_INSTANCE_HEAD = {
+    "rpn.head.conv.0.0": "rpn_head.rpn_conv",
+    "rpn.head.cls_logits": "rpn_head.rpn_cls",
+    "rpn.head.bbox_pred": "rpn_head.rpn_reg",
+    "roi.box_head.fc6": "bbox_head.shared_fcs.0",
+    "roi.box_head.fc7": "bbox_head.shared_fcs.1",
+    "roi.box_predictor.cls_score": "bbox_head.fc_cls",
+    "roi.box_predictor.bbox_pred": "bbox_head.fc_reg",
+    "roi.mask_predictor.conv5_mask": "mask_head.upsample",
+    "roi.mask_predictor.mask_fcn_logits": "mask_head.conv_logits",
+}
+
+
 def official_names(network: SemanticEfficientPS) -> dict[str, str]:
     """Name in our state dict -> name in the official checkpoint, for every tensor of the network."""
     stages = _stage_positions(network)
     return {name: _official_name(name, stages) for name in network.state_dict()}
-
-
-def load_official(network: SemanticEfficientPS, checkpoint: Mapping[str, Tensor]) -> list[str]:
-    """Copy the semantic part of an official checkpoint into the network; return the official names that were not used.
-
-    Args:
-        checkpoint: official names (`backbone.`, `neck.`, `semantic_head.`) -> tensors; an `EfficientPS` checkpoint has more.
-
-    Raises:
-        InputError: if a tensor is missing or has another shape: then it is a checkpoint of another model.
-    """
-    names = official_names(network)
-    state = network.state_dict()
-    missing = [official for official in names.values() if official not in checkpoint]
-    if missing:
-        raise InputError(
-            f"checkpoint lacks {len(missing)} of {len(names)} tensors, first {missing[0]!r}; "
-            "give an official EfficientPS checkpoint of the same variant and FPN convolution"
-        )
-    for ours, official in names.items():
-        if checkpoint[official].shape != state[ours].shape:
-            found, needed = tuple(checkpoint[official].shape), tuple(state[ours].shape)
-            raise InputError(f"{official!r} is {found}, but {needed} was needed; set variant and classes as in the checkpoint")
-    network.load_state_dict({ours: checkpoint[official] for ours, official in names.items()})
-    return sorted(set(checkpoint) - set(names.values()))
 
 
 def _stage_positions(network: SemanticEfficientPS) -> list[tuple[int, int, bool]]:
@@ -84,6 +71,11 @@ def _official_name(name: str, stages: list[tuple[int, int, bool]]) -> str:
         return f"neck.{part}.{_conv_name(match[3])}.{match[4]}"
     if match := re.fullmatch(r"semantic_head\.classify\.(\w+)", name):
         return f"semantic_head.conv_logits.{match[1]}"
+    if match := re.fullmatch(r"instance_head\.roi\.mask_head\.(\d)\.([\d.]+)\.(\w+)", name):
+        return f"mask_head.convs.{match[1]}.{_conv_name(match[2])}.{match[3]}"
+    if name.startswith("instance_head."):
+        layer, _, parameter = name.removeprefix("instance_head.").rpartition(".")
+        return f"{_INSTANCE_HEAD[layer]}.{parameter}"
     match = re.fullmatch(r"semantic_head\.(\w+)\.s(\d+)\.(?:(branches|convs|merge)\.)?([\d.]+)\.(\w+)", name)
     assert match, name
     group = {

@@ -1,7 +1,8 @@
-"""Train stage 2, the semantic model of EfficientPS.
+"""Train stage 2, the semantic model of EfficientPS, or with a *_maskrcnn configuration the original with its instance head.
 
     $ python efficientps/train_net.py
     $ python efficientps/train_net.py --config configs/efficientps/cityscapes_b5.yaml --data-root /path/to/cityscapes
+    $ python efficientps/train_net.py --config configs/efficientps/streets_b0_maskrcnn.yaml
 
 Without --config it trains configs/efficientps/streets_b0.yaml on the embedded data set. Every setting of the YAML is a flag
 too (--model.optimizer.lr 0.01, --trainer.max_epochs 20). The same command again goes on where it was stopped.
@@ -19,12 +20,15 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from data.datamodule import CityscapesDataModule
 from data.files import InputError, atomic_path, one_line_errors, shorten
-from efficientps.module import SemanticModule
+from efficientps.module import EfficientPSModule, learning_rate
+from efficientps.training import AveragedWeights, EpochSeeds, all_processes_end
 
+say = rank_zero_only(print)
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEFAULT_CONFIG = REPOSITORY / "configs" / "efficientps" / "streets_b0.yaml"
 
@@ -36,7 +40,10 @@ class TrainCLI(LightningCLI):
         parser.add_argument("--data-root", type=str | None, help="Cityscapes folder; else $CITYSCAPES_DATASET, else Streets")
         parser.add_argument("--output", type=str | None, help="default: outputs/efficientps/<name of the config>")
         parser.add_argument("--resume", type=bool, default=True, help="go on from <output>/last.ckpt where there is one")
+        help_ema = "validate, save and dump an exponential moving average of the weights, such as 0.999"
+        parser.add_argument("--ema-decay", type=float | None, help=help_ema)
         parser.link_arguments("data_root", "data.data_root")
+        parser.link_arguments("model.instance_head", "data.has_instances", compute_fn=is_given)
 
     @property
     def output(self) -> Path:
@@ -53,19 +60,31 @@ class TrainCLI(LightningCLI):
         """
         checkpoint = {"dirpath": self.output, "enable_version_counter": False, "save_top_k": 1}
         callbacks = [
-            ModelCheckpoint(filename="best", monitor="val/miou", mode="max", **checkpoint),
+            ModelCheckpoint(filename="best", monitor=self.model.monitor, mode="max", **checkpoint),
             ModelCheckpoint(filename="last", save_on_train_epoch_end=True, every_n_epochs=1, **checkpoint),
             LearningRateMonitor("step"),
+            EpochSeeds(),
         ]
+        if self.config_init.ema_decay is not None:
+            callbacks.append(AveragedWeights(self.config_init.ema_decay))
         logger = TensorBoardLogger(self.output, name="", version="tensorboard")
         settings = self.config_init.trainer
+        given = settings.callbacks or []
+        callbacks += given if isinstance(given, list) else [given]
         if settings.sync_batchnorm:
             raise InputError("trainer.sync_batchnorm would replace the activated norms by plain ones; leave it false")
-        if str(settings.precision).startswith("bf16") and not (torch.cuda.is_available() and torch.cuda.is_bf16_supported()):
-            print("no bfloat16 device here: training with precision 32-true", flush=True)
+        # Not emulated, as on older GPUs, where it is slower than 32 bits.
+        has_bfloat16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+        if str(settings.precision).startswith("bf16") and not has_bfloat16:
+            say("no bfloat16 device here: training with precision 32-true", flush=True)
             settings.precision = "32-true"
         kwargs |= {"callbacks": callbacks, "logger": logger, "plugins": [AtomicCheckpointIO()]}
         return super().instantiate_trainer(**kwargs)
+
+
+def is_given(settings: object) -> bool:
+    """Whether an optional group of settings is there."""
+    return settings is not None
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -76,11 +95,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, partial)
 
 
-def find_last(output: Path, network: dict) -> tuple[Path | None, int]:
+def find_last(output: Path, network: dict, is_averaged: bool) -> tuple[Path | None, int]:
     """The checkpoint to go on from and how many epochs it has behind it.
 
     Args:
         network: settings of the network that is to be trained.
+        is_averaged: whether an average of its weights is to be kept.
 
     Raises:
         InputError: if it cannot be read, or is of another network.
@@ -96,6 +116,8 @@ def find_last(output: Path, network: dict) -> tuple[Path | None, int]:
     if trained != network:
         different = {name: (trained.get(name), value) for name, value in network.items() if trained.get(name) != value}
         raise InputError(f"{last}: is of another model, (there, here): {different}; give another --output or --resume false")
+    if "averaging_state" in checkpoint and not is_averaged:
+        raise InputError(f"{last}: holds averaged weights, which cannot be trained on; give --ema-decay or --resume false")
     return last, done
 
 
@@ -111,29 +133,36 @@ def main() -> None:
             train()
         except MisconfigurationException as error:
             raise InputError(f"trainer settings: {shorten(error)}") from None
+        except ValueError as error:
+            # jsonargparse wraps what the check of an optional group of settings says into many lines.
+            if isinstance(error.__cause__, InputError):
+                raise error.__cause__ from None
+            raise
 
 
 def train() -> None:
     """Build what the arguments say, go on or start, and say what was written."""
     cli = TrainCLI(
-        SemanticModule,
+        EfficientPSModule,
         CityscapesDataModule,
         run=False,
         save_config_kwargs={"overwrite": True},
         parser_kwargs={"prog": "train_net.py", "description": __doc__},
     )
-    print(f"config {cli.config.config[-1]}, output {cli.output}", flush=True)
+    rate = learning_rate(cli.model.optimizer_settings, cli.trainer, cli.datamodule)
+    say(f"config {cli.config.config[-1]}, output {cli.output}, learning rate {rate:g}", flush=True)
     if not cli.config.resume:
         for name in ("best.ckpt", "last.ckpt"):
             (cli.output / name).unlink(missing_ok=True)
-    last, done = find_last(cli.output, cli.model.hparams["network"])
+    last, done = find_last(cli.output, cli.model.hparams["network"], cli.config.ema_decay is not None)
     if 0 <= cli.trainer.max_epochs <= done:
-        print(f"all {done} epochs are done; --resume false trains anew")
+        say(f"all {done} epochs are done; --resume false trains anew")
     else:
-        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last)
+        with all_processes_end(cli.trainer):
+            cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last)
     for checkpoint in sorted(cli.output.glob("*.ckpt")):
-        print(f"wrote {checkpoint}")
-    print(f"pictures and curves: tensorboard --logdir {cli.output}")
+        say(f"wrote {checkpoint}")
+    say(f"pictures and curves: tensorboard --logdir {cli.output}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
     $ python fusion/solo_fusion.py
     $ python fusion/solo_fusion.py --data-root /path/to/cityscapes --instances dumps/val --checkpoint best.ckpt
     $ python fusion/solo_fusion.py --images photos/ --instances dumps/photos --output outputs/photos
+    $ python fusion/solo_fusion.py --instances model --checkpoint maskrcnn.ckpt --fusion.min_score 0.5
+    $ python fusion/solo_fusion.py --tta.scales '[0.75, 1, 1.25]' --tta.flip true
 
 An image is done when its PNG is: run the same command again after a kill, and only what is missing is fused.
 """
@@ -18,6 +20,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 from rich.progress import track
 
+from data import instance_dump, semantic_dump
 from data.cityscapes import Frame, data_root, find_frames, read_truth
 from data.coco import write_panoptic_json
 from data.device import DEFAULT_DEVICE, check_device
@@ -30,11 +33,14 @@ from data.files import (
     remove_partial_files,
     write_json,
 )
+from data.instance_dump import write_instances
 from data.panoptic_png import PanopticMap, Segment, read_panoptic_png, write_panoptic_png
-from data.semantic_dump import is_dumped_by, write_semantic
+from data.semantic_dump import write_semantic
 from data.taxonomy import CITYSCAPES
 from data.threads import in_threads
+from data.views import PLAIN, ViewSettings
 from efficientps.inference import load_semantic_predictor
+from efficientps.panoptic_inference import load_panoptic_predictor
 from evaluation.panoptic_quality import ImageMatches, PanopticQuality, format_table, match_segments
 from fusion.logit_fusion import FusionSettings, fuse, semantic_only
 from fusion.sources import (
@@ -42,6 +48,7 @@ from fusion.sources import (
     DumpedInstances,
     DumpedSemantics,
     InstanceSource,
+    LivePanoptic,
     LiveSemantics,
     SemanticSource,
     TruthInstances,
@@ -64,19 +71,23 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         "--instances",
         default=str(REPOSITORY / "outputs/solov2/streets_r18/dumps/val"),
-        help="folder of instance dumps, a COCO result JSON (RLE), `truth`, or `none` (things = regions of the semantic argmax)",
+        help="folder of instance dumps, a COCO result JSON (RLE), `model` (the Mask R-CNN head of --checkpoint), `truth`, or "
+        "`none` (things = regions of the semantic argmax)",
     )
     parser.add_argument("--instances-images", type=str | None, help="annotation JSON that tells a result JSON's image ids")
     parser.add_argument("--semantics", default="model", help="`model` runs --checkpoint; else a folder of dumps, or `truth`")
     checkpoint = str(REPOSITORY / "outputs/efficientps/streets_b0/best.ckpt")
     parser.add_argument("--checkpoint", default=checkpoint, help="of efficientps/train_net.py")
     parser.add_argument("--save-semantics", type=str | None, help="also write the semantic logits to this folder, as dumps")
+    parser.add_argument("--save-instances", type=str | None, help="also write the instances to this folder, as dumps")
     output = str(REPOSITORY / "outputs/fusion/streets")
     parser.add_argument("--output", default=output, help="gets panoptic/, panoptic.json and, where there is truth, scores.json")
     parser.add_argument("--device", default=DEFAULT_DEVICE, help="cpu, cuda, cuda:1, ...")
     help_workers = "images that are read, fused, written and scored at once; the model itself takes one at a time"
     parser.add_argument("--workers", type=PositiveInt, default=2, help=help_workers)
     parser.add_argument("--fusion", type=FusionSettings, default=FusionSettings())
+    # Of the semantic model; stage 1's dumps have been made with eval.py's own.
+    parser.add_argument("--tta", type=ViewSettings, default=PLAIN)
     return parser
 
 
@@ -91,6 +102,18 @@ def find_inputs(args: Namespace) -> list[Frame]:
     if args.images:
         return [Frame(picture_id(path), path, None) for path in find_pictures(args.images)]
     return find_frames(data_root(args.data_root), args.split, need_labels=False)
+
+
+def find_sources(args: Namespace) -> tuple[InstanceSource | None, SemanticSource]:
+    """What --instances and --semantics name; no instance source means no instances at all."""
+    if args.instances == "none" and args.save_instances:
+        raise InputError("--save-instances has nothing to write with --instances none; leave one of them out")
+    if args.instances != "model":
+        return instance_source(args), semantic_source(args)
+    if not args.tta.is_plain:
+        raise InputError("--tta is of the semantic model alone, but --instances is model; leave one of them out")
+    both = LivePanoptic(load_panoptic_predictor(_path(args.checkpoint), args.device))
+    return both.instances, both.semantics if args.semantics == "model" else semantic_source(args)
 
 
 def instance_source(args: Namespace) -> InstanceSource | None:
@@ -110,10 +133,12 @@ def instance_source(args: Namespace) -> InstanceSource | None:
 
 def semantic_source(args: Namespace) -> SemanticSource:
     """What --semantics names."""
+    if args.semantics == "model":
+        return LiveSemantics(load_semantic_predictor(_path(args.checkpoint), args.device, args.tta))
+    if not args.tta.is_plain:
+        raise InputError(f"--tta is of the live model, but --semantics is {args.semantics}; leave one of them out")
     if args.semantics == "truth":
         return TruthSemantics(TAXONOMY)
-    if args.semantics == "model":
-        return LiveSemantics(load_semantic_predictor(_path(args.checkpoint), args.device))
     if _path(args.semantics).is_dir():
         return DumpedSemantics(_path(args.semantics), TAXONOMY)
     raise InputError(f"{args.semantics}: no such folder of semantic dumps; give one, `model` or `truth`")
@@ -146,23 +171,35 @@ def fuse_frame(
     made_from.append(instances.fingerprint(frame) if instances else "none")
     producer = "solo_fusion-" + hashlib.sha256(repr(made_from).encode()).hexdigest()[:16]
     size = read_picture_size(frame.image_path)
-    is_saved = not args.save_semantics or _is_saved(frame, semantics, args)
+    is_saved = _is_saved(frame, instances, semantics, args)
     if is_saved and (done := read_panoptic_png(png, producer)):
         return done
     semantic = semantics.read(frame, size)
+    found = instances.read(frame, size) if instances else None
     if not is_saved:
-        write_semantic(_path(args.save_semantics), semantic)
-    if instances is None:
+        if args.save_semantics:
+            write_semantic(_path(args.save_semantics), semantic)
+        if args.save_instances:
+            write_instances(_path(args.save_instances), found)
+    if found is None:
         panoptic = semantic_only(semantic, TAXONOMY, args.fusion, args.device)
     else:
-        panoptic = fuse(instances.read(frame, size), semantic, TAXONOMY, args.fusion, args.device)
+        panoptic = fuse(found, semantic, TAXONOMY, args.fusion, args.device)
     write_panoptic_png(png, panoptic, producer)
     return panoptic
 
 
-def _is_saved(frame: Frame, semantics: SemanticSource, args: Namespace) -> bool:
-    producer = getattr(getattr(semantics, "model", None), "producer", None)
-    return producer is not None and is_dumped_by(_path(args.save_semantics), frame.image_id, producer)
+def _is_saved(frame: Frame, instances: InstanceSource | None, semantics: SemanticSource, args: Namespace) -> bool:
+    """Whether the dumps that were asked for are there, by the same models. What is no model's is written each time."""
+    asked = (
+        (args.save_semantics, semantics, semantic_dump.is_dumped_by),
+        (args.save_instances, instances, instance_dump.is_dumped_by),
+    )
+    for folder, source, is_dumped_by in asked:
+        producer = getattr(getattr(source, "model", None), "producer", None)
+        if folder and not (producer is not None and is_dumped_by(_path(folder), frame.image_id, producer)):
+            return False
+    return True
 
 
 def run(args: Namespace) -> None:
@@ -170,7 +207,7 @@ def run(args: Namespace) -> None:
     output, args.device = _path(args.output), check_device(args.device)
     folder = output / "panoptic"
     frames = find_inputs(args)
-    instances, semantics = instance_source(args), semantic_source(args)
+    instances, semantics = find_sources(args)
     folder.mkdir(parents=True, exist_ok=True)
     for place in (output, folder):
         remove_partial_files(place)

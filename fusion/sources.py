@@ -48,6 +48,14 @@ class SemanticModel(Protocol):
     def predict(self, image_id: str, picture: np.ndarray) -> SemanticLogits: ...
 
 
+class PanopticModel(Protocol):
+    """A trained model of both, such as efficientps.panoptic_inference.PanopticPredictor."""
+
+    producer: str
+
+    def predict(self, image_id: str, picture: np.ndarray) -> tuple[InstanceLogits, SemanticLogits]: ...
+
+
 @dataclass(frozen=True)
 class DumpedInstances:
     """A folder of instance dumps."""
@@ -216,6 +224,44 @@ class LiveSemantics:
         picture = read_picture(frame.image_path)
         with self.turn:
             return self.model.predict(frame.image_id, picture)
+
+
+class LivePanoptic:
+    """A model that gives both predictions at once: `instances` and `semantics` are two sources that share its runs."""
+
+    def __init__(self, model: PanopticModel):
+        self.model = model
+        self.instances, self.semantics = _Half(self, 0), _Half(self, 1)
+        self._waiting: dict[str, tuple[InstanceLogits, SemanticLogits]] = {}  # by image id, what only one of the two has read
+        self._turn = Lock()
+
+    def take(self, frame: Frame, half: int) -> InstanceLogits | SemanticLogits:
+        """One half of a frame's predictions, which is then forgotten."""
+        picture = read_picture(frame.image_path) if frame.image_id not in self._waiting else None
+        with self._turn:
+            if frame.image_id in self._waiting:
+                return self._waiting.pop(frame.image_id)[half]
+            both = self.model.predict(frame.image_id, picture)
+            self._waiting[frame.image_id] = both
+            return both[half]
+
+
+@dataclass(frozen=True)
+class _Half:
+    """An InstanceSource (0) or a SemanticSource (1). Each frame is read once from both, by one worker."""
+
+    shared: LivePanoptic
+    half: int
+
+    @property
+    def model(self) -> PanopticModel:
+        return self.shared.model
+
+    def fingerprint(self, frame: Frame) -> str:
+        return f"{self.model.producer}-{_digest(frame.image_path)}"
+
+    def read(self, frame: Frame, size: tuple[int, int]) -> InstanceLogits | SemanticLogits:
+        return self.shared.take(frame, self.half)
 
 
 def _digest(path: Path | None) -> str:

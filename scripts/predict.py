@@ -2,6 +2,7 @@
 
     $ python scripts/predict.py --image-path street.png
     $ python scripts/predict.py --image-path 'photos/*.jpg' --output outputs/photos
+    $ python scripts/predict.py --image-path street.png --tta-scales 0.75 1 1.25 --tta-flip
 
 Runs stage 1 (solov2/eval.py), stage 2 and the fusion (fusion/solo_fusion.py), by default with the demo's checkpoints.
 """
@@ -15,6 +16,7 @@ from rich.progress import track
 
 from data.coco import read_panoptic_json, read_panoptic_map
 from data.files import InputError, find_pictures, one_line_errors, picture_id, read_picture, write_picture
+from data.views import ViewSettings
 from evaluation.render import overlay
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -29,13 +31,21 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--stage1-checkpoint", help="default: the last one that solov2/train.py wrote for that config")
     parser.add_argument("--stage2-checkpoint", help="default: outputs/efficientps/streets_b0/best.ckpt")
     parser.add_argument("--min-score", type=float, help="instances below are ignored (default: FusionSettings)")
+    help_scales = "test-time augmentation of both stages: factors of the picture's size (default: 1)"
+    parser.add_argument("--tta-scales", type=float, nargs="+", default=[1.0], help=help_scales)
+    parser.add_argument("--tta-flip", action="store_true", help="see each scale also flipped left to right")
     return parser
 
 
-def run_stage(script: str, *options: str | None) -> None:
-    """Run a public command; pairs whose value is None are left out. Exits with its code if it fails: it has said why."""
-    pairs = [(name, value) for name, value in zip(options[::2], options[1::2], strict=True) if value is not None]
-    command = [sys.executable, str(REPOSITORY / script), *(word for pair in pairs for word in pair)]
+def run_stage(script: str, *options: str | list[str] | None) -> None:
+    """Run a public command; each flag is followed by its value, a list of values, or None, which leaves the flag out.
+
+    Exits with the command's code if it fails: it has said why.
+    """
+    command = [sys.executable, str(REPOSITORY / script)]
+    for flag, value in zip(options[::2], options[1::2], strict=True):
+        if value is not None:
+            command += [flag, *([value] if isinstance(value, str) else value)]
     code = subprocess.run(command).returncode
     if code:
         sys.exit(code)
@@ -43,6 +53,7 @@ def run_stage(script: str, *options: str | None) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Both stages, the fusion, then one overlay for each picture."""
+    views = ViewSettings(tuple(args.tta_scales), args.tta_flip)
     pictures = find_pictures(args.image_path)
     for picture in pictures:
         read_picture(picture)  # a broken picture is named before minutes of work, not after
@@ -54,10 +65,12 @@ def run(args: argparse.Namespace) -> None:
     run_stage(
         "solov2/eval.py", "--images", where, "--output", str(dumps),
         "--config", args.stage1_config, "--checkpoint", args.stage1_checkpoint,
+        "--tta-scales", list(map(str, views.scales)), "--tta-flip", [] if views.flip else None,
     )  # fmt: skip
     run_stage(
         "fusion/solo_fusion.py", "--images", where, "--instances", str(dumps), "--output", str(output),
         "--checkpoint", args.stage2_checkpoint, "--fusion.min_score", None if args.min_score is None else str(args.min_score),
+        "--tta.scales", str(list(views.scales)), "--tta.flip", str(views.flip).lower(),
     )  # fmt: skip
     result = read_panoptic_json(output / "panoptic.json")
     for picture in track(pictures, description="drawing"):

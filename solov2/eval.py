@@ -3,6 +3,7 @@
     $ cd solov2 && python eval.py
     $ python solov2/eval.py --config configs/solov2/cityscapes_r50.py --data-root /path/to/cityscapes --checkpoint epoch_12.pth
     $ python solov2/eval.py --images photos/ --output dumps/photos
+    $ python solov2/eval.py --tta-scales 0.75 1 1.25 --tta-flip
 
 Without arguments it takes the last checkpoint of `python train.py` and the val split of the embedded data set. An image that the
 same checkpoint has already dumped is skipped: run the same command again after a kill, and only what is missing is done.
@@ -11,7 +12,6 @@ same checkpoint has already dumped is skipped: run the same command again after 
 import argparse
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -19,7 +19,6 @@ import solov2  # noqa: F401, first: it sets what torch reads when it is loaded
 
 # isort: split
 from mmengine import Config
-from pycocotools import mask as coco_mask
 
 from data.cityscapes import Frame, data_root, find_frames, instances_json_path, is_prepared, write_instances_json
 from data.device import DEFAULT_DEVICE, check_device
@@ -32,10 +31,11 @@ from data.files import (
     remove_partial_files,
     write_json,
 )
-from data.instance_dump import is_dumped_by, read_instances, write_instances
-from evaluation.instance_ap import Detection, score_instances
+from data.instance_dump import is_dumped_by, write_instances
+from data.views import PLAIN, ViewSettings
+from evaluation.instance_ap import read_detections, score_instances
 from solov2.checkpoints import find_last
-from solov2.inference import TAXONOMY, full_masks, load_predictor, producer_name
+from solov2.inference import TAXONOMY, load_predictor, producer_name
 from solov2.progress_display import track
 from solov2.settings import add_arguments, find_config, load_config, output_folder, shown
 
@@ -48,6 +48,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--images", help="instead of a data set: a picture, a folder or a quoted glob; any sizes, no truth")
     parser.add_argument("--output", help="folder of the dumps (default: outputs/solov2/<config name>/dumps/<split or folder>)")
     parser.add_argument("--device", default=DEFAULT_DEVICE, help="default: cuda if there is one")
+    help_scales = "test-time augmentation: factors of the config's test size, whose candidates meet in one NMS (default: 1)"
+    parser.add_argument("--tta-scales", type=float, nargs="+", default=[1.0], help=help_scales)
+    parser.add_argument("--tta-flip", action="store_true", help="see each scale also flipped left to right")
     return parser.parse_args()
 
 
@@ -61,10 +64,12 @@ def find_checkpoint(given: str | None, work_dir: Path) -> Path:
     return found
 
 
-def dump_frames(frames: list[Frame], folder: Path, config: Config, checkpoint: Path, device: str) -> int:
+def dump_frames(
+    frames: list[Frame], folder: Path, config: Config, checkpoint: Path, device: str, views: ViewSettings = PLAIN
+) -> int:
     """Write the dumps that are missing; return how many those were."""
-    name = producer_name(config, checkpoint)
-    predictor = cache(lambda: load_predictor(config, checkpoint, device))  # not at all where everything is dumped
+    name = producer_name(config, checkpoint, views)
+    predictor = cache(lambda: load_predictor(config, checkpoint, device, views))  # not at all where everything is dumped
     folder.mkdir(parents=True, exist_ok=True)
     remove_partial_files(folder)
     num_written = 0
@@ -78,21 +83,13 @@ def dump_frames(frames: list[Frame], folder: Path, config: Config, checkpoint: P
     return num_written
 
 
-def detections(frames: Iterable[Frame], folder: Path) -> Iterator[tuple[str, list[Detection]]]:
-    """What score_instances takes, read back from the dumps."""
-    for frame in frames:
-        instances = read_instances(folder, frame.image_id, TAXONOMY)
-        category_ids = TAXONOMY.dataset_ids[instances.train_ids].tolist()
-        codes = (coco_mask.encode(mask.astype("uint8", order="F")) for mask in full_masks(instances))
-        yield frame.image_id, list(zip(category_ids, instances.scores.tolist(), codes, strict=True))
-
-
 def report_mask_ap(frames: list[Frame], folder: Path, root: Path, split: str) -> None:
     """Print mask AP and write it beside the dumps."""
     truth = instances_json_path(root, split)
     if not is_prepared(truth, frames):
         write_instances_json(root, split)
-    scores = score_instances(truth, detections(track(frames, description="scoring"), folder))
+    image_ids = (frame.image_id for frame in track(frames, description="scoring"))
+    scores = score_instances(truth, read_detections(folder, image_ids, TAXONOMY))
     write_json(folder / "mask_ap.json", scores)
     percent = {name: "n/a" if value is None else f"{100 * value:.1f}" for name, value in scores.items() if name != "per_class"}
     print("mask " + ", ".join(f"{name} {value}" for name, value in percent.items()))
@@ -103,7 +100,7 @@ def report_mask_ap(frames: list[Frame], folder: Path, root: Path, split: str) ->
 
 def evaluate(args: argparse.Namespace) -> None:
     """Everything that the command does."""
-    config_path = find_config(args.config)
+    config_path, views = find_config(args.config), ViewSettings(tuple(args.tta_scales), args.tta_flip)
     if args.images:
         root, frames = None, [Frame(picture_id(path), path, None) for path in find_pictures(args.images)]
         place = Path(args.images).expanduser().resolve()
@@ -120,7 +117,7 @@ def evaluate(args: argparse.Namespace) -> None:
     print(f"dumping SOLOv2 instances: {shown(config_path)}, {shown(checkpoint)} on {source} ({args.device})", flush=True)
 
     config = load_config(config_path, args.cfg_options)
-    num_written = dump_frames(frames, folder, config, checkpoint, check_device(args.device))
+    num_written = dump_frames(frames, folder, config, checkpoint, check_device(args.device), views)
     if root is not None and all(frame.label_path for frame in frames):
         report_mask_ap(frames, folder, root, args.split)
     print(f"wrote {num_written} dumps, {len(frames) - num_written} were there: {shown(folder)}")

@@ -1,24 +1,27 @@
 """A trained SOLOv2: load its checkpoint, picture in, scored mask logits out, dump to full-size masks."""
 
+import copy
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from mmcv.transforms import Compose
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine import Config
+from mmengine.structures import InstanceData
 from torch import nn
 
 from data.files import InputError
 from data.instance_dump import InstanceLogits, from_full_logits
 from data.taxonomy import CITYSCAPES
+from data.views import PLAIN, View, ViewSettings, look
 from solov2.checkpoints import load_weights, read_checkpoint
 from solov2.location_head import LocationHead
+from solov2.pooled_views import select_from_views
 
 TAXONOMY = CITYSCAPES
 """Class k of the model is TAXONOMY.thing_ids[k]."""
@@ -26,10 +29,14 @@ TAXONOMY = CITYSCAPES
 
 @dataclass(frozen=True)
 class InstancePredictor:
-    """A network in evaluation mode and what turns a picture into its input."""
+    """A network in evaluation mode, what turns a picture into its input, one for each scale, and the views that are taken.
+
+    The network has a CandidateHead where there are several views.
+    """
 
     network: nn.Module
-    pipeline: Compose
+    pipelines: dict[float, Compose]
+    views: ViewSettings = field(default=PLAIN)
 
     @torch.inference_mode()
     def predict(self, image_id: str, picture: np.ndarray, producer: str) -> InstanceLogits:
@@ -38,10 +45,9 @@ class InstancePredictor:
         Raises:
             InputError: if the network gives NaN.
         """
-        bgr = np.ascontiguousarray(picture[..., ::-1])  # as mmdet's own loader gives it
-        sample = self.pipeline({"img": bgr, "img_id": 0, "img_path": image_id})
-        batch = {"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]}
-        found = self.network.test_step(batch)[0].pred_instances
+        looks = [partial(self._predict_view, picture, view) for view in self.views.views()]
+        head = self.network.mask_head
+        found = looks[0]() if self.views.is_plain else select_from_views(looks, head.test_cfg)
         # A sum is finite only if every term is; thirty times faster than asking each.
         if not all(values.sum(dtype=torch.float32).isfinite() for values in (found.mask_logits, found.scores)):
             raise InputError(f"{image_id}: the instance model gives NaN or infinite values; use another checkpoint")
@@ -51,23 +57,36 @@ class InstancePredictor:
             found.scores.float().cpu().numpy(),
             image_id=image_id,
             size=picture.shape[:2],
-            stride=self.network.mask_head.logit_stride,
+            stride=head.logit_stride,
             taxonomy=TAXONOMY,
             producer=producer,
         )
 
+    def _predict_view(self, picture: np.ndarray, view: View) -> InstanceData:
+        """What the head gives for one view; its scale is the pipeline's, which resizes anyway."""
+        bgr = look(picture, view._replace(scale=1.0))[..., ::-1]  # as mmdet's own loader gives it
+        sample = self.pipelines[view.scale]({"img": np.ascontiguousarray(bgr), "img_id": 0, "img_path": ""})
+        sample["data_samples"].set_metainfo({"flip": view.is_flipped})
+        batch = {"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]}
+        return self.network.test_step(batch)[0].pred_instances
 
-def load_predictor(config: Config, checkpoint: Path, device: str = "cpu") -> InstancePredictor:
+
+def load_predictor(config: Config, checkpoint: Path, device: str = "cpu", views: ViewSettings = PLAIN) -> InstancePredictor:
     """Build the config's model and load a checkpoint that train.py wrote. No pickled code is executed.
 
+    Args:
+        views: test-time augmentation; the default is none.
+
     Raises:
-        InputError: if the checkpoint is missing, truncated, of another model or not finite, or the model has no LocationHead
-            of the taxonomy's things.
+        InputError: if the checkpoint is missing, truncated, of another model or not finite, the model has no LocationHead
+            of the taxonomy's things, or the test pipeline has no size to scale.
     """
     content = read_checkpoint(checkpoint)
     register_all_modules()
-    settings = config.model.copy()
+    settings = copy.deepcopy(config.model)  # not config.model.copy(), which shares its parts
     settings.backbone.init_cfg = None  # the checkpoint holds everything; nothing is downloaded
+    if not views.is_plain and settings.get("mask_head", {}).get("type") == "LocationHead":
+        settings.mask_head.type = "CandidateHead"  # the same weights
     network = MODELS.build(settings)
     head = getattr(network, "mask_head", None)
     if not isinstance(head, LocationHead) or head.num_classes != len(TAXONOMY.thing_ids):
@@ -81,10 +100,11 @@ def load_predictor(config: Config, checkpoint: Path, device: str = "cpu") -> Ins
         raise InputError(
             f"{checkpoint}: NaN or infinite weights in {broken[0]} ({len(broken)} in all); use an earlier checkpoint"
         )
-    return InstancePredictor(network.eval().to(device), _picture_pipeline(config))
+    pipelines = {scale: _picture_pipeline(config, scale) for scale in views.scales}
+    return InstancePredictor(network.eval().to(device), pipelines, views)
 
 
-def producer_name(config: Config, checkpoint: Path) -> str:
+def producer_name(config: Config, checkpoint: Path, views: ViewSettings = PLAIN) -> str:
     """`solov2-<config>-<digest>`: changes with the weights and with every setting that prediction depends on.
 
     Raises:
@@ -94,18 +114,7 @@ def producer_name(config: Config, checkpoint: Path) -> str:
         raise InputError(f"{checkpoint}: no such checkpoint; train stage 1 first: cd solov2 && python train.py")
     digest = hashlib.sha256(Path(checkpoint).read_bytes())
     digest.update(repr((config.model.to_dict(), _test_transforms(config))).encode())
-    return f"solov2-{Path(config.filename).stem}-{digest.hexdigest()[:16]}"
-
-
-def full_masks(instances: InstanceLogits) -> Iterator[np.ndarray]:
-    """The (H, W) bool mask of each instance, one by one: its logit, upsampled bilinearly, is above 0."""
-    stride = instances.stride
-    for (y1, x1, y2, x2), crop in zip(instances.crop_boxes.tolist(), instances.crops, strict=True):
-        enlarged = F.interpolate(torch.from_numpy(crop).float()[None, None], scale_factor=stride, mode="bilinear")[0, 0] > 0
-        canvas = np.zeros((instances.height, instances.width), dtype=bool)
-        window = canvas[y1 * stride : y2 * stride, x1 * stride : x2 * stride]
-        window[:] = enlarged[: window.shape[0], : window.shape[1]].numpy()
-        yield canvas
+    return f"solov2-{Path(config.filename).stem}-{digest.hexdigest()[:16]}{views.suffix}"
 
 
 def _test_transforms(config: Config) -> list[dict]:
@@ -113,5 +122,13 @@ def _test_transforms(config: Config) -> list[dict]:
     return [t.to_dict() for t in config.test_dataloader.dataset.pipeline if not t["type"].startswith("Load")]
 
 
-def _picture_pipeline(config: Config) -> Compose:
-    return Compose([{"type": "mmdet.LoadImageFromNDArray"}, *_test_transforms(config)])
+def _picture_pipeline(config: Config, scale: float) -> Compose:
+    """The test pipeline of a picture in memory, its sizes multiplied by `scale`."""
+    transforms = _test_transforms(config)
+    if scale != 1:
+        resizing = [t for t in transforms if t["type"] == "Resize" and t.get("scale")]
+        if not resizing:
+            raise InputError(f"{config.filename}: test-time scales need a Resize with `scale` in test_dataloader; add one")
+        for t in resizing:
+            t["scale"] = tuple(max(1, round(side * scale)) for side in t["scale"])
+    return Compose([{"type": "mmdet.LoadImageFromNDArray"}, *transforms])

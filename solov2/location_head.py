@@ -17,7 +17,7 @@ from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from data.dump_file import grid_size
+from data.views import logits_on_image
 from solov2.full_size_masks import full_size_masks
 from solov2.mask_selection import Selection, cell_boxes, select_instances
 
@@ -44,11 +44,8 @@ class LocationHead(SOLOV2Head):
         with_full_masks: bool = True,
         **kwargs,
     ):
-        grids = [(grid, grid) if isinstance(grid, int) else tuple(grid) for grid in num_grids]
-        if any(len(grid) != 2 or min(grid) < 1 for grid in grids):
-            raise ValueError(f"num_grids is {num_grids}, but each level needs S or (rows, columns), at least 1")
         # mmdet's forward() hands each entry to F.interpolate as the size, which takes both forms.
-        super().__init__(*args, num_grids=grids, **kwargs)
+        super().__init__(*args, num_grids=rows_and_columns(num_grids), **kwargs)
         self.logit_stride = logit_stride
         self.with_full_masks = with_full_masks
 
@@ -76,11 +73,12 @@ class LocationHead(SOLOV2Head):
         levels = []
         for (smallest, largest), grid in zip(self.scale_ranges, self.num_grids):
             chosen = (is_seen & (sizes >= smallest) & (sizes <= largest)).nonzero().flatten().tolist()
+            cells_of = positive_cells(center, reach, image_size, grid).tolist()
             labels = torch.full(grid, self.num_classes, dtype=torch.int64, device=device)
             is_positive = torch.zeros(grid, dtype=torch.bool, device=device)
             level_targets, indices = [], []
             for k in chosen:
-                top, left, bottom, right = _positive_cells(center[k], reach[k], image_size, grid)
+                top, left, bottom, right = cells_of[k]
                 labels[top:bottom, left:right] = gt_instances.labels[k]
                 is_positive[top:bottom, left:right] = True
                 cells = [i * grid[1] + j for i in range(top, bottom) for j in range(left, right)]
@@ -141,43 +139,35 @@ class LocationHead(SOLOV2Head):
         return results
 
 
-def _positive_cells(center: Tensor, reach: Tensor, image_size: Tensor, grid: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Top, left, bottom, right (end exclusive) of the cells that predict an object: those within `reach` of its centre of
-    mass, at most one beyond the cell of the centre. All (y, x), in pixels; a cell is 1 / grid of `image_size`."""
-    step = center.new_tensor([1.0 / side for side in grid])
-    middle, first, last = (
-        torch.div(point / image_size, step, rounding_mode="trunc").int().tolist()
-        for point in (center, center - reach, center + reach)
-    )
-    top, left = (max(0, f, m - 1) for f, m in zip(first, middle))
-    bottom, right = (min(side - 1, l, m + 1) + 1 for side, l, m in zip(grid, last, middle))  # noqa: E741
-    return top, left, bottom, right
+def rows_and_columns(num_grids: Sequence[int | Sequence[int]]) -> list[tuple[int, int]]:
+    """A config's num_grids with each S as (S, S).
+
+    Raises:
+        ValueError: if an entry is neither S nor (rows, columns).
+    """
+    grids = [(grid, grid) if isinstance(grid, int) else tuple(grid) for grid in num_grids]
+    if any(len(grid) != 2 or min(grid) < 1 for grid in grids):
+        raise ValueError(f"num_grids is {num_grids}, but each level needs S or (rows, columns), at least 1")
+    return grids
 
 
-def logits_on_image(logits: Tensor, net_size: tuple[int, int], size: tuple[int, int], mask_stride: int, stride: int) -> Tensor:
-    """Move mask logits from the grid of the network's input to a grid of the original image.
+def positive_cells(center: Tensor, reach: Tensor, image_size: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The cells that predict each object: those within `reach` of its centre of mass, at most one beyond the centre's cell.
 
     Args:
-        logits: (N, h, w), of the padded network input at `mask_stride`.
-        net_size: (height, width) of the network input without padding.
-        size: (height, width) of the original image.
-        stride: of the grid, in pixels of the image.
+        center: (N, 2) y, x in pixels. reach: (N, 2), same units and order.
+        image_size: (2,) or (N, 2) height, width with padding; a cell is 1 / grid of it.
 
     Returns:
-        (N, ceil(H / stride), ceil(W / stride)); a cell is the logit at its middle, bilinear between the network's cells.
+        (N, 4) int64: top, left, bottom, right, end exclusive.
     """
-    rows, columns = grid_size(*size, stride)
-    if mask_stride == stride and tuple(net_size) == tuple(size):
-        return logits[:, :rows, :columns].contiguous()
-    if len(logits) == 0:
-        return logits.new_zeros(0, rows, columns)
-    axes = []
-    for cells, net_side, side, feature_side in zip((rows, columns), net_size, size, logits.shape[-2:]):
-        middles = (torch.arange(cells, device=logits.device) + 0.5) * stride  # in pixels of the image
-        axes.append(middles * net_side / side / mask_stride / feature_side * 2 - 1)  # -1..1 over the padded features
-    y, x = torch.meshgrid(*axes, indexing="ij")
-    points = torch.stack([x, y], -1)[None].to(logits.dtype)
-    return F.grid_sample(logits[None], points, mode="bilinear", padding_mode="border", align_corners=False)[0]
+    step = center.new_tensor([1.0 / side for side in grid])
+    middle, first, last = (
+        torch.div(point / image_size, step, rounding_mode="trunc").long() for point in (center, center - reach, center + reach)
+    )
+    start = torch.maximum(first, middle - 1).clamp(min=0)
+    end = torch.minimum(torch.minimum(last, middle + 1), middle.new_tensor(grid) - 1) + 1
+    return torch.cat([start, end], 1)
 
 
 def mask_boxes(masks: Tensor, size: tuple[int, int], stride: int) -> Tensor:

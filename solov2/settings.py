@@ -41,7 +41,9 @@ def load_config(path: Path, options: dict | None = None) -> Config:
         InputError: if it cannot be read, or an option does not fit.
     """
     try:
-        config = Config.fromfile(path)
+        read = Config.fromfile(path)
+        # Else mmengine lays out the config's text anew for each checkpoint and log, which takes a second or more.
+        config = Config(read.to_dict(), read.text, read.filename, format_python_code=False)
         config.merge_from_dict(dict(options or {}))
     except (SyntaxError, ValueError, KeyError, TypeError, AttributeError, ImportError, NameError, RuntimeError) as error:
         raise InputError(

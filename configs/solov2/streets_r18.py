@@ -54,7 +54,7 @@ test_dataloader = val_dataloader
 max_epochs = 13
 train_cfg = dict(max_epochs=max_epochs, val_begin=max_epochs + 1)  # eval.py scores
 optim_wrapper = dict(optimizer=dict(_delete_=True, type="AdamW", lr=1.5e-3, weight_decay=0.05), clip_grad=dict(max_norm=10))
-auto_scale_lr = dict(enable=False)
+auto_scale_lr = dict(enable=False, base_batch_size=4)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(type="CosineAnnealingLR", begin=0, end=max_epochs, eta_min=1e-5, by_epoch=True, convert_to_iter_based=True),

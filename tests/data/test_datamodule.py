@@ -9,9 +9,9 @@ import pytorch_lightning as pl
 import torch
 
 from data.cityscapes import find_frames, instance_ids_to_semantic, read_instance_ids
-from data.datamodule import CityscapesDataModule
+from data.datamodule import MIN_INSTANCE_AREA, CityscapesDataModule, instance_targets
 from data.files import InputError, one_line_errors, read_picture
-from data.taxonomy import VOID_TRAIN_ID
+from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
 from data.transforms import normalize
 
 CROP = {"crop_height": 32, "crop_width": 64}
@@ -36,7 +36,11 @@ def module(root: Path, **settings) -> CityscapesDataModule:
 
 
 def epochs(loader, number: int) -> list[list[dict]]:
-    return [list(loader) for _ in range(number)]
+    found = []
+    for epoch in range(number):
+        loader.sampler.set_epoch(epoch)  # as Lightning does
+        found.append(list(loader))
+    return found
 
 
 def is_equal(first: list[dict], second: list[dict]) -> bool:
@@ -95,15 +99,29 @@ def test_workers_do_not_draw_the_same_crops(tmp_path, draw):
     assert not any(torch.equal(a, b) for k, a in enumerate(crops) for b in crops[:k])
 
 
-@pytest.mark.parametrize(("epoch", "rank"), [(1, 0), (0, 1)])
-def test_a_resumed_run_and_another_device_do_not_see_the_first_epoch_again(tree, epoch, rank):
-    orders = []
-    for trainer in (SimpleNamespace(current_epoch=0, global_rank=0), SimpleNamespace(current_epoch=epoch, global_rank=rank)):
-        data = module(tree, seed=0, batch_size=1)
-        data.trainer = trainer
-        orders.append([batch["image_id"] for batch in data.train_dataloader()])
-    assert orders[0] != orders[1]
-    assert sorted(orders[0]) == sorted(orders[1])
+class Trainer(SimpleNamespace):
+    """What the data module asks Lightning's trainer."""
+
+    def __init__(self, epoch: int, rank: int = 0, world_size: int = 1):
+        super().__init__(global_rank=rank, world_size=world_size, strategy=SimpleNamespace(broadcast=lambda value: value))
+        self.fit_loop = SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=epoch)))
+
+
+def order(root: Path, trainer: Trainer) -> list[str]:
+    data = module(root, seed=0, batch_size=1)
+    data.trainer = trainer
+    return [image_id for batch in data.train_dataloader() for image_id in batch["image_id"]]
+
+
+def test_a_resumed_run_does_not_see_the_first_epoch_again(tree):
+    first, second = order(tree, Trainer(0)), order(tree, Trainer(1))
+    assert first != second
+    assert sorted(first) == sorted(second)
+
+
+def test_devices_share_the_images(tree):
+    shares = [order(tree, Trainer(0, rank, world_size=2)) for rank in range(2)]
+    assert sorted(shares[0] + shares[1]) == sorted(order(tree, Trainer(0)))
 
 
 def test_fewer_images_than_a_batch_still_give_a_batch(tree):
@@ -133,6 +151,64 @@ def test_a_file_that_a_worker_cannot_read_ends_a_command_with_one_line(tree):
 def test_a_missing_split_is_refused_before_training(tree):
     with pytest.raises(InputError, match=r"splits with images: train, val"):
         module(tree, train_split="trian")
+
+
+@pytest.fixture
+def objects(tmp_path, draw) -> Path:
+    """Two images for training and validation, each with a car, a person, a crowd of persons, and a speck of a bus."""
+    ids = np.full((48, 96), 7)
+    ids[4:30, 6:40], ids[20:44, 50:62], ids[2:20, 66:90], ids[40:42, 2:5] = 26003, 24001, 24, 28000
+    picture = np.random.default_rng(0).integers(0, 256, (48, 96, 3), dtype=np.uint8)
+    for split in ("train", "val"):
+        for k in range(2):
+            draw(tmp_path, split, f"ulm_{k:06d}_000019", ids, picture)
+    return tmp_path
+
+
+def train_id(name: str) -> int:
+    return next(k for k, c in enumerate(CITYSCAPES.categories) if c.name == name)
+
+
+def test_instances_are_the_counted_objects_of_a_whole_image(objects):
+    data = module(objects, has_instances=True, val_batch_size=2)
+    (batch,) = data.val_dataloader()
+    for instances, ids in zip(batch["instances"], batch["instance_ids"], strict=True):
+        assert ids.shape == (48, 96)  # not padded: what is predicted is scored at this size
+        assert instances["train_ids"].tolist() == [train_id("person"), train_id("car")]  # no crowd, and no speck of 6 pixels
+        assert instances["boxes"].tolist() == [[50, 20, 62, 44], [6, 4, 40, 30]]
+        assert instances["masks"].shape == (2, 64, 96)
+        assert torch.equal(instances["masks"][:, :48], torch.stack([ids == 24001, ids == 26003]))
+        assert not instances["masks"][:, 48:].any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_instances_of_a_crop_move_with_its_classes(objects, seed):
+    pl.seed_everything(seed, verbose=False)
+    for batch in module(objects, has_instances=True).train_dataloader():
+        for semantic, instances in zip(batch["semantic"], batch["instances"], strict=True):
+            for box, k, mask in zip(instances["boxes"].int().tolist(), instances["train_ids"], instances["masks"], strict=True):
+                ys, xs = mask.nonzero(as_tuple=True)
+                assert box == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+                assert mask.sum() >= MIN_INSTANCE_AREA
+                assert (semantic[mask] == k).all()
+                if k == train_id("car"):
+                    assert torch.equal(mask, semantic == k)
+
+
+def test_a_crop_without_objects_has_empty_targets():
+    targets = instance_targets(np.full((32, 64), 7, dtype=np.int32))
+    assert {name: tuple(t.shape) for name, t in targets.items()} == {"boxes": (0, 4), "train_ids": (0,), "masks": (0, 32, 64)}
+
+
+def test_instances_change_nothing_else_and_come_only_where_they_are_asked_for(objects):
+    batches = []
+    for has_instances in (False, True):
+        pl.seed_everything(0, verbose=False)
+        batches.append(next(iter(module(objects, has_instances=has_instances).train_dataloader())))
+    plain, more = batches
+    assert set(more) - set(plain) == {"instances", "instance_ids"}
+    assert torch.equal(plain["image"], more["image"])
+    assert torch.equal(plain["semantic"], more["semantic"])
 
 
 class CountsBatches(pl.LightningModule):

@@ -73,6 +73,12 @@ def test_instances_are_the_things_without_crowds(panoptic, scene):
     assert boxes[3].tolist() == [0, 2, 3, 3]  # the car in two parts: x 0..2, y 2
 
 
+def test_instances_below_an_area_are_left_out(panoptic, scene):
+    masks, train_ids, boxes = panoptic_to_instances(panoptic, CITYSCAPES, min_area=2)
+    assert [int(mask.sum()) for mask in masks] == [2, 2]  # the person 24000 and the car 26012
+    assert (len(train_ids), len(boxes)) == (2, 2)
+
+
 def test_at_stride_1_the_logits_are_the_masks(panoptic):
     masks, train_ids, _ = panoptic_to_instances(panoptic, CITYSCAPES)
     instances = panoptic_to_instance_logits(panoptic, CITYSCAPES, stride=1, confidence=10, **ABOUT)

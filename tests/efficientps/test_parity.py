@@ -8,8 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from data.weights_file import load_weights_file, match, write_weights
 from efficientps.network import SemanticEfficientPS
-from efficientps.official_weights import load_official, official_names
+from efficientps.official_weights import official_names
+from efficientps.pretrained import sources
 
 PARITY = Path(__file__).parents[3] / "shared" / "parity"
 pytestmark = [
@@ -34,11 +36,16 @@ def official_tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
 
 @torch.no_grad()
 @pytest.mark.parametrize("variant", ["b0", "b5"])
-def test_all_nine_outputs_equal_the_official_ones(variant):
+def test_all_nine_outputs_equal_the_official_ones(variant, tmp_path):
     network = SemanticEfficientPS(19, variant, is_separable=False).eval()
     names = official_names(network)
     shapes = {official: tuple(network.state_dict()[ours].shape) for ours, official in names.items()}
-    assert load_official(network, {name: official_tensor(name, shape) for name, shape in shapes.items()}) == []
+    checkpoint = {name: official_tensor(name, shape) for name, shape in shapes.items()}
+    found = match(network.state_dict(), checkpoint, sources(network)[0])
+    assert found.left_out == found.missing == []
+    # Through the file that a user would make with scripts/import_weights.py.
+    write_weights(tmp_path / "w.safetensors", found, source="official", checkpoint=Path(__file__), network=variant)
+    load_weights_file(network, tmp_path / "w.safetensors")
 
     image = torch.randn(1, 3, 256, 512, generator=torch.Generator().manual_seed(0))
     features = network.encoder(image)

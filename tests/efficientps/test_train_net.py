@@ -1,15 +1,23 @@
 """The training command on two images: it learns, stops, goes on, and what it writes can be used."""
 
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from data.cityscapes import find_frames, read_truth
+from data.files import read_picture
 from data.taxonomy import CITYSCAPES
 from efficientps.inference import load_semantic_predictor
-from efficientps.module import OptimizerSettings, learning_rate_factor
+from efficientps.module import OptimizerSettings, learning_rate, learning_rate_factor
+from efficientps.panoptic_inference import load_panoptic_predictor
 from efficientps.train_net import main
+from evaluation.panoptic_quality import PanopticQuality
+from fusion.logit_fusion import FusionSettings, fuse
 
 TINY = (
     *("--data.batch_size", "2", "--data.val_batch_size", "2", "--data.num_workers", "0"),
@@ -18,14 +26,16 @@ TINY = (
     *("--trainer.num_sanity_val_steps", "0", "--trainer.enable_progress_bar", "false"),
 )
 
+MASKRCNN = ("--config", str(Path(__file__).parents[2] / "configs" / "efficientps" / "streets_b0_maskrcnn.yaml"))
+
 
 @pytest.fixture
 def train(streets, tmp_path, monkeypatch, capsys):
     """Run the command for some epochs; return what it printed."""
 
-    def run(epochs: int, *more: str) -> str:
+    def run(epochs: int, *more: str, config: tuple[str, ...] = ()) -> str:
         arguments = ["--data-root", str(streets), "--output", str(tmp_path), "--trainer.max_epochs", str(epochs)]
-        monkeypatch.setattr(sys, "argv", ["train_net.py", *arguments, *TINY, *more])
+        monkeypatch.setattr(sys, "argv", ["train_net.py", *config, *arguments, *TINY, *more])
         main()
         return capsys.readouterr().out
 
@@ -46,6 +56,45 @@ def test_training_goes_on_from_the_last_epoch_and_then_is_done(train, tmp_path):
     assert semantic.logits.shape == (CITYSCAPES.num_classes, 12, 18)
 
 
+def test_the_original_trains_goes_on_and_its_checkpoint_gives_panoptic_maps(train, streets, tmp_path):
+    small = ("--model.instance_head.box_channels", "32", "--model.instance_head.mask_channels", "16")
+    train(1, *small, config=MASKRCNN)
+    train(2, *small, config=MASKRCNN)
+    last = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert (last["epoch"], last["global_step"]) == (1, 2)
+    assert last["hyper_parameters"]["network"]["instance_head"]["box_channels"] == 32
+    best = next(state for name, state in last["callbacks"].items() if "'monitor': 'val/pq'" in name)
+    assert Path(best["best_model_path"]).name == "best.ckpt"
+
+    predictor = load_panoptic_predictor(tmp_path / "best.ckpt")
+    quality = PanopticQuality()
+    for frame in find_frames(streets, "val")[:2]:
+        instances, semantic = predictor.predict(frame.image_id, read_picture(frame.image_path))
+        quality.add(read_truth(frame), fuse(instances, semantic, predictor.taxonomy, FusionSettings(min_score=0.5)))
+    # limit_val_batches leaves these two images: what picked best.ckpt is the quality of its maps
+    assert quality.scores(CITYSCAPES)["All"]["pq"] == pytest.approx(best["best_model_score"].item(), abs=1e-5)
+
+
+def test_the_original_does_not_go_on_from_the_semantic_model(train, streets, tmp_path, fails_in_one_line):
+    train(1)
+    line = fails_in_one_line(main, *MASKRCNN, "--data-root", streets, "--output", tmp_path, *TINY)
+    assert "of another model" in line
+    assert "instance_head" in line
+
+
+def test_losses_and_quality_are_logged_by_their_names(train, tmp_path):
+    train(1, config=MASKRCNN)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    terms = ("semantic", "rpn_objectness", "rpn_box", "roi_class", "roi_box", "roi_mask")
+    wanted = {f"val/loss_{term}" for term in terms} | {"val/loss", "val/miou", "val/pq", "val/pq_things", "val/pq_stuff"}
+    assert wanted <= set(events.Tags()["scalars"])
+    assert sum(events.Scalars(f"val/loss_{term}")[0].value for term in terms) == pytest.approx(
+        events.Scalars("val/loss")[0].value, rel=1e-4
+    )
+    assert "val/0" in events.Tags()["images"]
+
+
 def test_bad_settings_are_one_line(streets, tmp_path, fails_in_one_line):
     assert "leftImg8bit" in fails_in_one_line(main, "--data-root", tmp_path, "--output", tmp_path / "new", *TINY)
     (tmp_path / "last.ckpt").write_bytes(b"no checkpoint")
@@ -57,6 +106,8 @@ def test_bad_settings_are_one_line(streets, tmp_path, fails_in_one_line):
         ("--model.variant", "b9", "choose one of b0"),
         ("--data.crop_height", "0", "crop"),
         ("--trainer.sync_batchnorm", "true", "leave it false"),
+        ("--model.optimizer.base_batch", "0", "base_batch is 0"),
+        ("--model.instance_head.num_rois", "0", "num_rois is 0"),
     ):
         line = fails_in_one_line(main, "--data-root", streets, "--output", tmp_path / "new", *TINY, setting, value)
         assert words in line
@@ -76,6 +127,12 @@ def test_learning_rate_warms_up_and_drops_at_the_milestones():
     settings = OptimizerSettings(warmup_steps=10, warmup_factor=0.5, milestones=(0.5, 0.8), gamma=0.1)
     factors = [learning_rate_factor(step, 100, settings) for step in (0, 5, 10, 49, 50, 79, 80, 99)]
     assert factors == pytest.approx([0.5, 0.75, 1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_learning_rate_grows_with_the_images_of_a_step_where_it_is_given_for_some():
+    trainer, data = SimpleNamespace(world_size=4, accumulate_grad_batches=2), SimpleNamespace(batch_size=3)
+    assert learning_rate(OptimizerSettings(lr=0.07, base_batch=8), trainer, data) == pytest.approx(0.07 * 24 / 8)
+    assert learning_rate(OptimizerSettings(lr=0.07), trainer, data) == 0.07
 
 
 @pytest.mark.parametrize("bad", [{"name": "adam"}, {"milestones": (0.9, 0.5)}, {"milestones": (120, 144)}])

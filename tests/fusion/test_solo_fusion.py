@@ -151,6 +151,18 @@ def test_saved_semantics_are_reused_too_and_give_the_same_result(streets, checkp
     assert from_dumps["All"]["pq"] == pytest.approx(scores["All"]["pq"], abs=0.01)  # float16 instead of float32
 
 
+def test_other_views_of_the_live_model_are_fused_anew_and_saved_anew(streets, checkpoint, tmp_path):
+    live = ("--data-root", streets, "--instances", "truth", "--checkpoint", checkpoint, "--device", "cpu")
+    live += ("--save-semantics", tmp_path / "semantics")
+    written = []
+    for views in ((), ("--tta.scales", "[1.0]"), ("--tta.scales", "[0.5, 1]", "--tta.flip", "true")):
+        fuse_with(tmp_path / "out", *live, *views)
+        written.append({p: p.stat().st_mtime_ns for p in [*tmp_path.rglob("*.png"), *tmp_path.rglob("*.safetensors")]})
+    assert len(written[0]) == 12
+    assert written[0] == written[1]  # the same settings in other words
+    assert all(written[2][path] > moment for path, moment in written[1].items())
+
+
 def test_killed_at_twenty_moments_and_started_again_gives_the_same_bytes(streets, dumps, tmp_path, kill_at_random_moments):
     options = ("--data-root", streets, "--instances", dumps / "instances", "--semantics", dumps / "semantics")
     started = time.perf_counter()
@@ -208,6 +220,9 @@ def test_bad_input_is_one_line_and_writes_nothing(streets, dumps, checkpoint, tm
         ({"--split": "nosuch"}, "nosuch"),
         ({"--device": "cuda:77"}, "cannot be used here"),
         ({"--fusion.variant": "mine"}, "choose paper or official"),
+        ({"--tta.scales": "[0, 1]"}, "factors above 0 and up to 8 are needed"),
+        ({"--tta.scales": "[]"}, "factors above 0 and up to 8 are needed"),
+        ({"--tta.flip": "true"}, "--tta is of the live model"),
     ]
     for change, words in cases:
         options = [word for pair in (known | change).items() for word in pair]

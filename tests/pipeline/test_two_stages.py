@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.instance_dump import read_instances
+from data.taxonomy import CITYSCAPES
+
 TINY_SOLO = (
     *("train_cfg.max_epochs=1", "train_cfg.val_interval=9", "param_scheduler.1.end=1"),
     *("train_dataloader.batch_size=2", "train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False"),
@@ -53,10 +56,14 @@ def test_predict_takes_pictures_of_any_size_and_draws_each(trained, tmp_path, ru
         noise = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / f"photos/{name}.jpg")
     checkpoints = ("--stage1-checkpoint", trained / "solo/epoch_1.pth", "--stage2-checkpoint", trained / "semantic/best.ckpt")
-    result = run_command("scripts/predict.py", "--image-path", tmp_path / "photos", "--output", tmp_path / "out", *checkpoints)
+    views = ("--tta-scales", "0.75", "1", "--tta-flip")
+    places = ("--image-path", tmp_path / "photos", "--output", tmp_path / "out")
+    result = run_command("scripts/predict.py", *places, *checkpoints, *views)
     assert result.returncode == 0, result.stderr
     annotations = json.loads((tmp_path / "out/panoptic.json").read_text())["annotations"]
     assert [a["image_id"] for a in annotations] == sorted(SIZES)
+    dumped = read_instances(tmp_path / "out/instances", "wide", CITYSCAPES, SIZES["wide"])
+    assert dumped.producer.rsplit("-", 1)[0].endswith("-tta-0.75-1-flip")
     for name, size in SIZES.items():
         assert np.asarray(Image.open(tmp_path / f"out/panoptic/{name}_panoptic.png")).shape == (*size, 3)
         assert (tmp_path / f"out/overlay/{name}.png").exists()

@@ -14,11 +14,11 @@ from PIL import Image
 
 from data.cityscapes import find_frames, read_truth
 from data.files import read_json
-from data.instance_dump import dump_path, from_full_logits, read_instances, write_instances
+from data.instance_dump import dump_path, from_full_logits, full_masks, read_instances, write_instances
 from data.taxonomy import CITYSCAPES
 from solov2 import eval as evaluation
 from solov2.checkpoints import read_checkpoint
-from solov2.inference import full_masks, load_predictor
+from solov2.inference import load_predictor
 
 VAL_IMAGES = 6
 
@@ -116,6 +116,10 @@ def test_dumps_of_another_checkpoint_or_setting_are_made_again(copied, eager, tr
     assert f"wrote {VAL_IMAGES} dumps" in capsys.readouterr().out
     run_eval("--checkpoint", trained / "epoch_2.pth", "--output", copied, options=("model.test_cfg.max_per_img=3",))
     assert f"wrote {VAL_IMAGES} dumps" in capsys.readouterr().out
+    views = ("--tta-scales", "0.5", "1", "--tta-flip")
+    for expected in (VAL_IMAGES, 0):
+        run_eval("--checkpoint", trained / "epoch_2.pth", "--output", copied, *views)
+        assert f"wrote {expected} dumps" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -198,6 +202,8 @@ def test_bad_data_fails_in_one_line(eager, streets, tiny, tmp_path, fails_in_one
     line = fails_in_one_line(evaluation.main, "--images", tmp_path / "cut.png", *common, *tiny)
     assert "cut.png: cannot be decoded" in line
     assert "/nowhere: no pictures there" in fails_in_one_line(evaluation.main, "--images", "/nowhere", *common)
+    line = fails_in_one_line(evaluation.main, "--data-root", streets, "--tta-scales", "0", *common)
+    assert "factors above 0 and up to 8 are needed" in line
     line = fails_in_one_line(evaluation.main, "--data-root", streets, "--split", "test", *common)
     assert "splits with images: train, val" in line
 

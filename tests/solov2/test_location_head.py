@@ -11,7 +11,8 @@ from mmengine.structures import InstanceData
 
 from data import compiled
 from data.compiled import has_compiler
-from solov2.location_head import LocationHead, logits_on_image, mask_boxes
+from data.views import logits_on_image
+from solov2.location_head import LocationHead, mask_boxes
 
 SIZES = {  # padded network input, network input, original image
     "not resized": ((64, 128), (64, 128), (64, 128)),

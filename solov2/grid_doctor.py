@@ -1,0 +1,268 @@
+"""Tell which objects SOLOv2's grids cannot keep apart, and propose grids that can.
+
+    $ python solov2/grid_doctor.py
+    $ python solov2/grid_doctor.py --config configs/solov2/cityscapes_r50.py --data-root /path/to/cityscapes
+    $ python solov2/grid_doctor.py --annotations train.json --config my_config.py --size 800 1333 --target-share 0.02
+
+SOLOv2 finds an object by the cells around its centre of mass: each cell of a level's grid predicts one mask. Where two objects of
+one level claim the same cell, its kernel learns both masks at once and its label is that of the object later in the file.
+
+  outside      sqrt(box area) lies in no level's range: the object is never learned
+  collide      on one of its levels at least, another object claims one of its cells
+  no own cell  on one of its levels at least, other objects claim all of its cells
+  centre lost  on one of its levels at least, the cell of its centre has the label of a later object
+  lost         on each of its levels all of its cells have: no cell stands for it any more
+  no pixel     nothing is left of its mask at the stride of the mask features: an empty mask is learned
+
+The rule is that of the head itself, at the size of the training's resize (its largest where that is random). The proposal has the
+aspect ratio of the images, scale ranges as SOLOv2 itself adapts them to the shorter side, and the fewest cells that were found
+for the target. --json keeps all numbers; nothing else is written, but for annotations that the data set lacks.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import solov2  # noqa: F401, first: it sets what torch reads when it is loaded
+
+# isort: split
+import numpy as np
+from mmengine import Config
+
+from data.cityscapes import data_root, find_frames, instances_json_path, is_prepared, write_instances_json
+from data.files import InputError, one_line_errors, write_json
+from solov2.grid_claims import (
+    COCO_CELLS,
+    CRITERIA,
+    Claims,
+    Layout,
+    Objects,
+    Proposal,
+    Proposer,
+    Resize,
+    adapted_ranges,
+    count_claims,
+    read_objects,
+)
+from solov2.location_head import rows_and_columns
+from solov2.progress_display import track
+from solov2.settings import DEFAULT_CONFIG, add_arguments, find_config, load_config, shown
+
+SIDES = (0, 8, 16, 32, 64, 96, 192, np.inf)
+"""Bounds of sqrt(mask area) in pixels of the original image; COCO's small, medium and large part at 32 and 96."""
+COCO_SIZES = {"small": (0, 32), "medium": (32, 96), "large": (96, np.inf)}
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="grid_doctor.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    parser.add_argument("--annotations", type=Path, help="COCO instances JSON (default: the data set's train split)")
+    parser.add_argument(
+        "--size", type=int, nargs=2, metavar=("H", "W"), help="of the network's input (default: the training's resize)"
+    )
+    parser.add_argument(
+        "--target", choices=CRITERIA, default="no own cell", help="what the proposal keeps rare (default: %(default)s)"
+    )
+    parser.add_argument("--target-share", type=float, default=0.01, help="of all objects, at most (default: %(default)s)")
+    parser.add_argument(
+        "--cost-limit", type=float, default=5.0, help="cells of all levels, in times COCO's 3872 (default: %(default)s)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="gets all numbers")
+    return parser.parse_args()
+
+
+def read_layout(config: Config, path: Path) -> tuple[Layout, int]:
+    """The head's layout, and the stride of its mask features.
+
+    Raises:
+        InputError: if the config has none.
+    """
+    try:
+        head = config.model.mask_head
+        ranges = tuple(tuple(pair) for pair in head.scale_ranges)
+        layout = Layout(tuple(rows_and_columns(head.num_grids)), ranges, head.get("pos_scale", 0.2))
+        mask_stride = head.mask_feature_head.get("mask_stride", 4)
+    except (AttributeError, TypeError, ValueError) as error:
+        needed = "a SOLOv2 model.mask_head with num_grids and scale_ranges is needed"
+        raise InputError(f"{path}: {needed} ({error}); give such a config") from None
+    if len(layout.grids) != len(layout.scale_ranges):
+        counts = f"{len(layout.grids)} num_grids and {len(layout.scale_ranges)} scale_ranges"
+        raise InputError(f"{path}: {counts}; give one of each a level")
+    return layout, mask_stride
+
+
+def training_resize(config: Config) -> Resize:
+    """The resize of the training's pipeline, the largest where it is random; none where there is none."""
+    dataset = config.get("train_dataloader", {}).get("dataset", {})
+    while "dataset" in dataset:  # RepeatDataset and its kind
+        dataset = dataset.dataset
+    for transform in dataset.get("pipeline", ()):
+        scale = transform.get("scale", transform.get("scales"))
+        if "Resize" in str(transform.get("type")) and scale:
+            scales = scale if isinstance(scale[0], Sequence) else [scale]
+            return Resize(tuple(max(scales, key=lambda s: s[0] * s[1])), transform.get("keep_ratio", False))
+    return Resize()
+
+
+def find_annotations(args: argparse.Namespace) -> Path:
+    """--annotations, else those of the data set's train split, written where they are absent."""
+    if args.annotations:
+        return args.annotations.expanduser()
+    root = data_root(args.data_root).resolve()
+    path, frames = instances_json_path(root, "train"), find_frames(root, "train")
+    if not is_prepared(path, frames):
+        write_instances_json(root, "train", track=partial(track, description="converting train labels"))
+        print(f"wrote {shown(path)}", flush=True)
+    return path
+
+
+def counts_of(objects: Objects, claims: Claims, chosen: np.ndarray) -> dict[str, int]:
+    """How many of the chosen objects ((N,) bool) meet which fate."""
+    fates = {
+        "objects": np.ones(len(objects), dtype=bool),
+        "outside": objects.has_pixel & ~claims.is_in_range,
+        "collide": claims.collides,
+        "no own cell": claims.has_no_own_cell,
+        "centre lost": claims.loses_center,
+        "lost": claims.is_lost,
+        "no pixel": ~objects.has_small_pixel,
+    }
+    return {name: int(np.count_nonzero(fate & chosen)) for name, fate in fates.items()}
+
+
+def groups_of(objects: Objects) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Kind ("size" or "class"), name and members of every group that has any."""
+    sides = np.sqrt(objects.areas)
+    bounds = COCO_SIZES | {f"{a}-{b}" if b < np.inf else f"from {a}": (a, b) for a, b in pairwise(SIDES)}
+    for name, (smallest, end) in bounds.items():
+        yield "size", name, (sides >= smallest) & (sides < end)
+    for k, name in enumerate(objects.class_names):
+        yield "class", name, objects.classes == k
+
+
+def examine(objects: Objects, layout: Layout) -> dict:
+    """All numbers of a layout, as --json keeps them."""
+    levels = count_claims(objects, layout)
+    claims = Claims.of_all(levels)
+    described = []
+    for grid, scale_range, level in zip(layout.grids, layout.scale_ranges, levels):
+        counts = counts_of(objects, level, level.is_in_range)
+        described.append({"grid": list(grid), "scale_range": list(scale_range)} | counts)
+    groups: dict[str, dict] = {"size": {}, "class": {}}
+    for kind, name, members in groups_of(objects):
+        if members.any():
+            groups[kind][name] = counts_of(objects, claims, members)
+    return {
+        "cells": layout.num_cells,
+        "cost": layout.cost,
+        "pos_scale": layout.pos_scale,
+        "levels": described,
+        "all": counts_of(objects, claims, np.ones(len(objects), dtype=bool)),
+        "by_size": groups["size"],
+        "by_class": groups["class"],
+    }
+
+
+def format_levels(title: str, examined: dict) -> str:
+    """The levels of a layout as a table."""
+    fates = ("objects", "collide", "no own cell", "centre lost", "lost")
+    rows = [["level", "grid", "sizes", *fates]]
+    for number, level in enumerate(examined["levels"], start=1):
+        place = [str(number), "x".join(map(str, level["grid"])), "-".join(f"{side:g}" for side in level["scale_range"])]
+        rows.append(place + _with_shares(level, fates))
+    rows.append(["all", str(examined["cells"]), "", *_with_shares(examined["all"], fates)])
+    outside = _with_shares(examined["all"], ["outside"])[0]
+    cells = f"{examined['cells']} cells, {examined['cost']:.2f} times COCO's {COCO_CELLS}"
+    return f"{title}: {cells}; outside all ranges: {outside}\n{_align(rows)}"
+
+
+def format_groups(kind: str, now: dict, proposed: dict) -> str:
+    """What becomes of the objects by size or class, in two layouts, as a table."""
+    fates = ("outside", "collide", "no own cell", "centre lost", "lost")
+    rows = [[kind, "objects", "no pixel", *fates, "|", *fates]]
+    for name, counts in now.items():
+        shown_now = _with_shares(counts, ["objects", "no pixel", *fates], is_short=True)
+        rows.append([name, *shown_now, "|", *_with_shares(proposed[name], fates, is_short=True)])
+    return _align(rows)
+
+
+def _with_shares(counts: dict, names: Sequence[str], is_short: bool = False) -> list[str]:
+    """Counts, all but that of the objects with their share of them, or the share alone."""
+    texts = []
+    for name in names:
+        share = f"{100 * counts[name] / max(1, counts['objects']):.1f} %"
+        texts.append(str(counts[name]) if name == "objects" else share if is_short else f"{counts[name]} ({share})")
+    return texts
+
+
+def _align(rows: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = ("  ".join([row[0].ljust(widths[0]), *(t.rjust(w) for t, w in zip(row[1:], widths[1:]))]) for row in rows)
+    return "\n".join(f"  {line}".rstrip() for line in lines)
+
+
+def config_lines(layout: Layout) -> str:
+    """What to paste into a config."""
+    grids, ranges = (", ".join(f"({a:g}, {b:g})" for a, b in pairs) for pairs in (layout.grids, layout.scale_ranges))
+    return f"model = dict(\n    mask_head=dict(\n        num_grids=[{grids}],\n        scale_ranges=({ranges}),\n    )\n)"
+
+
+def propose(objects: Objects, layout: Layout, args: argparse.Namespace) -> tuple[Proposal, str]:
+    """The proposal instead of a layout, and a sentence on how it meets the target."""
+    ranges = adapted_ranges(objects.usual_size, len(layout.grids))
+    proposer = Proposer(objects, ranges, layout.pos_scale, args.target, track)
+    proposal = proposer.propose(args.target_share, args.cost_limit * COCO_CELLS)
+    aim = f"{args.target!r} for at most {100 * args.target_share:g} %"
+    if proposal.is_met:
+        return proposal, f"proposed, {aim}"
+    unlimited = proposer.propose(args.target_share)
+    needs = f"{unlimited.layout.cost:.1f} times COCO's cells"
+    needs = f"takes {needs}" if unlimited.is_met else f"is out of reach: {100 * unlimited.share:.1f} % with {needs}"
+    return proposal, f"proposed within --cost-limit {args.cost_limit:g} ({aim} {needs})"
+
+
+def diagnose(args: argparse.Namespace) -> None:
+    """Everything that the command does."""
+    if not 0 <= args.target_share < 1:
+        raise InputError(f"--target-share is {args.target_share}, but a share from 0 on and below 1 was needed")
+    if args.size and min(args.size) < 1:
+        raise InputError(f"--size is {args.size[0]} {args.size[1]}, but a height and a width in pixels were needed")
+    config_path = find_config(args.config)
+    config = load_config(config_path, args.cfg_options)
+    layout, mask_stride = read_layout(config, config_path)
+    resize = Resize(tuple(args.size[::-1])) if args.size else training_resize(config)
+    path = find_annotations(args)
+    defaults = " (the default)" if config_path == DEFAULT_CONFIG else ""
+    print(f"grid doctor: {shown(config_path)}{defaults} on {shown(path)}", flush=True)
+
+    objects = read_objects(path, resize, mask_stride, track)
+    height, width = objects.usual_size
+    seen = f"{len(objects)} objects in {objects.num_images} images, which the network sees at {height}x{width}"
+    print(f"{seen}; {np.count_nonzero(~objects.has_small_pixel)} have no pixel left at stride {mask_stride}", flush=True)
+    proposal, title = propose(objects, layout, args)
+    now, proposed = examine(objects, layout), examine(objects, proposal.layout)
+    print("\n" + format_levels("configured", now) + "\n\n" + format_levels(title, proposed))
+    print("\nshares in the configured grids | in the proposed ones")
+    print(format_groups("size", now["by_size"], proposed["by_size"]) + "\n")
+    print(format_groups("class", now["by_class"], proposed["by_class"]) + "\n\nto paste into a config:\n")
+    print(config_lines(proposal.layout))
+    if args.json:
+        about = {"annotations": str(path), "config": str(config_path), "size": [height, width], "objects": len(objects)}
+        target = {"target": args.target, "target_share": args.target_share, "cost_limit": args.cost_limit}
+        proposed = target | {"is_met": proposal.is_met} | proposed
+        write_json(args.json.expanduser(), about | {"configured": now, "proposed": proposed})
+        print(f"\nwrote {args.json}")
+
+
+def main() -> None:
+    args = parse_arguments()
+    with one_line_errors():
+        diagnose(args)
+
+
+if __name__ == "__main__":
+    main()

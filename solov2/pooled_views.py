@@ -1,0 +1,81 @@
+"""Test-time augmentation of SOLOv2: candidates of all views on the picture's own grid, then one matrix NMS over all."""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from mmdet.registry import MODELS
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from data.views import logits_on_image
+from solov2.location_head import LocationHead
+from solov2.mask_selection import Selection, select_instances
+
+NMS_SETTINGS = ("mask_thr", "nms_pre", "max_per_img", "kernel", "sigma", "filter_thr")
+
+
+@MODELS.register_module()
+class CandidateHead(LocationHead):
+    """LocationHead whose predictions are the candidates of matrix NMS, on the grid of the original, unflipped image.
+
+    `img_meta` says with `flip` whether the network saw the image flipped left to right.
+
+    A prediction has class_scores (N,), labels (N,), mask_logits (N, ceil(H / s), ceil(W / s)) and smallest_areas (N,) in
+    cells of that grid; N is at most `nms_pre`.
+    """
+
+    def _predict_by_feat_single(
+        self, kernel_preds: Tensor, cls_scores: Tensor, mask_feats: Tensor, img_meta: dict, cfg: dict | None = None
+    ) -> InstanceData:
+        cfg = self.test_cfg if cfg is None else cfg
+        cells, labels = (cls_scores > cfg.score_thr).nonzero().unbind(1)
+        logits = mask_feats.new_zeros(0, *mask_feats.shape[-2:])
+        if len(cells):
+            kernels = kernel_preds[cells].view(len(cells), -1, self.dynamic_conv_size, self.dynamic_conv_size)
+            logits = F.conv2d(mask_feats, kernels).squeeze(0)  # (N, h, w)
+        found = InstanceData(
+            class_scores=cls_scores[cells, labels],
+            labels=labels,
+            mask_logits=logits,
+            smallest_areas=self._cell_strides(cells),
+        )
+        found = best_candidates(found, cfg)  # while they are small
+        size, net_size = img_meta["ori_shape"][:2], img_meta["img_shape"][:2]
+        on_image = logits_on_image(found.mask_logits, net_size, size, self.mask_stride, self.logit_stride, img_meta["flip"])
+        # The same area, in cells of the other grid.
+        growth = size[0] * size[1] / (net_size[0] * net_size[1]) * (self.mask_stride / self.logit_stride) ** 2
+        return InstanceData(
+            class_scores=found.class_scores,
+            labels=found.labels,
+            mask_logits=on_image,
+            smallest_areas=found.smallest_areas * growth,
+        )
+
+
+def select_from_views(looks: list[Callable[[], InstanceData]], cfg: dict) -> InstanceData:
+    """The instances of a picture, best first: scores (N,), labels (N,), mask_logits (N, rows, columns).
+
+    Never more candidates are held than those of one view and the `nms_pre` best of the others: matrix NMS compares no more.
+
+    Args:
+        looks: predict one view each, by CandidateHead; called one by one.
+        cfg: the head's test_cfg.
+    """
+    pool = looks[0]()
+    for look in looks[1:]:
+        pool = best_candidates(InstanceData.cat([pool, look()]), cfg)
+    found = _select(pool, {name: cfg[name] for name in NMS_SETTINGS})
+    return InstanceData(scores=found.scores, labels=found.labels, mask_logits=pool.mask_logits[found.chosen])
+
+
+def best_candidates(pool: InstanceData, cfg: dict) -> InstanceData:
+    """The `nms_pre` best, by class score times maskness, of those that are large enough."""
+    if not len(pool) > cfg["nms_pre"] > 0:
+        return pool
+    # sigma 0: no mask decays another.
+    keep_all = {"mask_thr": cfg["mask_thr"], "nms_pre": cfg["nms_pre"], "max_per_img": 0, "kernel": "gaussian"}
+    return pool[_select(pool, keep_all | {"sigma": 0.0, "filter_thr": 0.0}).chosen]
+
+
+def _select(pool: InstanceData, settings: dict) -> Selection:
+    return select_instances(pool.mask_logits, pool.class_scores, pool.labels, pool.smallest_areas, **settings)

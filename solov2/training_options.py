@@ -1,0 +1,84 @@
+"""What train.py's flags change in a config: precision, accumulated gradients, averaged weights, rate for the batch, seeds."""
+
+import argparse
+
+import torch
+from mmengine import Config
+
+from data.files import InputError
+from solov2.epoch_seeds import EpochSeedHook
+
+DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """All default to what the config says."""
+    help_amp = "mixed precision, where the GPU has it; else 32 bits, and a line that says so"
+    parser.add_argument("--amp", choices=list(DTYPES), help=help_amp)
+    parser.add_argument("--accumulate", type=int, metavar="N", help="add up the gradients of N batches before each step")
+    help_ema = "dump and validate an exponential moving average of the weights, such as 0.999; 0: the weights themselves"
+    parser.add_argument("--ema-decay", type=float, help=help_ema)
+    help_scale = "learning rate in proportion to the images a step; the config's rate is for auto_scale_lr.base_batch_size"
+    parser.add_argument("--scale-lr", action=argparse.BooleanOptionalAction, default=None, help=help_scale)
+
+
+def apply_training_options(config: Config, args: argparse.Namespace, num_processes: int) -> list[str]:
+    """Change the config as the arguments say; return what the user should read.
+
+    Raises:
+        InputError: if a value is out of range, or the config lacks what a flag needs.
+    """
+    lines = _set_precision(config, args.amp)
+    if args.accumulate is not None:
+        if args.accumulate < 1:
+            raise InputError(f"--accumulate is {args.accumulate}, but 1 or more batches a step are needed")
+        config.optim_wrapper.accumulative_counts = args.accumulate
+    hooks = list(config.get("custom_hooks", []))
+    if args.ema_decay is not None:
+        hooks = _with_average(hooks, args.ema_decay)
+    config.custom_hooks = [*hooks, dict(type=EpochSeedHook.__name__)]
+    config.train_dataloader.persistent_workers = False  # see EpochSeedHook
+    return lines + _scale_rate(config, args.scale_lr, num_processes)
+
+
+def _set_precision(config: Config, amp: str | None) -> list[str]:
+    wrapper = config.optim_wrapper
+    if amp:
+        # bfloat16 has float32's range, so nothing needs to be scaled into it.
+        wrapper.update(type="AmpOptimWrapper", dtype=DTYPES[amp], loss_scale="dynamic" if amp == "fp16" else 1.0)
+    if wrapper.get("type") != "AmpOptimWrapper":
+        return []
+    dtype = wrapper.get("dtype") or "float16"
+    has_gpu = torch.cuda.is_available()
+    if has_gpu and (dtype != "bfloat16" or torch.cuda.is_bf16_supported(including_emulation=False)):
+        return [f"training in {dtype} where it is safe"]
+    for name in ("dtype", "loss_scale", "use_fsdp"):
+        wrapper.pop(name, None)
+    wrapper.type = "OptimWrapper"
+    return [f"no {dtype} {'on this GPU' if has_gpu else 'without a GPU'}: training in float32"]
+
+
+def _with_average(hooks: list[dict], decay: float) -> list[dict]:
+    """The hooks with an average of this decay, and none for 0."""
+    if not 0 <= decay < 1:
+        raise InputError(f"--ema-decay is {decay}, but a share from 0 to below 1 is needed, such as 0.999")
+    if decay == 0:
+        return [hook for hook in hooks if hook["type"] != "EMAHook"]
+    if not any(hook["type"] == "EMAHook" for hook in hooks):
+        hooks = [*hooks, dict(type="EMAHook", ema_type="ExpMomentumEMA")]
+    return [hook | dict(momentum=1 - decay) if hook["type"] == "EMAHook" else hook for hook in hooks]
+
+
+def _scale_rate(config: Config, asked: bool | None, num_processes: int) -> list[str]:
+    """mmengine's auto_scale_lr, but accumulated batches count too, and the user reads what became of the rate."""
+    scaling, optimizer = config.get("auto_scale_lr") or {}, config.optim_wrapper.optimizer
+    if not (scaling.get("enable", False) if asked is None else asked):
+        if scaling:
+            scaling.enable = False
+        return []
+    if not scaling.get("base_batch_size"):
+        raise InputError(f"{config.filename}: --scale-lr needs auto_scale_lr.base_batch_size, the images a step of its rate")
+    images = num_processes * config.train_dataloader.batch_size * config.optim_wrapper.get("accumulative_counts", 1)
+    rate, scaling.enable = optimizer.lr, False
+    optimizer.lr = rate * images / scaling.base_batch_size
+    return [f"learning rate {optimizer.lr:g} for {images} images a step: {rate:g} is for {scaling.base_batch_size}"]
