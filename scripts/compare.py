@@ -58,7 +58,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--stage1-config", type=Path, default=configs / "solov2" / "streets_r18.py")
     parser.add_argument("--stage2-config", type=Path, default=configs / "efficientps" / "streets_b0.yaml")
     parser.add_argument("--joint-config", type=Path, default=configs / "efficientps" / "streets_b0_maskrcnn.yaml")
-    for name, epochs in (("stage1", 13), ("stage2", 10), ("joint", 14)):
+    for name, epochs in (("stage1", 13), ("stage2", 10), ("joint", 9)):
         parser.add_argument(f"--{name}-epochs", type=int, default=epochs, metavar="N", help="default: %(default)s")
     arguments = parser.parse_args()
     for name in ("stage1_epochs", "stage2_epochs", "joint_epochs"):

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,13 @@ from pycocotools import mask as coco_mask
 from data import compiled
 from data.cityscapes import find_frames, read_truth, write_instances_json
 from data.files import picture_id
-from data.instance_dump import write_instances
+from data.instance_dump import read_instances, write_instances
+from data.panoptic_png import read_segment_ids
 from data.semantic_dump import write_semantic
 from data.targets import panoptic_to_instance_logits, panoptic_to_instances, panoptic_to_semantic_logits
 from data.taxonomy import CITYSCAPES
-from efficientps.network import SemanticEfficientPS
+from efficientps.instance_head import InstanceHeadSettings
+from efficientps.network import SemanticEfficientPS, build_network
 from fusion.solo_fusion import main, parse, run
 
 REPOSITORY = Path(__file__).parents[2]
@@ -45,6 +48,19 @@ def checkpoint(tmp_path_factory) -> Path:
     weights = {f"network.{name}": tensor for name, tensor in SemanticEfficientPS(**settings).state_dict().items()}
     path = tmp_path_factory.mktemp("checkpoint") / "best.ckpt"
     torch.save({"hyper_parameters": {"network": settings, "taxonomy": "cityscapes"}, "state_dict": weights}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def joint_checkpoint(tmp_path_factory) -> Path:
+    """The original EfficientPS with random weights, as train_net.py writes it; its head finds something everywhere."""
+    head = {"anchor_sizes": [16, 24, 32, 48], "box_channels": 16, "mask_channels": 16, "score_threshold": 0.0}
+    network = {"num_classes": 19, "variant": "b0", "fpn_channels": 32, "is_separable": True, "norm_momentum": 0.1}
+    network |= {"thing_ids": list(CITYSCAPES.thing_ids), "instance_head": asdict(InstanceHeadSettings(**head))}
+    torch.manual_seed(0)
+    weights = {f"network.{name}": tensor for name, tensor in build_network(network).state_dict().items()}
+    path = tmp_path_factory.mktemp("joint") / "best.ckpt"
+    torch.save({"hyper_parameters": {"network": network, "taxonomy": "cityscapes"}, "state_dict": weights}, path)
     return path
 
 
@@ -138,6 +154,18 @@ def test_workers_and_the_compiler_change_the_time_but_not_a_byte(streets, dumps,
     assert len(expected) == 8  # six PNGs, their JSON, the scores
     assert contents(tmp_path / "four") == expected
     assert contents(tmp_path / "plain") == expected
+
+
+def test_both_predictions_of_the_original_are_fused_saved_and_fused_again_from_the_dumps(streets, joint_checkpoint, tmp_path):
+    limits = ("--data-root", streets, "--fusion.min_score", "0.0", "--workers", "3")
+    saved = ("--save-semantics", tmp_path / "s", "--save-instances", tmp_path / "i")
+    live = fuse_with(tmp_path / "live", "--instances", "model", "--checkpoint", joint_checkpoint, *limits, *saved)
+    assert sum(len(read_instances(tmp_path / "i", f.image_id, CITYSCAPES)) for f in find_frames(streets, "val")) > 6
+    again = fuse_with(tmp_path / "again", "--instances", tmp_path / "i", "--semantics", tmp_path / "s", *limits)
+    # The dumps hold float16: single pixels may change sides.
+    assert again["All"]["pq"] == pytest.approx(live["All"]["pq"], abs=0.02)
+    ids = [read_segment_ids(tmp_path / run / "panoptic" / "lindenthal_000000_010005_panoptic.png") for run in ("live", "again")]
+    assert (ids[0] == ids[1]).mean() > 0.99
 
 
 def test_saved_semantics_are_reused_too_and_give_the_same_result(streets, checkpoint, tmp_path):

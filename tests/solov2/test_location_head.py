@@ -123,7 +123,7 @@ def test_nothing_found_gives_empty_fields_of_the_right_shape(threshold):
 def test_a_mask_moves_to_the_image_grid_without_a_shift():
     # A ramp in x: its logit is the network's x coordinate of the cell's middle, so every cell can be computed by hand.
     ramp = ((torch.arange(32) + 0.5) * 4).expand(1, 16, 32)
-    moved = logits_on_image(ramp, net_size=(64, 120), size=(32, 60), mask_stride=4, stride=4)
+    moved = logits_on_image(ramp, net_size=(64, 120), size=(32, 60), net_stride=4, stride=4)
     assert moved.shape == (1, 8, 15)
     torch.testing.assert_close(moved[0, 0], (torch.arange(15) + 0.5) * 4 * 2)
 
