@@ -20,7 +20,7 @@ from data.cityscapes import (
     read_instance_ids,
 )
 from data.epoch_sampler import EpochSampler
-from data.files import read_picture
+from data.files import InputError, read_picture
 from data.targets import panoptic_to_instances
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
 from data.transforms import AugmentationSettings, TrainingAugmentation, normalize, normalize_and_pad, pad_semantic
@@ -147,6 +147,10 @@ class CityscapesDataModule(pl.LightningDataModule):
         has_instances: bool = False,
     ):
         super().__init__()
+        counts = (("batch_size", batch_size, 1), ("val_batch_size", val_batch_size, 1), ("num_workers", num_workers, 0))
+        for name, value, least in (*counts, ("seed", seed or 0, 0)):
+            if value < least:
+                raise InputError(f"data.{name} is {value}, but {least} or more is needed")
         self.given_root = data_root
         self.train_split, self.val_split = train_split, val_split
         self.batch_size, self.val_batch_size, self.num_workers = batch_size, val_batch_size, num_workers

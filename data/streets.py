@@ -28,7 +28,7 @@ except ImportError:  # Windows
 
 DEFAULT_ROOT = Path(__file__).resolve().parent.parent / "datasets" / "streets"
 MARKER = "streets.json"
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Raise it whenever the same settings draw other pixels."""
 MIN_HEIGHT, MAX_HEIGHT = 128, 1024
 MAX_IMAGES = 100_000

@@ -94,6 +94,10 @@ def load_network(path: Path, device: str = "cpu") -> tuple[SemanticEfficientPS |
         raise InputError(
             f"{path}: no checkpoint of efficientps/train_net.py ({_reason(error)}); give one of its .ckpt files"
         ) from None
+    # NaN would not crash anything: no score is above its threshold, so all images would look empty.
+    broken = [key for key, value in weights.items() if not value.isfinite().all()]
+    if broken:
+        raise InputError(f"{path}: NaN or infinite weights in {broken[0]} ({len(broken)} in all); use an earlier checkpoint")
     network.eval().to(device, memory_format=torch.channels_last)
     kind = "maskrcnn-" if isinstance(network, EfficientPS) else ""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -1,12 +1,10 @@
 """Training of EfficientPS, with or without its instance head: optimiser, schedule, validation, pictures. Lightning ends here."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
@@ -14,7 +12,6 @@ from data.cityscapes import instance_ids_to_panoptic
 from data.files import InputError
 from data.panoptic_png import PanopticMap
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
-from data.weights_file import load_weights_file
 from efficientps.instance_head import Detections, InstanceHeadSettings
 from efficientps.loss import hardest_pixels_loss
 from efficientps.network import LOGIT_STRIDE, build_network
@@ -33,7 +30,7 @@ class OptimizerSettings:
     name: str = "sgd"
     """sgd (momentum 0.9) or adamw."""
     lr: float = 0.07
-    """Learning rate after warm-up; the official one is for 8 images a step."""
+    """Learning rate after warm-up; the official one. For how many images a step that is, is not said: see base_batch."""
     base_batch: int | None = None
     """Images a step that `lr` is for: the rate grows and shrinks with those that there are. None: `lr` as it is."""
     weight_decay: float = 1e-4
@@ -48,6 +45,9 @@ class OptimizerSettings:
     def __post_init__(self):
         if self.name not in ("sgd", "adamw"):
             raise InputError(f"optimizer {self.name!r} is unknown; choose sgd or adamw")
+        if not self.lr > 0 or not self.weight_decay >= 0 or not self.warmup_steps >= 0:
+            found = f"lr {self.lr}, weight_decay {self.weight_decay}, warmup_steps {self.warmup_steps}"
+            raise InputError(f"optimizer {found}, but lr above 0 and the others from 0 on are needed")
         if list(self.milestones) != sorted(self.milestones) or not all(0 < m < 1 for m in self.milestones):
             raise InputError(f"milestones {self.milestones} must ascend within 0..1: they are shares of the training")
         if self.base_batch is not None and self.base_batch < 1:
@@ -111,8 +111,7 @@ class EfficientPSModule(pl.LightningModule):
         set_norm(self.network, norm)
         if instance_head is not None and norm == "iabn_sync":
             set_norm(self.network.instance_head, "iabn")  # each process has its own number of objects, or none
-        if weights is not None:
-            say(load_weights_file(self.network, Path(weights).expanduser()))
+        self.weights = weights
         self.has_instances = instance_head is not None
         self.confusion = MulticlassConfusionMatrix(self.taxonomy.num_classes, ignore_index=VOID_TRAIN_ID)
         self.quality = PanopticQuality()
@@ -224,12 +223,6 @@ def learning_rate(settings: OptimizerSettings, trainer: pl.Trainer, data: pl.Lig
         return settings.lr
     images = trainer.world_size * data.batch_size * trainer.accumulate_grad_batches
     return settings.lr * images / settings.base_batch
-
-
-@rank_zero_only
-def say(line: str) -> None:
-    """Print a line in the first of several processes."""
-    print(line, flush=True)
 
 
 def learning_rate_factor(step: int, total_steps: float, settings: OptimizerSettings) -> float:

@@ -20,6 +20,8 @@ from efficientps.inference import load_network
 from efficientps.instance_head import Detections
 from efficientps.network import LOGIT_STRIDE, EfficientPS
 
+LOWEST_SCORE = 0.05
+"""Of a detection, as torchvision's and SOLOv2's: mask AP needs the uncertain ones too, and the fusion has a limit of its own."""
 CERTAIN = 1e-6
 """Probabilities end this far from 0 and 1, so that a logit ends at 13.8."""
 
@@ -123,4 +125,5 @@ def load_panoptic_predictor(path: Path, device: str = "cpu") -> PanopticPredicto
     network, taxonomy, name = load_network(path, device)
     if not isinstance(network, EfficientPS):
         raise InputError(f"{path}: is of the semantic model, which has no instances; train a *_maskrcnn configuration")
-    return PanopticPredictor(network, taxonomy, name)
+    network.instance_head.roi.score_thresh = min(network.instance_head.roi.score_thresh, LOWEST_SCORE)
+    return PanopticPredictor(network, taxonomy, f"{name}-from{LOWEST_SCORE}")

@@ -25,6 +25,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from data.datamodule import CityscapesDataModule
 from data.files import InputError, atomic_path, one_line_errors, shorten
+from data.weights_file import load_weights_file
 from efficientps.module import EfficientPSModule, learning_rate
 from efficientps.training import AveragedWeights, EpochSeeds, all_processes_end
 
@@ -158,6 +159,8 @@ def train() -> None:
     if 0 <= cli.trainer.max_epochs <= done:
         say(f"all {done} epochs are done; --resume false trains anew")
     else:
+        if last is None and cli.model.weights is not None:
+            say(load_weights_file(cli.model.network, cli.model.weights), flush=True)
         with all_processes_end(cli.trainer):
             cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last)
     for checkpoint in sorted(cli.output.glob("*.ckpt")):

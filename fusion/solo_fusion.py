@@ -112,8 +112,9 @@ def find_sources(args: Namespace) -> tuple[InstanceSource | None, SemanticSource
         return instance_source(args), semantic_source(args)
     if not args.tta.is_plain:
         raise InputError("--tta is of the semantic model alone, but --instances is model; leave one of them out")
-    both = LivePanoptic(load_panoptic_predictor(_path(args.checkpoint), args.device))
-    return both.instances, both.semantics if args.semantics == "model" else semantic_source(args)
+    is_shared = args.semantics == "model"
+    both = LivePanoptic(load_panoptic_predictor(_path(args.checkpoint), args.device), is_shared)
+    return both.instances, both.semantics if is_shared else semantic_source(args)
 
 
 def instance_source(args: Namespace) -> InstanceSource | None:
@@ -176,11 +177,10 @@ def fuse_frame(
         return done
     semantic = semantics.read(frame, size)
     found = instances.read(frame, size) if instances else None
-    if not is_saved:
-        if args.save_semantics:
-            write_semantic(_path(args.save_semantics), semantic)
-        if args.save_instances:
-            write_instances(_path(args.save_instances), found)
+    if args.save_semantics:
+        write_semantic(_path(args.save_semantics), semantic)
+    if args.save_instances:
+        write_instances(_path(args.save_instances), found)
     if found is None:
         panoptic = semantic_only(semantic, TAXONOMY, args.fusion, args.device)
     else:

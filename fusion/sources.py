@@ -227,10 +227,14 @@ class LiveSemantics:
 
 
 class LivePanoptic:
-    """A model that gives both predictions at once: `instances` and `semantics` are two sources that share its runs."""
+    """A model that gives both predictions at once: `instances` and `semantics` are two sources that share its runs.
 
-    def __init__(self, model: PanopticModel):
-        self.model = model
+    Args:
+        is_shared: whether both are read, each frame once; else nothing is kept for the other.
+    """
+
+    def __init__(self, model: PanopticModel, is_shared: bool = True):
+        self.model, self.is_shared = model, is_shared
         self.instances, self.semantics = _Half(self, 0), _Half(self, 1)
         self._waiting: dict[str, tuple[InstanceLogits, SemanticLogits]] = {}  # by image id, what only one of the two has read
         self._turn = Lock()
@@ -242,13 +246,14 @@ class LivePanoptic:
             if frame.image_id in self._waiting:
                 return self._waiting.pop(frame.image_id)[half]
             both = self.model.predict(frame.image_id, picture)
-            self._waiting[frame.image_id] = both
+            if self.is_shared:
+                self._waiting[frame.image_id] = both
             return both[half]
 
 
 @dataclass(frozen=True)
 class _Half:
-    """An InstanceSource (0) or a SemanticSource (1). Each frame is read once from both, by one worker."""
+    """An InstanceSource (0) or a SemanticSource (1); one worker reads a frame from both."""
 
     shared: LivePanoptic
     half: int

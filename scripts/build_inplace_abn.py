@@ -44,11 +44,11 @@ def build(folder: Path) -> None:
 
 
 def main() -> None:
-    LOG.unlink(missing_ok=True)
     kind = "CUDA" if torch.cuda.is_available() else "CPU"
     print(f"building inplace-abn for {kind}: a minute or two", flush=True)
     start = time.monotonic()
     try:
+        LOG.unlink(missing_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             build(Path(folder))
     except (subprocess.CalledProcessError, OSError, StopIteration, tarfile.TarError):

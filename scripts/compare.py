@@ -77,14 +77,20 @@ def run(*command: str | Path) -> None:
 
 
 def train(name: str, output: Path, *command: str | Path) -> None:
-    """Run a training unless it is done, and add its wall time to what earlier, interrupted runs of it took."""
+    """Run a training unless it is done, and add its wall time to what earlier, interrupted runs of it took.
+
+    Of a run that was killed no time is known: then the record says that it is not exact.
+    """
     record = output / f"{name}.json"
     wanted = [str(part) for part in command]
-    known = read_json(record) if record.exists() else {"command": wanted, "seconds": 0.0, "is_done": False}
+    known = {"command": wanted, "seconds": 0.0, "is_done": False, "is_exact": True}
+    if record.exists():
+        known |= read_json(record)
     if known["command"] != wanted:
         raise InputError(f"{record}: was made by {' '.join(known['command'])}; give another --output for another comparison")
     if known["is_done"]:
         return
+    write_json(record, known | {"is_exact": False})  # what stays if this process is killed
     start = time.perf_counter()
     try:
         run(*command)
@@ -111,7 +117,7 @@ def train_and_predict(args: argparse.Namespace, root: Path) -> list[System]:
     solo = find_last(out / "solov2")
     run("solov2/eval.py", *data, "--checkpoint", solo, "--output", out / "solov2_dumps", *stage1)
     fuse = ("fusion/solo_fusion.py", *data)
-    stage2, joint = out / "stage2" / "best.ckpt", out / "joint" / "best.ckpt"
+    stage2, joint = out / "stage2" / "last.ckpt", out / "joint" / "last.ckpt"  # nothing is chosen on val
     saved = ("--save-semantics", out / "stage2_semantics")
     run(*fuse, "--instances", out / "solov2_dumps", "--checkpoint", stage2, *saved, "--output", out / "two_stage")
     run(*fuse, "--instances", "none", "--semantics", out / "stage2_semantics", "--output", out / "floor")
@@ -148,6 +154,7 @@ def score(system: System, frames: list[Frame], root: Path, output: Path) -> dict
         semantic = read_semantic(system.semantics, frame.image_id, CITYSCAPES, truth.segment_ids.shape)
         iou.add(panoptic_to_semantic(truth, CITYSCAPES), semantic_argmax(semantic, CITYSCAPES))
     scores = quality.scores(CITYSCAPES)
+    records = [read_json(output / f"{name}.json") for name in system.trainings]
     mask_ap = None
     if system.instances is not None:
         found = read_detections(system.instances, [frame.image_id for frame in frames], CITYSCAPES)
@@ -158,7 +165,8 @@ def score(system: System, frames: list[Frame], root: Path, output: Path) -> dict
         "mask_ap": mask_ap,
         "miou": iou.scores()["miou"],
         "parameters": sum(count_parameters(path) for path in system.checkpoints),
-        "training_seconds": sum(read_json(output / f"{name}.json")["seconds"] for name in system.trainings),
+        "training_seconds": sum(record["seconds"] for record in records),
+        "is_time_exact": all(record.get("is_exact", True) for record in records),
         "sizes": {size: {"total": c.total, "recall": c.recall, "iou": c.iou} for size, c in sizes.counts.items()},
     }
 
@@ -167,7 +175,7 @@ def count_parameters(checkpoint: Path) -> int:
     """Trained numbers in a checkpoint of either training command; no running statistics."""
     from solov2.checkpoints import read_checkpoint
 
-    buffers = ("running_mean", "running_var", "num_batches_tracked", "confusion.confmat")
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
     weights = read_checkpoint(checkpoint)["state_dict"]
     return sum(w.numel() for name, w in weights.items() if not name.endswith(buffers))
 
@@ -178,7 +186,8 @@ def to_cells(result: dict) -> tuple:
     qualities = [groups["All"][key] for key in ("pq", "sq", "rq")] + [groups["Things"]["pq"], groups["Stuff"]["pq"]]
     shares = [*qualities, result["mask_ap"], result["miou"]]
     cells = ["n/a" if share is None else f"{100 * share:.1f}" for share in shares]
-    return (result["name"], *cells, f"{result['parameters'] / 1e6:.1f}", f"{result['training_seconds']:.0f}")
+    seconds = f"{'' if result['is_time_exact'] else '> '}{result['training_seconds']:.0f}"
+    return (result["name"], *cells, f"{result['parameters'] / 1e6:.1f}", seconds)
 
 
 def to_size_rows(results: list[dict]) -> tuple[tuple, ...]:
@@ -191,6 +200,7 @@ def to_size_rows(results: list[dict]) -> tuple[tuple, ...]:
 
 
 def to_markdown(table: Table) -> str:
+    """The table without its title and note."""
     rows = (table.columns, ("---",) * len(table.columns), *table.rows)
     return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)
 
@@ -206,7 +216,10 @@ def compare(args: argparse.Namespace) -> None:
     systems = train_and_predict(args, root)
     results = [score(system, frames, root, args.output) for system in systems]
     names = tuple(result["name"] for result in results)
-    note = f"{len(frames)} images of {root}, val. Seconds: wall time of the training commands."
+    note = (
+        f"{len(frames)} images of {root}, val. Seconds: wall time of the training commands; each system has the weights of its "
+        "last epoch. Instances are fused from a score of 0.2 (SOLOv2) and 0.5 (Mask R-CNN) on; AP counts those above 0.05."
+    )
     table = Table("Systems", COLUMNS, tuple(to_cells(result) for result in results), note)
     note = (
         "Share of the truth's things found with IoU above 0.5, in percent. Sizes: areas of 16, 32, 96, 192 squared at 1024x2048."

@@ -24,7 +24,7 @@ def start_processes(config: Config) -> None:
     """
     if config.launcher == "none":
         return
-    if "RANK" not in os.environ:
+    if not {"RANK", "LOCAL_WORLD_SIZE"} <= os.environ.keys():
         command = "torchrun --nproc-per-node N solov2/train.py --launcher pytorch"
         raise InputError(f"--launcher pytorch needs processes that torchrun has started: {command}")
     # A batch without objects gives no gradient to the mask kernels; without this the others would wait for it.

@@ -123,6 +123,9 @@ def train(args: argparse.Namespace) -> None:
         say(line, flush=True)
     allow_checkpoint_classes()
     last, num_epochs_done = find_resume(work_dir, root)
+    is_averaged = any(hook["type"] == "EMAHook" for hook in config.get("custom_hooks", []))
+    if last is not None and not is_averaged and "ema_state_dict" in read_checkpoint(last):
+        raise InputError(f"{shown(last)}: holds averaged weights, which cannot be trained on; average on, or give --no-resume")
     if num_epochs_done >= config.train_cfg.max_epochs:
         say(f"all {num_epochs_done} epochs are done; --no-resume trains anew")
     else:
