@@ -9,8 +9,7 @@ No gain in this short training (2026-11-21, two shared CPU cores, one thread, 16
     COCO grids    AP 5.2, AP50 12.5, APs 0.0, APm 0.8, APl 7.5   405 s of CPU time, 488 s in all
     street grids  AP 4.2, AP50 10.8, APs 0.0, APm 0.7, APl 6.6   437 s of CPU time, 498 s in all
 
-Neither finds a small object yet, and it is these that collide; whether a full training gains was not run. At 192x384, where the
-same time trains further (streets_r18.py, 12 epochs), its rectangular grids have AP 18.2, COCO's of as many cells 17.1; one seed.
+Neither finds a small object yet, and it is these that collide; whether a full training gains was not run.
 """
 
 _base_ = "./streets_512_coco_grids.py"
