@@ -50,7 +50,7 @@ def full_size_masks(
 
 
 def _enlarged(logits: Tensor, box: list[int], stride: int, margin: int) -> tuple[int, int, Tensor]:
-    """(y, x, crop from there), in pixels: the probabilities of a map around a box, bit by bit as in the whole enlarged map.
+    """(y, x, crop from there), in pixels: the probabilities of a map around a box, bit for bit as in the whole enlarged map.
 
     Args:
         margin: cells around the box; the outermost pixels of the last one are wrong.

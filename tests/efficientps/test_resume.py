@@ -33,7 +33,7 @@ def train(streets, monkeypatch):
     return run
 
 
-def test_a_killed_training_goes_on_bit_by_bit(train, tmp_path, monkeypatch):
+def test_a_killed_training_goes_on_bit_for_bit(train, tmp_path, monkeypatch):
     undisturbed = train(tmp_path / "a")
 
     def stop(callback, trainer, *_) -> None:

@@ -107,6 +107,9 @@ def test_bad_settings_are_one_line(streets, tmp_path, fails_in_one_line):
         ("--data.crop_height", "0", "crop"),
         ("--trainer.sync_batchnorm", "true", "leave it false"),
         ("--model.optimizer.base_batch", "0", "base_batch is 0"),
+        ("--model.optimizer.lr", "-1", "lr above 0"),
+        ("--data.batch_size", "0", "batch_size is 0"),
+        ("--data.seed", "-1", "seed is -1"),
         ("--model.instance_head.num_rois", "0", "num_rois is 0"),
     ):
         line = fails_in_one_line(main, "--data-root", streets, "--output", tmp_path / "new", *TINY, setting, value)

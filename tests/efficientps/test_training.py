@@ -1,4 +1,4 @@
-"""Averaged weights, accumulated gradients, and a training that was killed and goes on: bit by bit what it would have been."""
+"""Averaged weights, accumulated gradients, and a training that was killed and goes on: bit for bit what it would have been."""
 
 import math
 from pathlib import Path
@@ -88,7 +88,7 @@ def assert_same(first: object, second: object) -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_killed_training_goes_on_bit_by_bit(num_workers, tmp_path, monkeypatch):
+def test_a_killed_training_goes_on_bit_for_bit(num_workers, tmp_path, monkeypatch):
     monkeypatch.setenv("PL_GLOBAL_SEED", "5")
     undisturbed = fit(tmp_path / "a", EpochSeeds(), AveragedWeights(0.9), data=Data(num_workers=num_workers))
     with pytest.raises(RuntimeError, match="killed"):

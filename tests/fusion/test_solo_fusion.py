@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 
 from data import compiled
 from data.cityscapes import find_frames, read_truth, write_instances_json
-from data.files import picture_id
+from data.files import InputError, picture_id
 from data.instance_dump import read_instances, write_instances
 from data.panoptic_png import read_segment_ids
 from data.semantic_dump import write_semantic
@@ -24,7 +24,9 @@ from data.targets import panoptic_to_instance_logits, panoptic_to_instances, pan
 from data.taxonomy import CITYSCAPES
 from efficientps.instance_head import InstanceHeadSettings
 from efficientps.network import SemanticEfficientPS, build_network
+from efficientps.panoptic_inference import load_panoptic_predictor
 from fusion.solo_fusion import main, parse, run
+from fusion.sources import LivePanoptic
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -166,6 +168,27 @@ def test_both_predictions_of_the_original_are_fused_saved_and_fused_again_from_t
     assert again["All"]["pq"] == pytest.approx(live["All"]["pq"], abs=0.02)
     ids = [read_segment_ids(tmp_path / run / "panoptic" / "lindenthal_000000_010005_panoptic.png") for run in ("live", "again")]
     assert (ids[0] == ids[1]).mean() > 0.99
+
+
+def test_nothing_is_kept_for_a_half_that_nobody_reads(streets, joint_checkpoint, dumps):
+    frames = find_frames(streets, "val")[:2]
+    model = load_panoptic_predictor(joint_checkpoint)
+    for is_shared, num_waiting in ((False, 0), (True, 2)):
+        both = LivePanoptic(model, is_shared)
+        for frame in frames:
+            both.instances.read(frame, (128, 256))
+        assert len(both._waiting) == num_waiting
+    for frame in frames:
+        both.semantics.read(frame, (128, 256))
+    assert not both._waiting
+
+
+def test_weights_that_are_not_finite_are_refused(joint_checkpoint, tmp_path):
+    checkpoint = torch.load(joint_checkpoint, weights_only=True)
+    checkpoint["state_dict"]["network.instance_head.roi.box_predictor.cls_score.weight"][0, 0] = torch.nan
+    torch.save(checkpoint, tmp_path / "nan.ckpt")
+    with pytest.raises(InputError, match="use an earlier checkpoint"):
+        load_panoptic_predictor(tmp_path / "nan.ckpt")
 
 
 def test_saved_semantics_are_reused_too_and_give_the_same_result(streets, checkpoint, tmp_path):

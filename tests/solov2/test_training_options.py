@@ -45,7 +45,7 @@ def assert_same(first: object, second: object) -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_killed_training_goes_on_bit_by_bit(num_workers, run_train, tmp_path, monkeypatch):
+def test_a_killed_training_goes_on_bit_for_bit(num_workers, run_train, tmp_path, monkeypatch):
     # One image a step, so that order and flips show in the weights; small ones, as many steps are needed.
     options = ("train_dataloader.batch_size=1", f"train_dataloader.num_workers={num_workers}", "train_cfg.max_epochs=3")
     options += ("train_dataloader.dataset.dataset.pipeline.2.scale=(192,96)",)
@@ -67,6 +67,13 @@ def test_a_killed_training_goes_on_bit_by_bit(num_workers, run_train, tmp_path, 
     undisturbed, resumed = (read_checkpoint(tmp_path / name / "epoch_3.pth") for name in ("a", "b"))
     for part in ("state_dict", "ema_state_dict", "optimizer", "param_schedulers"):
         assert_same(undisturbed[part], resumed[part])
+
+
+def test_averaged_weights_are_not_trained_on_without_their_average(run_train, tmp_path, fails_in_one_line, tiny, streets):
+    run_train(tmp_path, options=("train_cfg.max_epochs=1",))
+    words = ("--data-root", streets, "--work-dir", tmp_path, "--ema-decay", "0", *tiny, "train_cfg.max_epochs=2")
+    assert "holds averaged weights" in fails_in_one_line(train.main, *words)
+    assert not (tmp_path / "epoch_2.pth").exists()
 
 
 def test_processes_and_epochs_draw_other_numbers():
