@@ -83,7 +83,7 @@ class PanopticQuality:
         return image
 
     def add_matches(self, image: ImageMatches) -> None:
-        """Count an image that match_segments compared, perhaps in another process."""
+        """Count an image that match_segments compared, perhaps in another thread."""
         for _, _, category_id, iou in image.matches:
             counts = self._of(category_id)
             counts.tp += 1

@@ -1,7 +1,7 @@
 """SOLOv2, ResNet-50, on Cityscapes at 1024x2048. Not run here: no result is claimed.
 
-From ImageNet weights as it stands. A COCO start is worth several points: --cfg-options load_from=<COCO SOLOv2 checkpoint of
-mmdet>; its class layer does not fit and is skipped with a warning. 8 GPUs: torchrun --nproc-per-node 8 solov2/train.py ...
+From ImageNet weights as it stands. To start from mmdet's COCO SOLOv2: scripts/import_weights.py, which leaves its class layer
+out and says so, then train.py --weights FILE. 8 GPUs: torchrun --nproc-per-node 8 solov2/train.py --launcher pytorch ...
 `data_root` is set by solov2/train.py and solov2/eval.py: --data-root, the environment, or the embedded data set.
 """
 
