@@ -1,7 +1,7 @@
 """Train and score several systems on the same split with the same budget, and say where they differ.
 
     $ python scripts/compare.py
-    $ python scripts/compare.py --stage1-epochs 26 --stage2-epochs 20 --joint-epochs 24 --output outputs/compare_longer
+    $ python scripts/compare.py --stage1-epochs 26 --stage2-epochs 20 --joint-epochs 18 --output outputs/compare_longer
 
 Without arguments it uses the embedded data set and budgets of a few minutes, in which the two stages of the first system
 together train about as long as the second. Everything that is trained or predicted lies under --output; run the same command
