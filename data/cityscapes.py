@@ -315,6 +315,21 @@ def write_instances_json(root: Path, split: str, *, track: Track = _track_nothin
     return path
 
 
+def ensure_instances_json(root: Path, split: str, *, track: Track = _track_nothing) -> bool:
+    """Write a split's COCO instance JSON where it is absent, broken, of other images or older than a label.
+
+    Returns:
+        Whether it was written now; it lies at instances_json_path.
+
+    Raises:
+        InputError: as write_instances_json.
+    """
+    if is_prepared(instances_json_path(root, split), find_frames(root, split)):
+        return False
+    write_instances_json(root, split, track=track)
+    return True
+
+
 def _coco_instances(frame: Frame) -> tuple[tuple[int, int], list[dict]]:
     """(height, width) and the annotations of one image, ascending by instance id, without `id` and `image_id`."""
     instance_ids, runs = _read_label(frame)

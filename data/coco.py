@@ -78,6 +78,18 @@ def read_panoptic_json(json_path: Path, folder: Path | None = None, taxonomy: Ta
     return PanopticFile(json_path, folder, taxonomy, annotations, _read_image_files(content.get("images")))
 
 
+def read_taxonomy(json_path: Path) -> Taxonomy:
+    """The classes of a panoptic JSON; a known taxonomy, with its name, where they are the same.
+
+    Raises:
+        InputError: if the file does not read, or has no `categories` with `isthing`.
+    """
+    content = read_json(json_path)
+    if not isinstance(content, dict) or not content.get("categories"):
+        raise InputError(f"{json_path}: has no `categories`; a COCO panoptic JSON lists its classes there")
+    return _read_taxonomy(Path(json_path), content["categories"])
+
+
 def read_panoptic_map(file: PanopticFile, image_id: ImageId) -> PanopticMap:
     """Read the PNG of one image.
 
@@ -142,7 +154,7 @@ def _read_annotation(place: str, entry: object) -> PanopticAnnotation:
     image_id, file_name, infos = entry["image_id"], entry["file_name"], entry["segments_info"]
     if not isinstance(image_id, str) and not _is_whole(image_id):
         raise InputError(f"{place}: image id {image_id!r}, but a text or a whole number was needed")
-    if not isinstance(file_name, str) or not file_name or _leaves_folder(file_name):
+    if not isinstance(file_name, str) or not file_name or leaves_folder(file_name):
         raise InputError(f"{place}: file_name {file_name!r} leaves its folder; a name relative to that folder was needed")
     if not isinstance(infos, list):
         raise InputError(f"{place}: `segments_info` of image {image_id!r} is no list; write the JSON again")
@@ -172,6 +184,10 @@ def _read_segment(place: str, info: object) -> Segment:
 
 def _read_taxonomy(json_path: Path, categories: object) -> Taxonomy:
     """The file's classes; a known taxonomy, with its name, where they are the same."""
+    plain = [c for c in categories if isinstance(c, dict) and "isthing" not in c] if isinstance(categories, list) else []
+    if plain:
+        needed = "a panoptic JSON says of each class whether its objects are counted: add 1 (thing) or 0 (stuff)"
+        raise InputError(f"{json_path}: category {str(plain[0])[:80]} has no `isthing`; {needed}")
     try:
         taxonomy = Taxonomy.from_coco_categories(json_path.stem, categories)
     except (TypeError, ValueError) as error:
@@ -212,7 +228,7 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _leaves_folder(file_name: str) -> bool:
+def leaves_folder(file_name: str) -> bool:
     """Also under Windows, where the same file may be read."""
     paths = (PurePosixPath(file_name), PureWindowsPath(file_name))
     return "\0" in file_name or any(path.is_absolute() or path.drive or path.root or ".." in path.parts for path in paths)

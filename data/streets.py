@@ -5,26 +5,21 @@ cityscapesscripts/preparation/json2instanceImg.py and json2labelImg.py (2.3.0) d
 what is drawn and street_scenes/drawing.py for how.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data.files import InputError, read_json, remove_partial_files, write_json, write_picture
+from data.drawn_set import DrawnSet
+from data.files import InputError, write_json, write_picture
 from data.street_scenes.drawing import Camera, Canvas, random_color
 from data.street_scenes.scene import City, develop, lay_out, make_weather, paint_own_car, paint_scene
 from data.street_scenes.surroundings import add_grain
 from data.taxonomy import CITYSCAPES, MAX_INSTANCES_PER_IMAGE
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 DEFAULT_ROOT = Path(__file__).resolve().parent.parent / "datasets" / "streets"
 MARKER = "streets.json"
@@ -226,34 +221,7 @@ def write_streets(root: Path, settings: StreetsSettings, progress: Callable[[int
     Raises:
         InputError: if the folder holds Streets of other settings, or other files.
     """
-    root = Path(root)
-    wanted, unfinished = _marker(settings), root / f"unfinished-{MARKER}"
-    _check_marker(root, wanted)
-    with _only_writer(root):
-        if _check_marker(root, wanted):  # someone else has drawn it while we waited
-            return
-        for folder in (root, *root.glob("leftImg8bit/*/*"), *root.glob("gtFine/*/*")):
-            remove_partial_files(folder)
-        write_json(unfinished, wanted)
-        frames = [(split, index) for split in CITIES for index in range(settings.count(split))]
-        for done, (split, index) in enumerate(frames, start=1):
-            paths = scene_paths(root, settings, split, index)
-            if not all(path.exists() for path in paths.values()):
-                write_scene(paths, draw_scene(settings, split, index))
-            if progress is not None:
-                progress(done, len(frames))
-        write_json(root / MARKER, wanted)
-        unfinished.unlink()
-
-
-@contextmanager
-def _only_writer(root: Path) -> Iterator[None]:
-    """Wait until no other process draws into `root`; the lock goes with the process, however it ends."""
-    root.mkdir(parents=True, exist_ok=True)
-    with open(root / ".lock", "a") as lock:
-        if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    _drawn_set(root, settings).write(_draw_each(root, settings), progress=progress)
 
 
 def ensure_streets(root: Path = DEFAULT_ROOT, settings: StreetsSettings = StreetsSettings()) -> Path:
@@ -262,37 +230,20 @@ def ensure_streets(root: Path = DEFAULT_ROOT, settings: StreetsSettings = Street
     Raises:
         InputError: as write_streets.
     """
-    root = Path(root)
-    wanted = _marker(settings)
-    if _check_marker(root, wanted):
-        return root
-    columns = (TextColumn("drawing Streets"), BarColumn(), MofNCompleteColumn(), TextColumn("images,"), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("left")) as bar:
-        task = bar.add_task("draw", total=settings.num_train + settings.num_val)
-        write_streets(root, settings, lambda done, _: bar.update(task, completed=done))
-    return root
+    return _drawn_set(root, settings).ensure(_draw_each(root, settings))
 
 
-def _marker(settings: StreetsSettings) -> dict:
-    return {"dataset": "streets", "generator_version": GENERATOR_VERSION, **asdict(settings)}
+def _drawn_set(root: Path, settings: StreetsSettings) -> DrawnSet:
+    marker = {"dataset": "streets", "generator_version": GENERATOR_VERSION, **asdict(settings)}
+    return DrawnSet(Path(root), "Streets", marker)
 
 
-def _check_marker(root: Path, wanted: dict) -> bool:
-    """Whether the root is finished.
+def _draw_each(root: Path, settings: StreetsSettings) -> list[Callable[[], None]]:
+    frames = [(split, index) for split in CITIES for index in range(settings.count(split))]
+    return [partial(_draw_one, root, settings, split, index) for split, index in frames]
 
-    Raises:
-        InputError: if it was begun with other settings, or is a folder of something else.
-    """
-    for path in (root / MARKER, root / f"unfinished-{MARKER}"):
-        if not path.exists():
-            continue
-        found = read_json(path)
-        if found != wanted:
-            keys = [k for k in wanted if not isinstance(found, dict) or found.get(k) != wanted[k]]
-            there = ", ".join(f"{k}={found.get(k) if isinstance(found, dict) else '?'}" for k in keys)
-            needed = ", ".join(f"{k}={wanted[k]}" for k in keys)
-            raise InputError(f"{root}: holds Streets with {there}, but {needed} was wanted; remove the folder or choose another")
-        return path.name == MARKER
-    if root.is_dir() and any(not path.name.startswith(".") for path in root.iterdir()):
-        raise InputError(f"{root}: holds files but no {MARKER}, so it is no Streets; remove the folder or choose another")
-    return False
+
+def _draw_one(root: Path, settings: StreetsSettings, split: str, index: int) -> None:
+    paths = scene_paths(root, settings, split, index)
+    if not all(path.exists() for path in paths.values()):
+        write_scene(paths, draw_scene(settings, split, index))

@@ -6,6 +6,7 @@ from data.dump_file import grid_size
 from data.files import InputError
 from data.instance_dump import InstanceLogits, from_full_logits
 from data.panoptic_png import PanopticMap, Segment
+from data.segment_runs import look_up
 from data.semantic_dump import SemanticLogits
 from data.taxonomy import VOID_TRAIN_ID, Taxonomy
 
@@ -22,14 +23,17 @@ def panoptic_to_semantic(panoptic: PanopticMap, taxonomy: Taxonomy) -> np.ndarra
     Raises:
         InputError: if a category is not in the taxonomy, or the map holds an id that no segment lists.
     """
-    listed = sorted(panoptic.segments, key=lambda segment: segment.segment_id)
-    values = np.array([0] + [segment.segment_id for segment in listed], dtype=np.uint32)
-    train_ids = np.array([VOID_TRAIN_ID] + [_train_id(segment, taxonomy) for segment in listed], dtype=np.uint8)
-    index = np.searchsorted(values, panoptic.segment_ids).clip(max=len(values) - 1)
-    if not np.array_equal(values[index], panoptic.segment_ids):
-        strangers = np.setdiff1d(panoptic.segment_ids, values)[:5].tolist()
+    highest = max([int(panoptic.segment_ids.max(initial=0)), *(s.segment_id for s in panoptic.segments)])
+    # 0 marks ids that nobody listed; of the pages of a large table only those that are used cost memory.
+    table = np.zeros(highest + 1, dtype=np.uint16)
+    table[0] = VOID_TRAIN_ID + 1
+    for segment in panoptic.segments:
+        table[segment.segment_id] = _train_id(segment, taxonomy) + 1
+    found = look_up(table, panoptic.segment_ids)
+    if not found.all():
+        strangers = np.unique(panoptic.segment_ids[found == 0])[:5].tolist()
         raise InputError(f"segments {strangers} are in the panoptic map, but not in its list of segments; write both again")
-    return train_ids[index]
+    return (found - 1).astype(np.uint8)
 
 
 def panoptic_to_instances(

@@ -1,4 +1,4 @@
-"""Augmentation (albumentations) and normalisation of street images: an image and its targets move together."""
+"""Augmentation (albumentations) and normalisation: an image and the segments of its truth move together."""
 
 import os
 import random
@@ -13,7 +13,9 @@ import albumentations
 import cv2
 
 from data.files import InputError
-from data.taxonomy import VOID_TRAIN_ID
+
+# INTER_NEAREST takes a cell's corner, so that targets would shift against the image by up to half a pixel.
+MASK_INTERPOLATION = cv2.INTER_NEAREST_EXACT
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,17 @@ class Normalization:
     """As `mean`."""
 
 
+IMAGENET = Normalization(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+"""What ResNets of torchvision, mmdet and detectron2 were trained with; detectron2 divides in its first convolution."""
+NORMALIZATIONS = {"efficientps": Normalization(), "imagenet": IMAGENET}
+
+
 @dataclass(frozen=True)
 class AugmentationSettings:
-    """What a training image goes through; scale, crop and flip as EfficientPS trains, colour our own."""
+    """What a training image goes through; scale, crop and flip as EfficientPS trains, colour our own.
+
+    With `shorter_sides` it is resized as detectron2 and mmdet do for COCO instead, and neither scaled nor cropped.
+    """
 
     crop_height: int = 1024
     """Pixels; EfficientPS."""
@@ -46,6 +56,10 @@ class AugmentationSettings:
     """As `contrast`."""
     hue: float = 0.05
     """Largest shift, in turns of the colour circle; half of ColorAugSSDTransform's."""
+    shorter_sides: tuple[int, ...] | None = None
+    """Pixels; one is drawn for the shorter side of each image, such as 640 to 800. None: scale_range and crops."""
+    longer_side: int | None = None
+    """Pixels that the longer side has at most, with `shorter_sides`; COCO's is 1333. None: no limit."""
 
     def __post_init__(self):
         low, high = self.scale_range
@@ -57,25 +71,36 @@ class AugmentationSettings:
             raise InputError(f"flip_probability {self.flip_probability} must lie in 0..1")
         if min(self.brightness, self.contrast, self.saturation, self.hue) < 0 or max(self.brightness, self.contrast) > 1:
             raise InputError("brightness, contrast, saturation and hue must not be negative, the first two not above 1")
+        if self.shorter_sides is None:
+            if self.longer_side is not None:
+                raise InputError(f"longer_side {self.longer_side} limits shorter_sides, but there are none; give both or neither")
+        elif not self.shorter_sides or min(self.shorter_sides) < 1:
+            raise InputError(f"shorter_sides {self.shorter_sides} must be sizes in pixels, such as 640, 672 and 704")
+        elif self.longer_side is not None and self.longer_side < max(self.shorter_sides):
+            largest = max(self.shorter_sides)
+            raise InputError(f"longer_side {self.longer_side} is below {largest}, the largest of shorter_sides; raise it")
 
 
 class TrainingAugmentation:
-    """Random scale, crop (padded where the image is smaller), flip and colour; the seed alone decides which."""
+    """Random scale, crop (padded where the image is smaller), flip and colour; the seed alone decides which.
+
+    With `shorter_sides`, a random size instead of scale and crop, and no padding.
+    """
 
     def __init__(self, settings: AugmentationSettings):
         s = settings
+        self.shorter_sides, self.longer_side = s.shorter_sides, s.longer_side
         low, high = s.scale_range
+        scale_and_crop = [
+            albumentations.RandomScale(
+                (low - 1, high - 1), area_for_downscale="image", mask_interpolation=MASK_INTERPOLATION, p=1
+            ),
+            albumentations.PadIfNeeded(s.crop_height, s.crop_width, position="random", fill=0, fill_mask=0),
+            albumentations.RandomCrop(s.crop_height, s.crop_width),
+        ]
         self.compose = albumentations.Compose(
             [
-                albumentations.RandomScale(
-                    (low - 1, high - 1),
-                    area_for_downscale="image",
-                    # INTER_NEAREST takes a cell's corner, so that targets would shift against the image by up to half a pixel.
-                    mask_interpolation=cv2.INTER_NEAREST_EXACT,
-                    p=1,
-                ),
-                albumentations.PadIfNeeded(s.crop_height, s.crop_width, position="random", fill=0, fill_mask=0),
-                albumentations.RandomCrop(s.crop_height, s.crop_width),
+                *(scale_and_crop if self.is_cropping else []),
                 albumentations.HorizontalFlip(p=s.flip_probability),
                 albumentations.ColorJitter(
                     (1 - s.brightness, 1 + s.brightness),
@@ -84,39 +109,54 @@ class TrainingAugmentation:
                     (-s.hue, s.hue),
                     p=1,
                 ),
-            ],
-            additional_targets={"segments": "mask"},
+            ]
         )
 
-    def __call__(
-        self, picture: np.ndarray, semantic: np.ndarray, segment_ids: np.ndarray | None = None, *, seed: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    @property
+    def is_cropping(self) -> bool:
+        """Whether all images get the size of the crop."""
+        return self.shorter_sides is None
+
+    def __call__(self, picture: np.ndarray, segment_ids: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Augment one image.
 
         Args:
             picture: (H, W, 3) uint8 RGB.
-            semantic: (H, W) uint8 train ids; padding becomes VOID_TRAIN_ID.
-            segment_ids: (H, W) uint32, at most 24 bits; padding becomes 0.
+            segment_ids: (H, W) uint32, at most 24 bits; padding becomes 0, which is void.
 
         Returns:
-            The three at (crop_height, crop_width), same types, not normalised.
+            Both at (crop_height, crop_width), or with `shorter_sides` at the size drawn; same types, not normalised.
         """
         # One stream for all transforms: Compose.set_random_seed gives each the same seed, which would couple scale and crop.
-        self.compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        # Padding is 0 in every target, so the semantic map travels shifted by one (uint8 wraps): its void is 0 too.
-        assert VOID_TRAIN_ID == 255
-        targets = {"mask": semantic + np.uint8(1)}
-        if segment_ids is not None:
-            targets["segments"] = segment_ids.astype(np.int32)
-        moved = self.compose(image=picture, **targets)
-        moved_ids = None if segment_ids is None else moved["segments"].astype(np.uint32)
-        return moved["image"], moved["mask"] - np.uint8(1), moved_ids
+        numbers = np.random.default_rng(seed)
+        self.compose.set_random_state(numbers, random.Random(seed))
+        mask = segment_ids.astype(np.int32)
+        if self.shorter_sides is not None:
+            size = resized(mask.shape, int(numbers.choice(self.shorter_sides)), self.longer_side)
+            interpolation = cv2.INTER_AREA if size < mask.shape else cv2.INTER_LINEAR
+            picture = cv2.resize(picture, size[::-1], interpolation=interpolation)
+            mask = cv2.resize(mask, size[::-1], interpolation=MASK_INTERPOLATION)
+        moved = self.compose(image=picture, mask=mask)
+        return moved["image"], moved["mask"].astype(np.uint32)
+
+
+def resized(size: tuple[int, int], shorter_side: int, longer_side: int | None) -> tuple[int, int]:
+    """(height, width) with the shorter side as given, or less where the longer one would exceed its limit."""
+    scale = shorter_side / min(size)
+    if longer_side is not None:
+        scale = min(scale, longer_side / max(size))
+    height, width = (max(1, int(side * scale + 0.5)) for side in size)
+    return height, width
 
 
 def normalize(picture: np.ndarray, normalization: Normalization = Normalization()) -> np.ndarray:
     """(H, W, 3) uint8 RGB -> (3, H, W) float32."""
-    scaled = (picture - np.float32(normalization.mean)) / np.float32(normalization.std)
-    return np.ascontiguousarray(scaled.transpose(2, 0, 1))
+    levels = np.arange(256, dtype=np.float32)[:, None]
+    table = np.ascontiguousarray(((levels - np.float32(normalization.mean)) / np.float32(normalization.std)).T)  # (3, 256)
+    image = np.empty((3, *picture.shape[:2]), dtype=np.float32)
+    for channel, values, out in zip(cv2.split(np.ascontiguousarray(picture)), table, image, strict=True):
+        cv2.LUT(channel, values, dst=out)  # looking up is ten times as fast as computing
+    return image
 
 
 def normalize_and_pad(picture: np.ndarray, normalization: Normalization = Normalization(), multiple: int = 32) -> np.ndarray:
@@ -131,9 +171,9 @@ def normalize_and_pad(picture: np.ndarray, normalization: Normalization = Normal
     return np.pad(normalize(picture, normalization), ((0, 0), *_padding(picture.shape[:2], multiple)))
 
 
-def pad_semantic(semantic: np.ndarray, multiple: int = 32) -> np.ndarray:
-    """(H, W) train ids -> (H', W'), padded as normalize_and_pad does, with VOID_TRAIN_ID."""
-    return np.pad(semantic, _padding(semantic.shape, multiple), constant_values=VOID_TRAIN_ID)
+def pad_segment_ids(segment_ids: np.ndarray, multiple: int = 32) -> np.ndarray:
+    """(H, W) segment ids -> (H', W'), padded as normalize_and_pad does, with 0, which is void."""
+    return np.pad(segment_ids, _padding(segment_ids.shape, multiple))
 
 
 def _padding(size: tuple[int, int], multiple: int) -> tuple[tuple[int, int], tuple[int, int]]:

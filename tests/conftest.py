@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from data.snapshots import SnapshotsSettings, ensure_snapshots
 from data.streets import StreetsSettings, ensure_streets
 
 REPOSITORY = Path(__file__).parents[1]
-for name in ("CITYSCAPES_DATASET", "CITYSCAPES_DIR"):
+for name in ("CITYSCAPES_DATASET", "CITYSCAPES_DIR", "COCO_DATASET"):
     os.environ.pop(name, None)  # the tests draw their data, whatever the user works with
 # Tiny tensors: more threads would only wait for each other.
 torch.set_num_threads(1)
@@ -28,6 +29,12 @@ torch.set_num_threads(1)
 def streets(tmp_path_factory) -> Path:
     """Streets with 2 training and 6 validation images of 128x256."""
     return ensure_streets(tmp_path_factory.mktemp("streets"), StreetsSettings(128, 256, num_train=2, num_val=6))
+
+
+@pytest.fixture(scope="session")
+def snapshots(tmp_path_factory) -> Path:
+    """Snapshots with 10 training and 5 validation pictures, of all kinds of scenes."""
+    return ensure_snapshots(tmp_path_factory.mktemp("snapshots"), SnapshotsSettings(num_train=10, num_val=5))
 
 
 @pytest.fixture(scope="session")

@@ -157,18 +157,10 @@ class Canvas:
 
         An instance gets one polygon, its largest piece, as the official tools count each polygon as one object.
         """
-        if self._box is None:
+        mask, (left, top) = self.close_outline()
+        if not mask.size:
             return
-        s = self.oversampling
-        top, bottom, left, right = self._box[0] // s, -(-self._box[1] // s), self._box[2] // s, -(-self._box[3] // s)
-        self._box = None
-        if top >= bottom or left >= right:
-            return
-        coverage = self.coverage[top * s : bottom * s, left * s : right * s]
-        mask = cv2.resize(coverage, (right - left, bottom - top), interpolation=cv2.INTER_AREA) if s > 1 else coverage
-        mask = (mask >= 120).view(np.uint8)
         contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(left, top))
-        coverage[:] = 0
         if is_instance and contours:
             contours = [max(contours, key=cv2.contourArea)]
         for contour in contours:
@@ -177,6 +169,22 @@ class Canvas:
                 polygon.append(polygon[0])
             if len(polygon) >= 3:
                 self.objects.append((label, polygon))
+
+    def close_outline(self) -> tuple[np.ndarray, tuple[int, int]]:
+        """What was painted since the last call: (h, w) uint8 mask of 0 and 1, which may be empty, and its (left, top)."""
+        nothing = np.zeros((0, 0), np.uint8), (0, 0)
+        if self._box is None:
+            return nothing
+        s = self.oversampling
+        top, bottom, left, right = self._box[0] // s, -(-self._box[1] // s), self._box[2] // s, -(-self._box[3] // s)
+        self._box = None
+        if top >= bottom or left >= right:
+            return nothing
+        coverage = self.coverage[top * s : bottom * s, left * s : right * s]
+        mask = cv2.resize(coverage, (right - left, bottom - top), interpolation=cv2.INTER_AREA) if s > 1 else coverage
+        mask = (mask >= 120).view(np.uint8)
+        coverage[:] = 0
+        return mask, (left, top)
 
     def _grow(self, top: int, bottom: int, left: int, right: int) -> None:
         height, width = self.coverage.shape

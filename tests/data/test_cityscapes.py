@@ -14,10 +14,12 @@ from PIL import Image
 from data import cityscapes, png_file, segment_runs
 from data.cityscapes import (
     data_root,
+    ensure_instances_json,
     find_frames,
     find_splits,
     instance_ids_to_panoptic,
     instance_ids_to_semantic,
+    instances_json_path,
     is_prepared,
     read_instance_ids,
     read_truth,
@@ -310,6 +312,19 @@ def test_a_broken_json_is_not_prepared(tree):
     path = write_instances_json(tree, "train")
     path.write_text('{"images": [')
     assert not is_prepared(path, find_frames(tree, "train"))
+
+
+def test_instances_are_written_where_they_are_not_prepared_and_kept_where_they_are(tree):
+    frames = find_frames(tree, "train")
+    assert ensure_instances_json(tree, "train")
+    path = instances_json_path(tree, "train")
+    written = path.read_bytes()
+    for frame in frames:
+        set_age(frame.label_path, path, older_by=1)
+    assert not ensure_instances_json(tree, "train")
+    path.write_text("{")
+    assert ensure_instances_json(tree, "train")
+    assert path.read_bytes() == written
 
 
 def test_an_interrupted_conversion_leaves_no_json_and_the_next_one_mends_what_it_left(tree):

@@ -1,5 +1,6 @@
 """Batches follow the seed, differ between epochs and workers, and a broken file is named."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,10 +9,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from data.cityscapes import find_frames, instance_ids_to_semantic, read_instance_ids
-from data.datamodule import MIN_INSTANCE_AREA, CityscapesDataModule, instance_targets
+from data.cityscapes import find_frames, instance_ids_to_panoptic, instance_ids_to_semantic, read_instance_ids, read_truth
+from data.coco_layout import CocoPictures
+from data.datamodule import MIN_INSTANCE_AREA, PanopticDataModule, instance_targets
 from data.files import InputError, one_line_errors, read_picture
-from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
+from data.panoptic_png import PanopticMap
+from data.snapshots import SnapshotsSettings, ensure_snapshots
+from data.taxonomy import CITYSCAPES, COCO_PANOPTIC, VOID_TRAIN_ID
 from data.transforms import normalize
 
 CROP = {"crop_height": 32, "crop_width": 64}
@@ -29,8 +33,8 @@ def tree(tmp_path, draw) -> Path:
     return tmp_path
 
 
-def module(root: Path, **settings) -> CityscapesDataModule:
-    data = CityscapesDataModule(str(root), **{"num_workers": 0, "batch_size": 2, **CROP, **settings})
+def module(root: Path, **settings) -> PanopticDataModule:
+    data = PanopticDataModule(str(root), **{"num_workers": 0, "batch_size": 2, **CROP, **settings})
     data.setup("fit")
     return data
 
@@ -172,7 +176,8 @@ def train_id(name: str) -> int:
 def test_instances_are_the_counted_objects_of_a_whole_image(objects):
     data = module(objects, has_instances=True, val_batch_size=2)
     (batch,) = data.val_dataloader()
-    for instances, ids in zip(batch["instances"], batch["instance_ids"], strict=True):
+    for instances, truth in zip(batch["instances"], batch["panoptic"], strict=True):
+        ids = torch.from_numpy(truth.segment_ids.astype(np.int64))
         assert ids.shape == (48, 96)  # not padded: what is predicted is scored at this size
         assert instances["train_ids"].tolist() == [train_id("person"), train_id("car")]  # no crowd, and no speck of 6 pixels
         assert instances["boxes"].tolist() == [[50, 20, 62, 44], [6, 4, 40, 30]]
@@ -196,7 +201,7 @@ def test_instances_of_a_crop_move_with_its_classes(objects, seed):
 
 
 def test_a_crop_without_objects_has_empty_targets():
-    targets = instance_targets(np.full((32, 64), 7, dtype=np.int32))
+    targets = instance_targets(instance_ids_to_panoptic(np.full((32, 64), 7, dtype=np.int32)), CITYSCAPES)
     assert {name: tuple(t.shape) for name, t in targets.items()} == {"boxes": (0, 4), "train_ids": (0,), "masks": (0, 32, 64)}
 
 
@@ -206,9 +211,86 @@ def test_instances_change_nothing_else_and_come_only_where_they_are_asked_for(ob
         pl.seed_everything(0, verbose=False)
         batches.append(next(iter(module(objects, has_instances=has_instances).train_dataloader())))
     plain, more = batches
-    assert set(more) - set(plain) == {"instances", "instance_ids"}
+    assert set(more) - set(plain) == {"instances"}
     assert torch.equal(plain["image"], more["image"])
     assert torch.equal(plain["semantic"], more["semantic"])
+
+
+def test_the_truth_of_a_whole_image_is_as_it_was_read(objects):
+    (batch,) = module(objects, val_batch_size=2).val_dataloader()
+    for frame, truth in zip(find_frames(objects, "val"), batch["panoptic"], strict=True):
+        expected = read_truth(frame)
+        assert np.array_equal(truth.segment_ids, expected.segment_ids)
+        assert truth.segments == expected.segments
+    assert "panoptic" not in next(iter(module(objects).train_dataloader()))
+
+
+COCO = {"layout": "coco", "crop_height": 96, "crop_width": 128}
+
+
+def test_classes_are_known_before_anything_is_set_up(snapshots, objects):
+    assert PanopticDataModule(str(snapshots), layout="coco").taxonomy is COCO_PANOPTIC
+    assert PanopticDataModule(str(objects)).taxonomy is CITYSCAPES
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_of_the_coco_layout_have_its_classes(snapshots, num_workers):
+    data = module(snapshots, **COCO, has_instances=True, num_workers=num_workers)
+    seen = set()
+    for batch in data.train_dataloader():
+        assert batch["image"].shape == (2, 3, 96, 128)
+        for semantic, instances in zip(batch["semantic"], batch["instances"], strict=True):
+            seen |= set(semantic.unique().tolist())
+            assert COCO_PANOPTIC.is_thing[instances["train_ids"].numpy()].all()
+            for k, mask in zip(instances["train_ids"], instances["masks"], strict=True):
+                assert (semantic[mask] == k).all()
+    assert len(seen - {VOID_TRAIN_ID}) > 10
+    pictures = CocoPictures(snapshots, "val2017")
+    for index, batch in enumerate(data.val_dataloader()):
+        picture, truth = pictures.read(index)
+        assert batch["image_id"] == [pictures.image_id(index)]
+        assert torch.equal(batch["image"][0, :, : len(picture), : picture.shape[1]], torch.from_numpy(normalize(picture)))
+        assert batch["panoptic"][0].segments == truth.segments
+        assert [side % 32 for side in batch["image"].shape[2:]] == [0, 0]
+
+
+def test_resized_images_are_whole_and_padded(snapshots):
+    data = module(snapshots, layout="coco", shorter_sides=(64, 96), longer_side=120, has_instances=True, batch_size=3)
+    for batch in data.train_dataloader():
+        height, width = batch["image"].shape[2:]
+        assert (height % 32, width % 32) == (0, 0)
+        assert max(height, width) <= 128  # 120, to a multiple of 32
+        assert batch["semantic"].shape == (3, height, width)
+        assert all(instances["masks"].shape[1:] == (height, width) for instances in batch["instances"])
+
+
+def test_an_own_data_set_is_read_with_its_own_classes(tmp_path):
+    settings = SnapshotsSettings(num_train=3, num_val=2, categories="drawn")
+    root = ensure_snapshots(tmp_path / "mine", settings)
+    for split, own in (("train2017", "seen"), ("val2017", "unseen")):  # splits of any name
+        (root / split).rename(root / own)
+        for suffix in ("", ".json"):
+            (root / f"annotations/panoptic_{split}{suffix}").rename(root / f"annotations/panoptic_{own}{suffix}")
+    data = module(root, **COCO, train_split="seen", val_split="unseen", has_instances=True)
+    assert (data.taxonomy.name, data.taxonomy.num_classes) == ("mine", settings.taxonomy.num_classes)
+    assert sum(len(batch["image_id"]) for batch in data.val_dataloader()) == 2
+    (batch,) = data.train_dataloader()
+    assert max(k for k in batch["semantic"].unique().tolist() if k != VOID_TRAIN_ID) < data.taxonomy.num_classes
+
+
+def test_splits_of_different_classes_are_refused(tmp_path):
+    root = ensure_snapshots(tmp_path / "mine", SnapshotsSettings(num_train=1, num_val=1, categories="drawn"))
+    path = root / "annotations/panoptic_train2017.json"
+    content = json.loads(path.read_text())
+    content["categories"].append({"id": 999, "name": "unicorn", "isthing": 1})
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="split train2017 has other `categories` than val2017"):
+        module(root, **COCO)
+
+
+def test_an_unknown_layout_is_refused():
+    with pytest.raises(InputError, match=r"data\.layout 'voc' is unknown; choose cityscapes or coco"):
+        PanopticDataModule(layout="voc")
 
 
 class CountsBatches(pl.LightningModule):
@@ -224,7 +306,7 @@ class CountsBatches(pl.LightningModule):
         return self.weight * batch["image"].mean()
 
     def validation_step(self, batch, batch_index):
-        pass
+        assert isinstance(batch["panoptic"][0], PanopticMap)  # which Lightning refuses to move
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.1)
@@ -234,6 +316,6 @@ def test_lightning_shows_every_image_once_an_epoch(tree, tmp_path):
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
     network = CountsBatches()
     trainer = pl.Trainer(max_epochs=2, accelerator="cpu", default_root_dir=tmp_path, **quiet)
-    trainer.fit(network, datamodule=CityscapesDataModule(str(tree), num_workers=0, batch_size=3, **CROP))
+    trainer.fit(network, datamodule=PanopticDataModule(str(tree), num_workers=0, batch_size=3, **CROP))
     ids = [frame.image_id for frame in find_frames(tree, "train")]
     assert sorted(network.seen[:6]) == sorted(network.seen[6:]) == ids

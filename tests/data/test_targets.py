@@ -149,3 +149,12 @@ def test_at_stride_4_a_disc_comes_back_but_for_its_rim(size):
 def test_truth_as_logits_is_a_dump_that_a_reader_accepts(tmp_path, panoptic, scene):
     write_instances(tmp_path, panoptic_to_instance_logits(panoptic, CITYSCAPES, stride=1, **ABOUT))
     assert len(read_instances(tmp_path, "a", CITYSCAPES, scene.shape)) == 5
+
+
+def test_ids_of_24_bits_get_their_class():
+    ids = np.array([[2**24 - 1, 70000], [0, 2**24 - 1]], np.uint32)
+    car, road = (next(c.dataset_id for c in CITYSCAPES.categories if c.name == name) for name in ("car", "road"))
+    segments = (Segment(2**24 - 1, car, 2, (0, 0, 2, 2)), Segment(70000, road, 1, (1, 0, 1, 1)))
+    found = panoptic_to_semantic(PanopticMap(ids, segments), CITYSCAPES)
+    of = CITYSCAPES.dataset_id_to_train_id
+    assert found.tolist() == [[of[car], of[road]], [VOID_TRAIN_ID, of[car]]]

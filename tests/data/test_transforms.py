@@ -3,38 +3,37 @@
 import numpy as np
 import pytest
 
-from data.taxonomy import VOID_TRAIN_ID
 from data.transforms import (
     AugmentationSettings,
     Normalization,
     TrainingAugmentation,
     normalize,
     normalize_and_pad,
-    pad_semantic,
+    pad_segment_ids,
+    resized,
 )
 
 GEOMETRY_ONLY = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0}
 HEIGHT, WIDTH = 48, 60
 
 
-def coordinates() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A picture whose red is 4y and green 4x, a semantic map of y, an id map of 1000 y + x + 1."""
+def coordinates() -> tuple[np.ndarray, np.ndarray]:
+    """A picture whose red is 4y and green 4x, and an id map of 1000 y + x + 1."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     picture = np.stack([4 * y, 4 * x, np.full_like(x, 99)], -1).astype(np.uint8)
-    return picture, y.astype(np.uint8), (1000 * y + x + 1).astype(np.uint32)
+    return picture, (1000 * y + x + 1).astype(np.uint32)
 
 
-def augment(seed: int, **settings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def augment(seed: int, **settings) -> tuple[np.ndarray, np.ndarray]:
     chosen = AugmentationSettings(**{"crop_height": 40, "crop_width": 48} | GEOMETRY_ONLY | settings)
     return TrainingAugmentation(chosen)(*coordinates(), seed=seed)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_image_and_targets_move_together(seed):
-    picture, semantic, ids = augment(seed)
+    picture, ids = augment(seed)
     inside = ids > 0
     y, x = (ids.astype(int) - 1) // 1000, (ids.astype(int) - 1) % 1000
-    assert np.array_equal(semantic[inside], y[inside])
     # Targets are the nearest pixel, half a pixel off at most; rounding a colour costs an eighth.
     assert inside.sum() > 500
     assert np.abs(picture[..., 0] / 4 - y)[inside].max() <= 0.625
@@ -43,32 +42,25 @@ def test_image_and_targets_move_together(seed):
 
 @pytest.mark.parametrize("scale", [1 / 3, 2.0])  # at 1/2 there is no nearest pixel
 def test_targets_are_not_shifted_against_the_image(scale):
-    picture, _, ids = augment(0, scale_range=(scale, scale), flip_probability=0, crop_height=24, crop_width=40)
+    picture, ids = augment(0, scale_range=(scale, scale), flip_probability=0, crop_height=24, crop_width=40)
     y, x = (ids.astype(int) - 1) // 1000, (ids.astype(int) - 1) % 1000
     inside = (ids > 0) & (y > 0) & (y < HEIGHT - 1) & (x > 0) & (x < WIDTH - 1)
     off = np.stack([picture[..., 0] / 4 - y, picture[..., 1] / 4 - x])[:, inside].mean(1)
     assert np.abs(off).max() < 0.1  # the corner instead of the middle of three pixels would be 1 off
 
 
-def test_padding_is_void_in_every_target_and_nothing_else_is():
-    picture, semantic, ids = augment(3, scale_range=(0.5, 0.5), flip_probability=0)
+def test_padding_is_void_and_black():
+    picture, ids = augment(3, scale_range=(0.5, 0.5), flip_probability=0)
     padding = ids == 0
     assert padding.sum() == 40 * 48 - 24 * 30  # the image is 24x30 at half size
-    assert np.array_equal(semantic == VOID_TRAIN_ID, padding)
     assert (picture[padding] == 0).all()
 
 
-def test_void_stays_void():
-    picture, semantic, _ = coordinates()
-    semantic[:] = VOID_TRAIN_ID
-    _, moved, _ = TrainingAugmentation(AugmentationSettings(8, 8))(picture, semantic, seed=0)
-    assert (moved == VOID_TRAIN_ID).all()
-
-
 def test_ids_of_24_bits_survive():
-    picture, semantic, ids = coordinates()
+    picture, ids = coordinates()
     ids[:] = 2**24 - 1
-    _, _, moved = TrainingAugmentation(AugmentationSettings(8, 8, scale_range=(1.3, 1.3)))(picture, semantic, ids, seed=0)
+    _, moved = TrainingAugmentation(AugmentationSettings(8, 8, scale_range=(1.3, 1.3)))(picture, ids, seed=0)
+    assert moved.dtype == np.uint32
     assert set(np.unique(moved)) == {2**24 - 1}
 
 
@@ -86,7 +78,7 @@ def test_the_seed_alone_decides():
 def test_scale_and_crop_and_flip_are_drawn_independently():
     drawn = []
     for seed in range(200):
-        _, _, ids = augment(seed, scale_range=(1, 2), crop_height=8, crop_width=8)
+        _, ids = augment(seed, scale_range=(1, 2), crop_height=8, crop_width=8)
         y, x = (ids.astype(int) - 1) // 1000, (ids.astype(int) - 1) % 1000
         drawn.append((np.ptp(y), y.min() / (HEIGHT - np.ptp(y)), x[0, 0] > x[0, -1]))
     correlation = np.corrcoef(np.array(drawn, dtype=float).T)[np.triu_indices(3, 1)]
@@ -94,20 +86,49 @@ def test_scale_and_crop_and_flip_are_drawn_independently():
 
 
 def test_a_flip_with_probability_one_mirrors():
-    picture, _, ids = coordinates()
+    picture, ids = coordinates()
     options = {"crop_height": HEIGHT, "crop_width": WIDTH, "scale_range": (1, 1), "flip_probability": 1}
-    moved_picture, _, moved_ids = augment(0, **options)
+    moved_picture, moved_ids = augment(0, **options)
     assert np.array_equal(moved_picture, picture[:, ::-1])
     assert np.array_equal(moved_ids, ids[:, ::-1])
 
 
 def test_colour_changes_the_image_and_no_target():
     options = {"crop_height": HEIGHT, "crop_width": WIDTH, "scale_range": (1, 1), "flip_probability": 0}
-    picture, semantic, ids = coordinates()
-    moved = TrainingAugmentation(AugmentationSettings(**options))(picture, semantic, ids, seed=0)
+    picture, ids = coordinates()
+    moved = TrainingAugmentation(AugmentationSettings(**options))(picture, ids, seed=0)
     assert not np.array_equal(moved[0], picture)
-    assert np.array_equal(moved[1], semantic)
-    assert np.array_equal(moved[2], ids)
+    assert np.array_equal(moved[1], ids)
+
+
+@pytest.mark.parametrize(
+    ("size", "shorter_side", "longer_side", "expected"),
+    [
+        ((480, 640), 800, 1333, (800, 1067)),  # 640 * 800 / 480 = 1066.7
+        ((640, 480), 800, 1333, (1067, 800)),
+        ((200, 640), 800, 1333, (417, 1333)),  # 800 would make 2560 of 640, so the longer side decides: 200 * 1333 / 640
+        ((200, 640), 800, None, (800, 2560)),
+    ],
+)
+def test_sizes_are_those_of_detectron2(size, shorter_side, longer_side, expected):
+    assert resized(size, shorter_side, longer_side) == expected
+
+
+def test_resizing_draws_each_size_and_crops_nothing():
+    drawn = set()
+    for seed in range(20):
+        picture, ids = augment(seed, shorter_sides=(24, 48, 72), longer_side=80)
+        y, x = (ids.astype(int) - 1) // 1000, (ids.astype(int) - 1) % 1000
+        scale = len(ids) / HEIGHT
+        assert picture.shape[:2] == ids.shape
+        assert y.min() <= 1 / scale
+        assert x.min() <= 1 / scale
+        assert y.max() >= HEIGHT - 1 - 1 / scale
+        assert x.max() >= WIDTH - 1 - 1 / scale
+        assert np.abs(picture[..., 0] / 4 - y).max() <= 0.5 + 0.5 / scale + 0.125  # half a pixel of either, and rounding
+        assert np.abs(picture[..., 1] / 4 - x).max() <= 0.5 + 0.5 / scale + 0.125
+        drawn.add(ids.shape)
+    assert drawn == {(24, 30), (48, 60), (64, 80)}  # 72x90 is too long
 
 
 @pytest.mark.parametrize(
@@ -118,6 +139,9 @@ def test_colour_changes_the_image_and_no_target():
         ({"crop_height": 0}, "crop 0x2048"),
         ({"flip_probability": 1.5}, "flip_probability"),
         ({"brightness": -0.1}, "must not be negative"),
+        ({"longer_side": 1333}, "longer_side 1333 limits shorter_sides, but there are none"),
+        ({"shorter_sides": ()}, "must be sizes in pixels"),
+        ({"shorter_sides": (640, 800), "longer_side": 700}, "longer_side 700 is below 800"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, complaint):
@@ -141,6 +165,14 @@ def test_any_size_is_padded_at_the_bottom_and_right(size, padded):
     assert np.array_equal(image[:, : size[0], : size[1]], normalize(picture))
     assert not image[:, size[0] :].any()
     assert not image[:, :, size[1] :].any()
-    semantic = pad_semantic(np.zeros(size, np.uint8))
-    assert (semantic == VOID_TRAIN_ID).sum() == padded[0] * padded[1] - size[0] * size[1]
-    assert not semantic[: size[0], : size[1]].any()
+    ids = pad_segment_ids(np.full(size, 7, np.uint32))
+    assert ids.shape == padded
+    assert (ids == 0).sum() == padded[0] * padded[1] - size[0] * size[1]
+    assert (ids[: size[0], : size[1]] == 7).all()
+
+
+def test_looking_up_equals_computing():
+    picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    mean, std = np.float32(Normalization().mean), np.float32(Normalization().std)
+    assert np.array_equal(normalize(picture), ((picture - mean) / std).transpose(2, 0, 1))
+    assert np.array_equal(normalize(picture[:, ::-1]), normalize(picture)[..., ::-1])
