@@ -1,7 +1,5 @@
 """A trained semantic model: load its checkpoint, picture in, semantic logits out."""
 
-import hashlib
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from data.taxonomy import TAXONOMIES, Taxonomy
 from data.transforms import normalize_and_pad
 from data.views import PLAIN, View, ViewSettings, logits_on_image, look
 from efficientps.network import LOGIT_STRIDE, EfficientPS, SemanticEfficientPS, build_network
+from training.checkpoints import load_weights, read_trained
 
 
 @dataclass(frozen=True)
@@ -77,33 +76,15 @@ def load_network(path: Path, device: str = "cpu") -> tuple[SemanticEfficientPS |
     Raises:
         InputError: if the file is missing, truncated, or of another model.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint; train stage 2 first: python efficientps/train_net.py")
+    advice = "train stage 2 first: python efficientps/train_net.py"
+    trained = read_trained(path, advice)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: broken checkpoint ({_reason(error)}); train again or copy it again") from None
-    try:
-        settings = checkpoint["hyper_parameters"]
-        taxonomy = TAXONOMIES[settings["taxonomy"]]
-        network = build_network(settings["network"])
-        weights = {k.removeprefix("network."): v for k, v in checkpoint["state_dict"].items() if k.startswith("network.")}
-        network.load_state_dict(weights)
-    except (KeyError, TypeError, RuntimeError, ValueError, AttributeError, IndexError) as error:
-        raise InputError(
-            f"{path}: no checkpoint of efficientps/train_net.py ({_reason(error)}); give one of its .ckpt files"
-        ) from None
-    # NaN would not crash anything: no score is above its threshold, so all images would look empty.
-    broken = [key for key, value in weights.items() if not value.isfinite().all()]
-    if broken:
-        raise InputError(f"{path}: NaN or infinite weights in {broken[0]} ({len(broken)} in all); use an earlier checkpoint")
+        settings = trained.settings["network"]
+        taxonomy = TAXONOMIES[trained.settings["taxonomy"]]
+        network = build_network(settings)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: no checkpoint of efficientps/train_net.py ({shorten(error)}); {advice}") from None
+    load_weights(network, trained)
     network.eval().to(device, memory_format=torch.channels_last)
     kind = "maskrcnn-" if isinstance(network, EfficientPS) else ""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    return network, taxonomy, f"efficientps-{kind}{settings['network']['variant']}-{digest}"
-
-
-def _reason(error: Exception) -> str:
-    # torch adds paragraphs on how to load what cannot be trusted; nothing that a user of ours should do.
-    return shorten(str(error).partition("This file can still be loaded")[0].partition("In PyTorch 2.6")[0])
+    return network, taxonomy, f"efficientps-{kind}{settings['variant']}-{trained.digest}"

@@ -2,8 +2,9 @@
 
 from torch import Tensor, nn
 
+from detection.instance_head import InstanceHead, InstanceHeadSettings
 from efficientps.encoder import Encoder
-from efficientps.instance_head import InstanceHead, InstanceHeadSettings
+from efficientps.mask_head import MaskHead
 from efficientps.semantic_head import SemanticHead
 from efficientps.two_way_fpn import TwoWayFPN
 
@@ -57,7 +58,9 @@ class EfficientPS(SemanticEfficientPS):
 
     def __init__(self, num_classes: int, thing_ids: list[int], instance_head: dict, fpn_channels: int = 256, **others):
         super().__init__(num_classes, fpn_channels=fpn_channels, **others)
-        self.instance_head = InstanceHead(fpn_channels, tuple(thing_ids), InstanceHeadSettings(**instance_head))
+        settings = InstanceHeadSettings(**instance_head)
+        mask_head = MaskHead(fpn_channels, settings.mask_channels)
+        self.instance_head = InstanceHead(fpn_channels, tuple(thing_ids), settings, mask_head)
 
 
 def build_network(settings: dict) -> SemanticEfficientPS | EfficientPS:

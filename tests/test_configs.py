@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from data.datamodule import CityscapesDataModule
+from data.datamodule import PanopticDataModule
 from efficientps.module import EfficientPSModule
-from efficientps.train_net import TrainCLI
+from efficientps.train_net import EfficientPSCLI
 
 REPOSITORY = Path(__file__).parents[1]
 EFFICIENTPS = sorted((REPOSITORY / "configs" / "efficientps").glob("*.yaml"))
@@ -17,7 +17,7 @@ EFFICIENTPS = sorted((REPOSITORY / "configs" / "efficientps").glob("*.yaml"))
 def test_an_efficientps_config_builds_network_data_and_trainer(config, streets, tmp_path, monkeypatch):
     arguments = ["--config", config, "--data-root", streets, "--output", tmp_path, "--trainer.accelerator", "cpu"]
     monkeypatch.setattr(sys, "argv", ["train_net.py", *(str(a) for a in arguments)])
-    cli = TrainCLI(EfficientPSModule, CityscapesDataModule, run=False, save_config_callback=None)
+    cli = EfficientPSCLI(EfficientPSModule, PanopticDataModule, run=False, save_config_callback=None)
     cli.datamodule.setup("fit")
     assert len(cli.datamodule.train_set) == 2
     assert config.stem.split("_")[1] == cli.model.hparams["network"]["variant"]

@@ -5,7 +5,7 @@ import torch
 
 from data.files import InputError
 from data.weights_file import Match, load_weights_file, write_weights
-from efficientps.instance_head import InstanceHeadSettings
+from detection.instance_head import InstanceHeadSettings
 from efficientps.module import EfficientPSModule
 from efficientps.norm import NormAct
 

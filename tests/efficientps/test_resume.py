@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from efficientps import training
 from efficientps.inference import load_semantic_predictor
 from efficientps.train_net import main
+from training import callbacks
 
 # Two steps an epoch, so that order, crops and colours of the two images show in the weights.
 TINY = (
@@ -41,7 +41,7 @@ def test_a_killed_training_goes_on_bit_for_bit(train, tmp_path, monkeypatch):
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.EpochSeeds, "on_train_epoch_end", stop)
+        patch.setattr(callbacks.EpochSeeds, "on_train_epoch_end", stop)
         with pytest.raises(Killed):
             train(tmp_path / "b")
     resumed = train(tmp_path / "b")

@@ -13,11 +13,11 @@ from data.cityscapes import find_frames, read_truth
 from data.files import read_picture
 from data.taxonomy import CITYSCAPES
 from efficientps.inference import load_semantic_predictor
-from efficientps.module import OptimizerSettings, learning_rate, learning_rate_factor
 from efficientps.panoptic_inference import load_panoptic_predictor
 from efficientps.train_net import main
 from evaluation.panoptic_quality import PanopticQuality
 from fusion.logit_fusion import FusionSettings, fuse
+from training.schedule import OptimizerSettings, learning_rate, learning_rate_factor
 
 TINY = (
     *("--data.batch_size", "2", "--data.val_batch_size", "2", "--data.num_workers", "0"),

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from data.epoch_sampler import EpochSampler
 from data.files import InputError
 from efficientps.norm import ConvNormAct
-from efficientps.training import AveragedWeights, EpochSeeds, FixedNorms, moving_average
+from training.callbacks import AveragedWeights, EpochSeeds, FixedNorms, moving_average
 
 QUIET = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 

@@ -6,8 +6,9 @@ from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
 from data.files import InputError
+from detection.instance_head import InstanceHead, InstanceHeadSettings, box_losses
 from efficientps.encoder import STRIDES
-from efficientps.instance_head import InstanceHead, InstanceHeadSettings, box_losses
+from efficientps.mask_head import MaskHead
 from efficientps.network import EfficientPS
 
 THINGS = (1, 2, 5)
@@ -36,7 +37,7 @@ def target(*objects: tuple[int, tuple[int, int, int, int]], size: tuple[int, int
 
 
 def test_parts_have_the_parameters_of_the_official_head():
-    ours = InstanceHead(256, range(11, 19))  # 8 things, and background in each output
+    ours = InstanceHead(256, range(11, 19), mask_head=MaskHead(256, 256))  # 8 things, and background in each output
     rpn = (256 * 9 + 1) * 256 + (256 + 1) * 3 * (1 + 4)  # .59 M
     box = (256 * 49 + 1) * 1024 + (1024 + 1) * 1024 + (1024 + 1) * 9 * (1 + 4)  # 13.94 M
     separable = 256 * 9 + 256 * 256 + 2 * 2 * 256  # two norms

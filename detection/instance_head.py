@@ -1,9 +1,8 @@
-"""Instance head of EfficientPS (Mohan & Valada, IJCV 2021, section 3.4): Mask R-CNN on the four levels of the pyramid.
+"""Mask R-CNN (He et al., ICCV 2017) on the levels of a pyramid, put together from torchvision's parts.
 
-Put together from torchvision's parts; numbers are those of the official configuration. Differs, as torchvision does: anchors
-are centred on the corner of a cell and count in the RPN's loss also where they leave the image, the best anchor of an object
-is positive whatever its overlap, and mask targets are shares of a cell, not rounded. The box loss is the official one
-(SmoothL1, beta 1), torchvision's own has beta 1/9.
+The original EfficientPS (section 3.4; default sizes are those of its official configuration) and Panoptic FPN have it. Differs
+from mmdet and detectron2 as torchvision does: anchors count in the RPN's loss also where they leave the image, the best anchor
+of an object is positive whatever its overlap, and mask targets are shares of a cell, not rounded.
 """
 
 from dataclasses import dataclass
@@ -14,15 +13,21 @@ from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_loss
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import MultiScaleRoIAlign, roi_align
+from torchvision.ops._utils import convert_boxes_to_roi_format
+from torchvision.ops.poolers import LevelMapper
 
 from data.files import InputError
-from efficientps.encoder import STRIDES
-from efficientps.norm import SeparableConv
-from efficientps.two_way_fpn import LEVELS
+
+ROI_STRIDES = (4, 8, 16, 32)
+"""Levels from which an object's features are taken; a coarser one only proposes."""
+LEVELS = tuple(f"s{stride}" for stride in ROI_STRIDES)
+CONVENTIONS = ("torchvision", "detectron2")
+"""torchvision: cells begin half a pixel early, two points a cell and axis, anchors of whole pixels. detectron2, and mmdet: cells
+where they belong, as many points as a cell has pixels, exact anchors. Weights fit the one that they were trained with."""
 
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
 """Height / width of the anchors at each place."""
@@ -32,20 +37,18 @@ SAMPLING_RATIO = 2
 """Points a cell and axis of RoIAlign."""
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 """1 / standard deviations .1, .1, .2, .2 of the box regression."""
-BOX_BETA = 1.0
-"""Where SmoothL1 of the second stage turns linear; the RPN's is 1/9."""
 
 
 @dataclass(frozen=True)
 class InstanceHeadSettings:
-    """Sizes of the head and what is kept of its predictions; the defaults are those of the official configuration."""
+    """Sizes of the head and what is kept of its predictions; the defaults are those of EfficientPS's configuration."""
 
-    anchor_sizes: tuple[int, int, int, int] = (32, 64, 128, 256)
-    """Side of the square anchor at strides 4, 8, 16 and 32, in pixels."""
+    anchor_sizes: tuple[int, ...] = (32, 64, 128, 256)
+    """Side of the square anchor at each level, the finest, of stride 4, first; in pixels."""
     box_channels: int = 1024
     """Width of the two fully connected layers of the box head."""
     mask_channels: int = 256
-    """Width of the four separable convolutions of the mask head."""
+    """Width of the four convolutions of the mask head."""
     num_rois: int = 256
     """Boxes an image on which the second stage learns, up to a quarter of them objects. The paper has 512."""
     num_proposals_training: int = 2000
@@ -56,10 +59,18 @@ class InstanceHeadSettings:
     """Detections with a lower score are dropped."""
     max_detections: int = 100
     """An image."""
+    box_beta: float = 1.0
+    """Where SmoothL1 of the boxes turns linear, in standard deviations; the RPN's is 1/9. 0, plain L1: detectron2 and mmdet."""
+    convention: str = "torchvision"
+    """torchvision or detectron2: see CONVENTIONS."""
 
     def __post_init__(self):
-        if len(self.anchor_sizes) != len(STRIDES) or min(self.anchor_sizes) <= 0:
-            raise InputError(f"anchor_sizes {self.anchor_sizes}: one side above 0 for each stride of {STRIDES} is needed")
+        if len(self.anchor_sizes) < len(ROI_STRIDES) or min(self.anchor_sizes) <= 0:
+            raise InputError(f"anchor_sizes {self.anchor_sizes}: one side above 0 for each level from stride 4 on is needed")
+        if self.convention not in CONVENTIONS:
+            raise InputError(f"instance_head.convention {self.convention!r} is unknown; choose {' or '.join(CONVENTIONS)}")
+        if not self.box_beta >= 0:
+            raise InputError(f"instance_head.box_beta is {self.box_beta}, but 0 or more is needed")
         sizes = ("box_channels", "mask_channels", "num_rois", "num_proposals_training", "num_proposals", "max_detections")
         for name in sizes:
             if getattr(self, name) < 1:
@@ -85,11 +96,53 @@ class Detections:
         return len(self.scores)
 
 
-class MaskHead(nn.Sequential):
-    """Four separable convolutions: (N, C, 14, 14) -> (N, channels, 14, 14)."""
+class ExactAnchors(AnchorGenerator):
+    """torchvision's anchors, neither their sides nor their distance rounded."""
 
-    def __init__(self, in_channels: int, channels: int):
-        super().__init__(*(SeparableConv(in_channels if k == 0 else channels, channels) for k in range(4)))
+    def grid_anchors(self, grid_sizes: list[list[int]], strides: list[list[Tensor]]) -> list[Tensor]:
+        """Of each level (h * w * A, 4) anchors, as far apart as the level's stride.
+
+        torchvision divides the image's size by the level's, which at stride 64 gives 48 where 96 pixels have two cells.
+        """
+        doubled = [[stride * 2**level for stride in strides[0]] for level in range(len(grid_sizes))]
+        return super().grid_anchors(grid_sizes, doubled)
+
+    def generate_anchors(
+        self,
+        scales: list[int],
+        aspect_ratios: list[float],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device = torch.device("cpu"),
+    ) -> Tensor:
+        """(A, 4) boxes around the origin, A = ratios * scales."""
+        roots = torch.tensor(aspect_ratios, dtype=dtype, device=device).sqrt()
+        sides = torch.tensor(scales, dtype=dtype, device=device)
+        widths, heights = (sides / roots[:, None]).flatten(), (sides * roots[:, None]).flatten()
+        return torch.stack([-widths, -heights, widths, heights], dim=1) / 2
+
+
+class AlignedRoIPool(nn.Module):
+    """RoIAlign as detectron2 and mmdet have it, on the level that a box's size asks for; called as MultiScaleRoIAlign is.
+
+    Args:
+        side: of the result, in cells.
+    """
+
+    def __init__(self, side: int):
+        super().__init__()
+        self.output_size = (side, side)
+        self.level_of = LevelMapper(k_min=2, k_max=5)  # strides 2**2 .. 2**5; 224 pixels are at home at stride 16
+
+    def forward(self, features: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
+        """{level: (B, C, H / s, W / s)} and of each image (N, 4) boxes -> (all N, C, side, side)."""
+        rois, levels = convert_boxes_to_roi_format(boxes), self.level_of(boxes)
+        pooled = rois.new_zeros(len(rois), features[LEVELS[0]].shape[1], *self.output_size, dtype=features[LEVELS[0]].dtype)
+        for place, (name, stride) in enumerate(zip(LEVELS, ROI_STRIDES, strict=True)):
+            here = (levels == place).nonzero().flatten()
+            level = features[name]
+            found = roi_align(level, rois[here].to(level.dtype), self.output_size, 1 / stride, sampling_ratio=0, aligned=True)
+            pooled = pooled.index_put((here,), found)
+        return pooled
 
 
 class InstanceHead(nn.Module):
@@ -98,16 +151,28 @@ class InstanceHead(nn.Module):
     Args:
         in_channels: width of the pyramid.
         thing_ids: train ids of the classes that it tells apart, ascending.
+        mask_head: (N, in_channels, 14, 14) -> (N, settings.mask_channels, 14, 14); None: four convolutions with bias.
     """
 
-    def __init__(self, in_channels: int, thing_ids: tuple[int, ...], settings: InstanceHeadSettings = InstanceHeadSettings()):
+    def __init__(
+        self,
+        in_channels: int,
+        thing_ids: tuple[int, ...],
+        settings: InstanceHeadSettings = InstanceHeadSettings(),
+        mask_head: nn.Module | None = None,
+    ):
         super().__init__()
         s = settings
+        if s.convention == "torchvision":
+            anchors, make_pool = AnchorGenerator, lambda side: MultiScaleRoIAlign(LEVELS, side, SAMPLING_RATIO)
+        else:
+            anchors, make_pool = ExactAnchors, AlignedRoIPool
+        num_levels, self.box_beta = len(s.anchor_sizes), s.box_beta
         num_outputs = 1 + len(thing_ids)  # the first is background; the official mask and box layers have it, too
         num_proposals = {"training": s.num_proposals_training, "testing": s.num_proposals}
         self.register_buffer("thing_ids", torch.tensor(thing_ids), persistent=False)
         self.rpn = RegionProposalNetwork(
-            AnchorGenerator(tuple((size,) for size in s.anchor_sizes), (ASPECT_RATIOS,) * len(STRIDES)),
+            anchors(tuple((size,) for size in s.anchor_sizes), (ASPECT_RATIOS,) * num_levels),
             RPNHead(in_channels, len(ASPECT_RATIOS)),
             fg_iou_thresh=0.7,
             bg_iou_thresh=0.3,
@@ -118,7 +183,7 @@ class InstanceHead(nn.Module):
             nms_thresh=0.7,
         )
         self.roi = RoIHeads(
-            MultiScaleRoIAlign(LEVELS, BOX_POOL, SAMPLING_RATIO),
+            make_pool(BOX_POOL),
             TwoMLPHead(in_channels * BOX_POOL**2, s.box_channels),
             FastRCNNPredictor(s.box_channels, num_outputs),
             fg_iou_thresh=0.5,
@@ -129,8 +194,8 @@ class InstanceHead(nn.Module):
             score_thresh=s.score_threshold,
             nms_thresh=0.5,
             detections_per_img=s.max_detections,
-            mask_roi_pool=MultiScaleRoIAlign(LEVELS, MASK_POOL, SAMPLING_RATIO),
-            mask_head=MaskHead(in_channels, s.mask_channels),
+            mask_roi_pool=make_pool(MASK_POOL),
+            mask_head=mask_head or MaskRCNNHeads(in_channels, (s.mask_channels,) * 4, dilation=1),
             mask_predictor=MaskRCNNPredictor(s.mask_channels, s.mask_channels, num_outputs),
         )
         self._initialize()
@@ -139,7 +204,7 @@ class InstanceHead(nn.Module):
         """The five terms of Mask R-CNN, each a scalar; images without objects teach what is background.
 
         Args:
-            pyramid: levels at strides 4, 8, 16, 32 of a batch, (B, C, H / s, W / s).
+            pyramid: levels at strides 4, 8, 16, 32, and 64 where there are anchors for it, of a batch, (B, C, H / s, W / s).
             targets: of each image boxes (N, 4) float32 (x1, y1, x2, y2) in pixels, train_ids (N,) int64, and masks
                 (N, H, W) bool.
         """
@@ -152,7 +217,7 @@ class InstanceHead(nn.Module):
         proposals = self._propose(objectness, deltas, anchors, pyramid, [_image_size(pyramid)] * len(targets))
         proposals, matched, labels, deltas_wanted = self.roi.select_training_samples(proposals, targets)
         class_logits, deltas = self._classify(pyramid, proposals)
-        class_loss, box_loss = box_losses(class_logits, deltas, torch.cat(labels), torch.cat(deltas_wanted))
+        class_loss, box_loss = box_losses(class_logits, deltas, torch.cat(labels), torch.cat(deltas_wanted), self.box_beta)
 
         objects = [image_labels > 0 for image_labels in labels]
         masked = [boxes[is_object] for boxes, is_object in zip(proposals, objects, strict=True)]
@@ -224,7 +289,7 @@ class InstanceHead(nn.Module):
 
     def _pool(self, pool: MultiScaleRoIAlign, pyramid: list[Tensor], boxes: list[Tensor]) -> Tensor:
         # It infers the strides from the size it is told: that of the padded images, as the pyramid's.
-        return pool(dict(zip(LEVELS, pyramid, strict=True)), boxes, [_image_size(pyramid)] * len(boxes))
+        return pool(dict(zip(LEVELS, pyramid)), boxes, [_image_size(pyramid)] * len(boxes))
 
     def _to_labels(self, target: dict[str, Tensor]) -> dict[str, Tensor]:
         """Train ids -> torchvision's labels, where 0 is background."""
@@ -232,7 +297,7 @@ class InstanceHead(nn.Module):
         return {"boxes": target["boxes"], "labels": labels, "masks": target["masks"]}
 
     def _initialize(self) -> None:
-        """As the official heads; torchvision has done it for the RPN and the last layers of the masks."""
+        """As mmdet and detectron2; torchvision has done it for the RPN and the last layers of the masks."""
         for layer in (self.roi.box_head.fc6, self.roi.box_head.fc7):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -241,7 +306,9 @@ class InstanceHead(nn.Module):
             nn.init.zeros_(layer.bias)
 
 
-def box_losses(class_logits: Tensor, deltas: Tensor, labels: Tensor, deltas_wanted: Tensor) -> tuple[Tensor, Tensor]:
+def box_losses(
+    class_logits: Tensor, deltas: Tensor, labels: Tensor, deltas_wanted: Tensor, beta: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the classes, and SmoothL1 of the boxes of objects, summed and divided by the number of all boxes.
 
     Args:
@@ -249,14 +316,15 @@ def box_losses(class_logits: Tensor, deltas: Tensor, labels: Tensor, deltas_want
         deltas: (R, 4 * (1 + things)), of which the true class's count.
         labels: (R,) int64, 0 is background.
         deltas_wanted: (R, 4).
+        beta: where SmoothL1 turns linear.
     """
     objects = labels.nonzero().flatten()
     of_class = deltas.view(len(deltas), -1, 4)[objects, labels[objects]]
-    box_loss = F.smooth_l1_loss(of_class, deltas_wanted[objects], beta=BOX_BETA, reduction="sum") / len(labels)
+    box_loss = F.smooth_l1_loss(of_class, deltas_wanted[objects], beta=beta, reduction="sum") / len(labels)
     return F.cross_entropy(class_logits, labels), box_loss
 
 
 def _image_size(pyramid: list[Tensor]) -> tuple[int, int]:
     """(height, width) of the padded images."""
     height, width = pyramid[0].shape[-2:]
-    return STRIDES[0] * height, STRIDES[0] * width
+    return ROI_STRIDES[0] * height, ROI_STRIDES[0] * width

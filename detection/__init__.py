@@ -1,0 +1,1 @@
+"""Mask R-CNN for every network with a pyramid, and its detections as masks; imports data/."""

@@ -1,0 +1,71 @@
+"""Detections of Mask R-CNN -> the exchange format: each mask at the resolution of the image, where its box is."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
+
+from data.dump_file import to_float16
+from data.instance_dump import InstanceLogits
+from data.taxonomy import Taxonomy
+from detection.instance_head import Detections
+
+CERTAIN = 1e-6
+"""Probabilities end this far from 0 and 1, so that a logit ends at 13.8."""
+
+
+def to_instance_logits(
+    detections: Detections, *, image_id: str, size: tuple[int, int], taxonomy: Taxonomy, producer: str
+) -> InstanceLogits:
+    """Detections of an image of `size` (height, width) -> masks at stride 1; one without a pixel in its mask is left out."""
+    kept, crop_boxes, crops = [], [], []
+    for k, (top, left, logits) in enumerate(paste_masks(detections.mask_logits, detections.boxes, size)):
+        positive = logits > 0
+        ys, xs = np.flatnonzero(positive.any(1)), np.flatnonzero(positive.any(0))
+        if len(ys) == 0:
+            continue
+        rows, columns = slice(ys[0], ys[-1] + 1), slice(xs[0], xs[-1] + 1)
+        crop_boxes.append((top + rows.start, left + columns.start, top + rows.stop, left + columns.stop))
+        crops.append(to_float16(logits[rows, columns]))
+        kept.append(k)
+    crop_boxes = np.array(crop_boxes, dtype=np.int32).reshape(-1, 4)
+    return InstanceLogits(
+        image_id=image_id,
+        height=size[0],
+        width=size[1],
+        stride=1,
+        taxonomy=taxonomy.name,
+        producer=producer,
+        train_ids=detections.train_ids.cpu().numpy()[kept],
+        scores=detections.scores.cpu().numpy()[kept],
+        boxes=crop_boxes[:, [1, 0, 3, 2]].astype(np.float32),
+        crop_boxes=crop_boxes,
+        crops=tuple(crops),
+    )
+
+
+def paste_masks(mask_logits: Tensor, boxes: Tensor, size: tuple[int, int]) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Bring each mask to the resolution of the image, one at a time, where its box is.
+
+    The probabilities are enlarged and turned back into logits, so that a mask ends where torchvision's does, by its
+    paste_masks_in_image. (The official code enlarges the logits.)
+
+    Args:
+        mask_logits: (N, 28, 28).
+        boxes: (N, 4), (x1, y1, x2, y2) in pixels.
+        size: (height, width) of the image.
+
+    Yields:
+        top and left in pixels, and (h, w) float32 logits, cut at the image's edges.
+    """
+    padded, scale = expand_masks(mask_logits.float().sigmoid()[:, None].cpu(), padding=1)
+    whole = expand_boxes(boxes.float().cpu(), scale).to(torch.int64).tolist()
+    for probability, (x1, y1, x2, y2) in zip(padded, whole, strict=True):
+        sides = max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1)
+        enlarged = F.interpolate(probability[None], sides, mode="bilinear", align_corners=False)[0, 0]
+        top, left = max(y1, 0), max(x1, 0)
+        inside = enlarged[top - y1 : max(size[0] - y1, 0), left - x1 : max(size[1] - x1, 0)]
+        yield top, left, inside.logit(CERTAIN).numpy()

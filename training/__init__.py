@@ -1,0 +1,1 @@
+"""What every Lightning training of this project shares: schedule, checkpoints, command; imports data/ and evaluation/."""

@@ -1,0 +1,147 @@
+"""The training command of every Lightning system: arguments, checkpoints, going on, and one line for each error."""
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from data.datamodule import PanopticDataModule
+from data.files import InputError, atomic_path, one_line_errors, shorten
+from training.callbacks import AveragedWeights, EpochSeeds
+from training.checkpoints import find_last, load_start
+from training.processes import all_processes_end
+from training.schedule import learning_rate
+
+say = rank_zero_only(print)
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+class TrainCLI(LightningCLI):
+    """LightningCLI with the project's own flags; it builds everything and leaves the fitting to fit().
+
+    A subclass names its `system`, the folder of its configurations and results, and links what its model tells its data.
+    """
+
+    system = ""
+
+    def add_arguments_to_parser(self, parser) -> None:
+        help_root = "the data set's folder; else $CITYSCAPES_DATASET or $COCO_DATASET by layout, else the embedded one"
+        parser.add_argument("--data-root", type=str | None, help=help_root)
+        parser.add_argument("--output", type=str | None, help=f"default: outputs/{self.system}/<name of the config>")
+        parser.add_argument("--resume", type=bool, default=True, help="go on from <output>/last.ckpt where there is one")
+        help_ema = "validate, save and dump an exponential moving average of the weights, such as 0.999"
+        parser.add_argument("--ema-decay", type=float | None, help=help_ema)
+        parser.link_arguments("data_root", "data.data_root")
+
+    @property
+    def output(self) -> Path:
+        """Where this run's checkpoints and TensorBoard events go."""
+        if self.config.output:
+            return Path(self.config.output).expanduser()
+        return REPOSITORY / "outputs" / self.system / Path(str(self.config.config[-1])).stem
+
+    def instantiate_trainer(self, **kwargs) -> Trainer:
+        """Trainer with this run's checkpoints and logs, and a precision that the device has.
+
+        Raises:
+            InputError: for sync_batchnorm, which would replace the activated norms.
+        """
+        checkpoint = {"dirpath": self.output, "enable_version_counter": False, "save_top_k": 1}
+        callbacks = [
+            ModelCheckpoint(filename="best", monitor=self.model.monitor, mode="max", **checkpoint),
+            ModelCheckpoint(filename="last", save_on_train_epoch_end=True, every_n_epochs=1, **checkpoint),
+            LearningRateMonitor("step"),
+            EpochSeeds(),
+        ]
+        if self.config_init.ema_decay is not None:
+            callbacks.append(AveragedWeights(self.config_init.ema_decay))
+        logger = TensorBoardLogger(self.output, name="", version="tensorboard")
+        settings = self.config_init.trainer
+        given = settings.callbacks or []
+        callbacks += given if isinstance(given, list) else [given]
+        if settings.sync_batchnorm:
+            raise InputError("trainer.sync_batchnorm would replace the activated norms by plain ones; leave it false")
+        # Not emulated, as on older GPUs, where it is slower than 32 bits.
+        has_bfloat16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+        if str(settings.precision).startswith("bf16") and not has_bfloat16:
+            say("no bfloat16 device here: training with precision 32-true", flush=True)
+            settings.precision = "32-true"
+        kwargs |= {"callbacks": callbacks, "logger": logger, "plugins": [AtomicCheckpointIO()]}
+        return super().instantiate_trainer(**kwargs)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint whole or not at all, also where the temporary folder is on another disk."""
+
+    def save_checkpoint(self, checkpoint: dict, path: str, storage_options: object = None) -> None:
+        with atomic_path(Path(path)) as partial:
+            torch.save(checkpoint, partial)
+
+
+def has_config(arguments: list[str]) -> bool:
+    """Whether a command line names a configuration."""
+    return any(a in ("--config", "-c") or a.startswith(("--config=", "-c=")) for a in arguments)
+
+
+def run_training(
+    cli: type[TrainCLI],
+    module: type[LightningModule],
+    description: str,
+    default_config: Path,
+    prog: str = "train.py",
+    data: type[PanopticDataModule] = PanopticDataModule,
+) -> None:
+    """The whole command: without --config the default one.
+
+    Args:
+        description: of --help.
+        prog: name of the command in --help.
+    """
+    if not has_config(sys.argv):
+        sys.argv[1:1] = ["--config", str(default_config)]
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it lists devices that are not there, and adverts
+    # Workers decode while the two cores of a small machine compute: more would only take turns.
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning calls a part of torch that will have another name
+    torch.set_float32_matmul_precision("high")
+    with one_line_errors():
+        try:
+            save = {"overwrite": True}
+            parser = {"prog": prog, "description": description}
+            fit(cli(module, data, run=False, save_config_kwargs=save, parser_kwargs=parser))
+        except MisconfigurationException as error:
+            raise InputError(f"trainer settings: {shorten(error)}") from None
+        except ValueError as error:
+            # jsonargparse wraps what the check of an optional group of settings says into many lines.
+            if isinstance(error.__cause__, InputError):
+                raise error.__cause__ from None
+            raise
+
+
+def fit(cli: TrainCLI) -> None:
+    """Go on or start with what the arguments have built, and say what was written."""
+    rate = learning_rate(cli.model.optimizer_settings, cli.trainer, cli.datamodule)
+    say(f"config {cli.config.config[-1]}, output {cli.output}, learning rate {rate:g}", flush=True)
+    if not cli.config.resume:
+        for name in ("best.ckpt", "last.ckpt"):
+            (cli.output / name).unlink(missing_ok=True)
+    last, done = find_last(cli.output, cli.model.hparams["network"], cli.config.ema_decay is not None)
+    if 0 <= cli.trainer.max_epochs <= done:
+        say(f"all {done} epochs are done; --resume false trains anew")
+    else:
+        if last is None and cli.model.weights is not None:
+            say(load_start(cli.model.network, cli.model.weights), flush=True)
+        with all_processes_end(cli.trainer):
+            cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last)
+    for checkpoint in sorted(cli.output.glob("*.ckpt")):
+        say(f"wrote {checkpoint}")
+    say(f"pictures and curves: tensorboard --logdir {cli.output}")

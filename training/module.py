@@ -1,0 +1,89 @@
+"""What the training of every panoptic network shares: counting, logging and drawing while it is validated, and its optimiser."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from data.taxonomy import VOID_TRAIN_ID, Taxonomy
+from evaluation.panoptic_quality import ClassCounts, PanopticQuality
+from evaluation.semantic_iou import SemanticIoU
+from training.schedule import OptimizerSettings, make_optimizer
+
+
+class PanopticModule(pl.LightningModule):
+    """Base of the modules: they compute, this one counts over devices and logs.
+
+    Args:
+        taxonomy: of the predictions.
+        optimizer: rate and schedule.
+        weights: file to start from, where nothing is resumed; the command loads it.
+        monitor: the score that picks best.ckpt.
+    """
+
+    def __init__(self, taxonomy: Taxonomy, optimizer: OptimizerSettings, weights: str | None, monitor: str = "val/pq"):
+        super().__init__()
+        self.taxonomy, self.optimizer_settings, self.weights, self.monitor = taxonomy, optimizer, weights, monitor
+        shape = (taxonomy.num_classes, taxonomy.num_classes + 1)
+        self.register_buffer("confusion", torch.zeros(shape, dtype=torch.int64), persistent=False)  # as SemanticIoU's
+        self.quality = PanopticQuality()
+
+    def configure_optimizers(self) -> dict:
+        return make_optimizer(self.optimizer_settings, self.parameters(), self.trainer)
+
+    def log_losses(self, stage: str, losses: Mapping[str, Tensor], batch_size: int) -> Tensor:
+        """Log the terms of a loss, where there are several, and their sum; return the sum."""
+        counted = {"batch_size": batch_size, "sync_dist": True}
+        if len(losses) > 1:
+            self.log_dict({f"{stage}/loss_{name}": loss for name, loss in losses.items()}, **counted)
+        loss = sum(losses.values())
+        self.log(f"{stage}/loss", loss, prog_bar=stage == "train", **counted)
+        return loss
+
+    def count_semantic(self, predicted: Tensor, truth: Tensor) -> None:
+        """Count train ids of any one shape; VOID_TRAIN_ID is not counted in the truth, and a miss in the prediction."""
+        rows, columns = self.confusion.shape
+        is_counted = truth != VOID_TRAIN_ID
+        pairs = truth[is_counted].long() * columns + predicted[is_counted].long().clamp(max=rows)
+        self.confusion += torch.bincount(pairs, minlength=rows * columns).view(rows, columns)
+
+    def log_semantic_iou(self) -> None:
+        """Log `val/miou` and the IoU of each class that occurs, of what all devices have counted; counting starts anew."""
+        iou = SemanticIoU(self.taxonomy)
+        iou.confusion[:] = self.trainer.strategy.reduce(self.confusion.clone(), reduce_op="sum").cpu().numpy()
+        self.confusion.zero_()
+        scores = iou.scores()
+        self.log("val/miou", scores["miou"] or 0.0, prog_bar=True)
+        for name, value in scores["per_class"].items():
+            if value is not None:
+                self.log(f"val_iou/{name}", value)
+
+    def log_panoptic_quality(self) -> None:
+        """Log PQ, SQ and RQ of All, Things and Stuff, of what `quality` has counted on all devices; counting starts anew."""
+        scores = self._collect_quality().scores(self.taxonomy)
+        for group, suffix in (("All", ""), ("Things", "_things"), ("Stuff", "_stuff")):
+            for name in ("pq", "sq", "rq"):
+                self.log(f"val/{name}{suffix}", scores[group][name] or 0.0, prog_bar=name + suffix == "pq")
+
+    def draw(self, tag: str, panel: np.ndarray) -> None:
+        """An (H, W, 3) uint8 picture into TensorBoard, where there is a logger."""
+        if self.logger is not None:
+            self.logger.experiment.add_image(tag, panel, self.global_step, dataformats="HWC")
+
+    def _collect_quality(self) -> PanopticQuality:
+        """What all devices have counted; counting starts anew."""
+        ids = self.taxonomy.dataset_ids.tolist()
+        own = [self.quality.counts.get(category_id, ClassCounts()) for category_id in ids]
+        rows = torch.tensor([[c.iou_sum, c.tp, c.fp, c.fn] for c in own], device=self.device)
+        total = self.trainer.strategy.reduce(rows, reduce_op="sum").tolist()
+        self.quality = PanopticQuality()
+        return PanopticQuality({k: ClassCounts(iou, int(tp), int(fp), int(fn)) for k, (iou, tp, fp, fn) in zip(ids, total)})
+
+
+def to_picture(image: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """(3, H, W) normalised -> (h, w, 3) uint8 for looking at, stretched to the full range and cut to `size` (h, w)."""
+    shown = image - image.amin()
+    shown = (255 * shown / shown.amax().clamp(min=1e-6)).permute(1, 2, 0).byte().cpu().numpy()
+    return shown[: size[0], : size[1]]

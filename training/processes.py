@@ -1,0 +1,40 @@
+"""Training in several processes: where one fails, all end, and one line says why."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from subprocess import Popen, TimeoutExpired
+
+import pytorch_lightning as pl
+
+from data.files import InputError
+from data.processes import LostPartner, one_voice
+
+
+@contextmanager
+def all_processes_end(trainer: pl.Trainer) -> Iterator[None]:
+    """Around trainer.fit: where one process fails, its line is the only one, and none is left running.
+
+    Raises:
+        InputError: if another process was killed and so could say nothing.
+    """
+    try:
+        with one_voice():
+            yield
+    except BaseException as error:
+        processes = getattr(trainer.strategy.launcher, "procs", [])  # those that Lightning has started; none in all but the first
+        children = processes[:]
+        processes.clear()  # Lightning's own watch over them kills this process as well, before it has spoken
+        ends = [_wait(child) for child in children] if isinstance(error, LostPartner) else []
+        for child in children:
+            child.kill()
+        killed = [(rank, signal.Signals(-code).name) for rank, code in enumerate(ends, 1) if code is not None and code < 0]
+        if killed:
+            what = ", ".join(f"process {rank} was ended by {name}" for rank, name in killed)
+            raise InputError(f"{what} (by the system, if memory ran out); run the same command again to go on") from None
+        raise
+
+
+def _wait(child: Popen, seconds: float = 10.0) -> int | None:
+    with suppress(TimeoutExpired):
+        return child.wait(seconds)
