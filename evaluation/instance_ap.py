@@ -17,6 +17,12 @@ from data.taxonomy import Taxonomy
 Detection = tuple[int, float, "np.ndarray | dict"]
 """(category id of the file, score, mask): the mask is (H, W) bool or uint8, or a COCO run-length code."""
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+NEEDED = {
+    "images": ("id", "file_name", "height", "width"),
+    "annotations": ("id", "image_id", "category_id", "area", "segmentation"),
+    "categories": ("id", "name"),
+}
+"""What COCOeval and this module read of a COCO instances JSON."""
 
 
 def score_instances(truth_path: Path, detections: Iterable[tuple[str, Sequence[Detection]]]) -> dict:
@@ -68,12 +74,15 @@ def read_detections(folder: Path, image_ids: Iterable[str], taxonomy: Taxonomy) 
 
 def _read_truth(path: Path) -> COCO:
     content = read_json(path)
-    if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= content.keys():
+    if not isinstance(content, dict) or not all(isinstance(content.get(kind), list) for kind in NEEDED):
         raise InputError(f"{path}: needs `images`, `annotations` and `categories`; give a COCO instances JSON")
-    try:
-        return _to_coco(content)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: no COCO instances JSON ({error!r}); write it with scripts/prepare_cityscapes.py") from None
+    for kind, names in NEEDED.items():
+        for k, entry in enumerate(content[kind]):
+            absent = [name for name in names if not isinstance(entry, dict) or name not in entry]
+            if absent:
+                advice = "write the JSON with scripts/prepare_cityscapes.py"
+                raise InputError(f"{path}: entry {k} of `{kind}` has no {', '.join(absent)}; {advice}")
+    return _to_coco(content)
 
 
 def _to_coco(content: dict) -> COCO:
@@ -87,8 +96,6 @@ def _to_coco(content: dict) -> COCO:
 def _images_by_id(path: Path, truth: COCO) -> dict[str, dict]:
     images: dict[str, dict] = {}
     for image in truth.dataset["images"]:
-        if not {"file_name", "height", "width"} <= image.keys():
-            raise InputError(f"{path}: image {image['id']!r} needs `file_name`, `height` and `width`; write the JSON again")
         image_id = picture_id(image["file_name"])
         if images.setdefault(image_id, image) is not image:
             raise InputError(f"{path}: two pictures have image id {image_id!r}; rename one")

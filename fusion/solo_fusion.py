@@ -21,7 +21,7 @@ from jsonargparse.typing import PositiveInt
 from rich.progress import track
 
 from data import instance_dump, semantic_dump
-from data.cityscapes import Frame, data_root, find_frames, read_truth
+from data.cityscapes import Frame, data_root, find_frames, instances_json_path, read_truth
 from data.coco import write_panoptic_json
 from data.device import DEFAULT_DEVICE, check_device
 from data.files import (
@@ -233,10 +233,11 @@ def _path(given: str) -> Path:
 def _default_images_json(args: Namespace) -> Path | None:
     if args.images:
         return None
-    return data_root(args.data_root) / "annotations" / f"instancesonly_filtered_gtFine_{args.split}.json"
+    return instances_json_path(data_root(args.data_root), args.split)
 
 
 def main() -> None:
+    """The command; see above."""
     with one_line_errors():
         run(parse(sys.argv[1:]))
 

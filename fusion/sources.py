@@ -29,15 +29,28 @@ RLE_CONFIDENCE = 10.0
 class InstanceSource(Protocol):
     """Gives the scored masks of a frame."""
 
-    def fingerprint(self, frame: Frame) -> str: ...
-    def read(self, frame: Frame, size: tuple[int, int]) -> InstanceLogits: ...
+    def fingerprint(self, frame: Frame) -> str:
+        """Another one whenever `read` would give something else."""
+
+    def read(self, frame: Frame, size: tuple[int, int]) -> InstanceLogits:
+        """The frame's instances.
+
+        Args:
+            size: (height, width) of the frame's image.
+
+        Raises:
+            InputError: if they are missing, broken, or of another size or taxonomy.
+        """
 
 
 class SemanticSource(Protocol):
     """Gives the semantic logits of a frame."""
 
-    def fingerprint(self, frame: Frame) -> str: ...
-    def read(self, frame: Frame, size: tuple[int, int]) -> SemanticLogits: ...
+    def fingerprint(self, frame: Frame) -> str:
+        """As InstanceSource's."""
+
+    def read(self, frame: Frame, size: tuple[int, int]) -> SemanticLogits:
+        """The frame's logits; arguments and errors as InstanceSource's."""
 
 
 class SemanticModel(Protocol):
@@ -45,7 +58,8 @@ class SemanticModel(Protocol):
 
     producer: str
 
-    def predict(self, image_id: str, picture: np.ndarray) -> SemanticLogits: ...
+    def predict(self, image_id: str, picture: np.ndarray) -> SemanticLogits:
+        """The logits of a picture, (H, W, 3) uint8 RGB."""
 
 
 class PanopticModel(Protocol):
@@ -53,7 +67,8 @@ class PanopticModel(Protocol):
 
     producer: str
 
-    def predict(self, image_id: str, picture: np.ndarray) -> tuple[InstanceLogits, SemanticLogits]: ...
+    def predict(self, image_id: str, picture: np.ndarray) -> tuple[InstanceLogits, SemanticLogits]:
+        """Both predictions of a picture, (H, W, 3) uint8 RGB."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ What is finished is kept, and an interrupted run goes on where it stopped: run t
 
 
 def parse_arguments() -> argparse.Namespace:
+    """The command line, parsed."""
     parser = argparse.ArgumentParser(
         description="Panoptic PNGs and JSON, and COCO instance JSON, from Cityscapes labels (gtFine_instanceIds.png).",
         epilog=EPILOG,
@@ -70,6 +71,7 @@ def outputs(root: Path, split: str) -> list[tuple[Path, Callable]]:
 
 
 def write_all(missing: list[tuple[Path, Callable]]) -> None:
+    """Write them one by one, each with a bar; what a kill has left half-written goes first."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("images,"), TimeRemainingColumn())
     with Progress(*columns, TextColumn("left")) as progress:
         for path, write in missing:
@@ -79,6 +81,7 @@ def write_all(missing: list[tuple[Path, Callable]]) -> None:
 
 
 def main() -> None:
+    """The command; see above."""
     arguments = parse_arguments()
     root = data_root(arguments.data_root)
     if arguments.data_root:

@@ -12,7 +12,7 @@ same checkpoint has already dumped is skipped: run the same command again after 
 import argparse
 import hashlib
 import warnings
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import solov2  # noqa: F401, first: it sets what torch reads when it is loaded
@@ -20,7 +20,7 @@ import solov2  # noqa: F401, first: it sets what torch reads when it is loaded
 # isort: split
 from mmengine import Config
 
-from data.cityscapes import Frame, data_root, find_frames, instances_json_path, is_prepared, write_instances_json
+from data.cityscapes import Frame, data_root, ensure_instances_json, find_frames, instances_json_path
 from data.device import DEFAULT_DEVICE, check_device
 from data.files import (
     InputError,
@@ -41,6 +41,7 @@ from solov2.settings import add_arguments, find_config, load_config, output_fold
 
 
 def parse_arguments() -> argparse.Namespace:
+    """The command line, parsed."""
     parser = argparse.ArgumentParser(prog="eval.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     parser.add_argument("--checkpoint", help="default: the last one that train.py wrote for this config")
@@ -85,11 +86,9 @@ def dump_frames(
 
 def report_mask_ap(frames: list[Frame], folder: Path, root: Path, split: str) -> None:
     """Print mask AP and write it beside the dumps."""
-    truth = instances_json_path(root, split)
-    if not is_prepared(truth, frames):
-        write_instances_json(root, split)
+    ensure_instances_json(root, split, track=partial(track, description=f"converting {split} labels"))
     image_ids = (frame.image_id for frame in track(frames, description="scoring"))
-    scores = score_instances(truth, read_detections(folder, image_ids, TAXONOMY))
+    scores = score_instances(instances_json_path(root, split), read_detections(folder, image_ids, TAXONOMY))
     write_json(folder / "mask_ap.json", scores)
     percent = {name: "n/a" if value is None else f"{100 * value:.1f}" for name, value in scores.items() if name != "per_class"}
     print("mask " + ", ".join(f"{name} {value}" for name, value in percent.items()))
@@ -116,7 +115,7 @@ def evaluate(args: argparse.Namespace) -> None:
     checkpoint = find_checkpoint(args.checkpoint, work_dir)
     print(f"dumping SOLOv2 instances: {shown(config_path)}, {shown(checkpoint)} on {source} ({args.device})", flush=True)
 
-    config = load_config(config_path, args.cfg_options)
+    config = load_config(config_path, args.cfg_options, needed=("model", "test_dataloader"))
     num_written = dump_frames(frames, folder, config, checkpoint, check_device(args.device), views)
     if root is not None and all(frame.label_path for frame in frames):
         report_mask_ap(frames, folder, root, args.split)
@@ -124,6 +123,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    """The command; see above."""
     args = parse_arguments()
     warnings.filterwarnings("ignore", message="torch.meshgrid")
     with one_line_errors():

@@ -20,9 +20,8 @@ for the target. --json keeps all numbers; nothing else is written, but for annot
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import solov2  # noqa: F401, first: it sets what torch reads when it is loaded
@@ -31,31 +30,19 @@ import solov2  # noqa: F401, first: it sets what torch reads when it is loaded
 import numpy as np
 from mmengine import Config
 
-from data.cityscapes import data_root, find_frames, instances_json_path, is_prepared, write_instances_json
+from data.cityscapes import data_root, ensure_instances_json, instances_json_path
 from data.files import InputError, one_line_errors, write_json
-from solov2.grid_claims import (
-    COCO_CELLS,
-    CRITERIA,
-    Claims,
-    Layout,
-    Objects,
-    Proposal,
-    Proposer,
-    Resize,
-    adapted_ranges,
-    count_claims,
-    read_objects,
-)
+from solov2.grid_claims import COCO_CELLS, Layout
+from solov2.grid_objects import Objects, Resize, read_objects
+from solov2.grid_proposal import CRITERIA, Proposal, Proposer, adapted_ranges
+from solov2.grid_tables import config_lines, examine, format_groups, format_levels
 from solov2.location_head import rows_and_columns
 from solov2.progress_display import track
 from solov2.settings import DEFAULT_CONFIG, add_arguments, find_config, load_config, shown
 
-SIDES = (0, 8, 16, 32, 64, 96, 192, np.inf)
-"""Bounds of sqrt(mask area) in pixels of the original image; COCO's small, medium and large part at 32 and 96."""
-COCO_SIZES = {"small": (0, 32), "medium": (32, 96), "large": (96, np.inf)}
-
 
 def parse_arguments() -> argparse.Namespace:
+    """The command line, parsed."""
     parser = argparse.ArgumentParser(
         prog="grid_doctor.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -113,102 +100,10 @@ def find_annotations(args: argparse.Namespace) -> Path:
     if args.annotations:
         return args.annotations.expanduser()
     root = data_root(args.data_root).resolve()
-    path, frames = instances_json_path(root, "train"), find_frames(root, "train")
-    if not is_prepared(path, frames):
-        write_instances_json(root, "train", track=partial(track, description="converting train labels"))
+    path = instances_json_path(root, "train")
+    if ensure_instances_json(root, "train", track=partial(track, description="converting train labels")):
         print(f"wrote {shown(path)}", flush=True)
     return path
-
-
-def counts_of(objects: Objects, claims: Claims, chosen: np.ndarray) -> dict[str, int]:
-    """How many of the chosen objects ((N,) bool) meet which fate."""
-    fates = {
-        "objects": np.ones(len(objects), dtype=bool),
-        "outside": objects.has_pixel & ~claims.is_in_range,
-        "collide": claims.collides,
-        "no own cell": claims.has_no_own_cell,
-        "centre lost": claims.loses_center,
-        "lost": claims.is_lost,
-        "no pixel": ~objects.has_small_pixel,
-    }
-    return {name: int(np.count_nonzero(fate & chosen)) for name, fate in fates.items()}
-
-
-def groups_of(objects: Objects) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Kind ("size" or "class"), name and members of every group that has any."""
-    sides = np.sqrt(objects.areas)
-    bounds = COCO_SIZES | {f"{a}-{b}" if b < np.inf else f"from {a}": (a, b) for a, b in pairwise(SIDES)}
-    for name, (smallest, end) in bounds.items():
-        yield "size", name, (sides >= smallest) & (sides < end)
-    for k, name in enumerate(objects.class_names):
-        yield "class", name, objects.classes == k
-
-
-def examine(objects: Objects, layout: Layout) -> dict:
-    """All numbers of a layout, as --json keeps them."""
-    levels = count_claims(objects, layout)
-    claims = Claims.of_all(levels)
-    described = []
-    for grid, scale_range, level in zip(layout.grids, layout.scale_ranges, levels):
-        counts = counts_of(objects, level, level.is_in_range)
-        described.append({"grid": list(grid), "scale_range": list(scale_range)} | counts)
-    groups: dict[str, dict] = {"size": {}, "class": {}}
-    for kind, name, members in groups_of(objects):
-        if members.any():
-            groups[kind][name] = counts_of(objects, claims, members)
-    return {
-        "cells": layout.num_cells,
-        "cost": layout.cost,
-        "pos_scale": layout.pos_scale,
-        "levels": described,
-        "all": counts_of(objects, claims, np.ones(len(objects), dtype=bool)),
-        "by_size": groups["size"],
-        "by_class": groups["class"],
-    }
-
-
-def format_levels(title: str, examined: dict) -> str:
-    """The levels of a layout as a table."""
-    fates = ("objects", "collide", "no own cell", "centre lost", "lost")
-    rows = [["level", "grid", "sizes", *fates]]
-    for number, level in enumerate(examined["levels"], start=1):
-        place = [str(number), "x".join(map(str, level["grid"])), "-".join(f"{side:g}" for side in level["scale_range"])]
-        rows.append(place + _with_shares(level, fates))
-    rows.append(["all", str(examined["cells"]), "", *_with_shares(examined["all"], fates)])
-    outside = _with_shares(examined["all"], ["outside"])[0]
-    cells = f"{examined['cells']} cells, {examined['cost']:.2f} times COCO's {COCO_CELLS}"
-    return f"{title}: {cells}; outside all ranges: {outside}\n{_align(rows)}"
-
-
-def format_groups(kind: str, now: dict, proposed: dict) -> str:
-    """What becomes of the objects by size or class, in two layouts, as a table."""
-    fates = ("outside", "collide", "no own cell", "centre lost", "lost")
-    rows = [[kind, "objects", "no pixel", *fates, "|", *fates]]
-    for name, counts in now.items():
-        shown_now = _with_shares(counts, ["objects", "no pixel", *fates], is_short=True)
-        rows.append([name, *shown_now, "|", *_with_shares(proposed[name], fates, is_short=True)])
-    return _align(rows)
-
-
-def _with_shares(counts: dict, names: Sequence[str], is_short: bool = False) -> list[str]:
-    """Counts, all but that of the objects with their share of them, or the share alone."""
-    texts = []
-    for name in names:
-        share = f"{100 * counts[name] / max(1, counts['objects']):.1f} %"
-        texts.append(str(counts[name]) if name == "objects" else share if is_short else f"{counts[name]} ({share})")
-    return texts
-
-
-def _align(rows: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ("  ".join([row[0].ljust(widths[0]), *(t.rjust(w) for t, w in zip(row[1:], widths[1:]))]) for row in rows)
-    return "\n".join(f"  {line}".rstrip() for line in lines)
-
-
-def config_lines(layout: Layout) -> str:
-    """What to paste into a config."""
-    grids, ranges = (", ".join(f"({a:g}, {b:g})" for a, b in pairs) for pairs in (layout.grids, layout.scale_ranges))
-    return f"model = dict(\n    mask_head=dict(\n        num_grids=[{grids}],\n        scale_ranges=({ranges}),\n    )\n)"
 
 
 def propose(objects: Objects, layout: Layout, args: argparse.Namespace) -> tuple[Proposal, str]:
@@ -259,6 +154,7 @@ def diagnose(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    """The command; see above."""
     args = parse_arguments()
     with one_line_errors():
         diagnose(args)

@@ -1,6 +1,5 @@
 """A trained SOLOv2: load its checkpoint, picture in, scored mask logits out, dump to full-size masks."""
 
-import copy
 import hashlib
 from dataclasses import dataclass, field
 from functools import partial
@@ -9,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmcv.transforms import Compose
-from mmdet.registry import MODELS
-from mmdet.utils import register_all_modules
 from mmengine import Config
 from mmengine.structures import InstanceData
 from torch import nn
@@ -21,7 +18,8 @@ from data.taxonomy import CITYSCAPES
 from data.views import PLAIN, View, ViewSettings, look
 from solov2.checkpoints import load_weights, read_checkpoint
 from solov2.location_head import LocationHead
-from solov2.pooled_views import select_from_views
+from solov2.pooled_views import CandidateHead, select_from_views
+from solov2.pretrained import build_network
 
 TAXONOMY = CITYSCAPES
 """Class k of the model is TAXONOMY.thing_ids[k]."""
@@ -78,16 +76,12 @@ def load_predictor(config: Config, checkpoint: Path, device: str = "cpu", views:
         views: test-time augmentation; the default is none.
 
     Raises:
-        InputError: if the checkpoint is missing, truncated, of another model or not finite, the model has no LocationHead
-            of the taxonomy's things, or the test pipeline has no size to scale.
+        InputError: if the checkpoint is missing, truncated, of another model or not finite, the model cannot be built or has no
+            LocationHead of the taxonomy's things, or the test pipeline has no size to scale.
     """
     content = read_checkpoint(checkpoint)
-    register_all_modules()
-    settings = copy.deepcopy(config.model)  # not config.model.copy(), which shares its parts
-    settings.backbone.init_cfg = None  # the checkpoint holds everything; nothing is downloaded
-    if not views.is_plain and settings.get("mask_head", {}).get("type") == "LocationHead":
-        settings.mask_head.type = "CandidateHead"  # the same weights
-    network = MODELS.build(settings)
+    is_pooled = not views.is_plain and config.model.get("mask_head", {}).get("type") == LocationHead.__name__
+    network = build_network(config, CandidateHead.__name__ if is_pooled else None)
     head = getattr(network, "mask_head", None)
     if not isinstance(head, LocationHead) or head.num_classes != len(TAXONOMY.thing_ids):
         needed = f"a LocationHead of {len(TAXONOMY.thing_ids)} classes ({TAXONOMY.name})"

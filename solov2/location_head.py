@@ -5,7 +5,7 @@ and `num_grids` may hold (rows, columns). With square grids its losses, labels a
 but for the order in which probabilities are added up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import mmcv
 import numpy as np
@@ -20,6 +20,9 @@ from torch import Tensor
 from data.views import logits_on_image
 from solov2.full_size_masks import full_size_masks
 from solov2.mask_selection import Selection, cell_boxes, select_instances
+
+NMS_SETTINGS = ("mask_thr", "nms_pre", "max_per_img", "kernel", "sigma", "filter_thr")
+"""What matrix NMS reads of a head's test_cfg."""
 
 
 @MODELS.register_module()
@@ -107,17 +110,28 @@ class LocationHead(SOLOV2Head):
             img_meta: with img_shape (network input without padding) and ori_shape, (height, width).
         """
         cfg = self.test_cfg if cfg is None else cfg
-        cells, labels = (cls_scores > cfg.score_thr).nonzero().unbind(1)
+        candidates = self._candidates(kernel_preds, cls_scores, mask_feats, cfg.score_thr)
+        found = select_candidates(candidates, cfg)
+        return self._instances(candidates.mask_logits[found.chosen], found, img_meta, cfg)
+
+    def _candidates(self, kernel_preds: Tensor, cls_scores: Tensor, mask_feats: Tensor, score_thr: float) -> InstanceData:
+        """Every cell and class above the threshold, before any NMS over masks.
+
+        Args:
+            kernel_preds, cls_scores, mask_feats: as _predict_by_feat_single's.
+
+        Returns:
+            class_scores (N,), labels (N,), mask_logits (N, h, w), smallest_areas (N,) in cells of the logits.
+        """
+        cells, labels = (cls_scores > score_thr).nonzero().unbind(1)
         logits = mask_feats.new_zeros(0, *mask_feats.shape[-2:])
         if len(cells):
             kernels = kernel_preds[cells].view(len(cells), -1, self.dynamic_conv_size, self.dynamic_conv_size)
             logits = F.conv2d(mask_feats, kernels).squeeze(0)  # (N, h, w)
         # A mask smaller than one cell of its level's features is noise.
         smallest_areas = self._cell_strides(cells)
-        names = ("mask_thr", "nms_pre", "max_per_img", "kernel", "sigma", "filter_thr")
-        settings = {name: cfg[name] for name in names}
-        found = select_instances(logits, cls_scores[cells, labels], labels, smallest_areas, **settings)
-        return self._instances(logits[found.chosen], found, img_meta, cfg)
+        scores = cls_scores[cells, labels]
+        return InstanceData(class_scores=scores, labels=labels, mask_logits=logits, smallest_areas=smallest_areas)
 
     def _cell_strides(self, cells: Tensor) -> Tensor:
         """Stride of the level that each cell, counted over all levels, belongs to."""
@@ -137,6 +151,21 @@ class LocationHead(SOLOV2Head):
             for mask, (y, x, crop) in zip(results.masks, crops):
                 mask[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
         return results
+
+
+def select_candidates(candidates: InstanceData, settings: Mapping) -> Selection:
+    """Matrix NMS over candidates as LocationHead has them.
+
+    Args:
+        settings: NMS_SETTINGS at least, such as a head's test_cfg.
+    """
+    return select_instances(
+        candidates.mask_logits,
+        candidates.class_scores,
+        candidates.labels,
+        candidates.smallest_areas,
+        **{name: settings[name] for name in NMS_SETTINGS},
+    )
 
 
 def rows_and_columns(num_grids: Sequence[int | Sequence[int]]) -> list[tuple[int, int]]:

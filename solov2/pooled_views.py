@@ -2,16 +2,12 @@
 
 from collections.abc import Callable
 
-import torch.nn.functional as F
 from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from data.views import logits_on_image
-from solov2.location_head import LocationHead
-from solov2.mask_selection import Selection, select_instances
-
-NMS_SETTINGS = ("mask_thr", "nms_pre", "max_per_img", "kernel", "sigma", "filter_thr")
+from solov2.location_head import LocationHead, select_candidates
 
 
 @MODELS.register_module()
@@ -28,18 +24,8 @@ class CandidateHead(LocationHead):
         self, kernel_preds: Tensor, cls_scores: Tensor, mask_feats: Tensor, img_meta: dict, cfg: dict | None = None
     ) -> InstanceData:
         cfg = self.test_cfg if cfg is None else cfg
-        cells, labels = (cls_scores > cfg.score_thr).nonzero().unbind(1)
-        logits = mask_feats.new_zeros(0, *mask_feats.shape[-2:])
-        if len(cells):
-            kernels = kernel_preds[cells].view(len(cells), -1, self.dynamic_conv_size, self.dynamic_conv_size)
-            logits = F.conv2d(mask_feats, kernels).squeeze(0)  # (N, h, w)
-        found = InstanceData(
-            class_scores=cls_scores[cells, labels],
-            labels=labels,
-            mask_logits=logits,
-            smallest_areas=self._cell_strides(cells),
-        )
-        found = best_candidates(found, cfg)  # while they are small
+        # Only the best are enlarged.
+        found = best_candidates(self._candidates(kernel_preds, cls_scores, mask_feats, cfg.score_thr), cfg)
         size, net_size = img_meta["ori_shape"][:2], img_meta["img_shape"][:2]
         on_image = logits_on_image(found.mask_logits, net_size, size, self.mask_stride, self.logit_stride, img_meta["flip"])
         # The same area, in cells of the other grid.
@@ -64,7 +50,7 @@ def select_from_views(looks: list[Callable[[], InstanceData]], cfg: dict) -> Ins
     pool = looks[0]()
     for look in looks[1:]:
         pool = best_candidates(InstanceData.cat([pool, look()]), cfg)
-    found = _select(pool, {name: cfg[name] for name in NMS_SETTINGS})
+    found = select_candidates(pool, cfg)
     return InstanceData(scores=found.scores, labels=found.labels, mask_logits=pool.mask_logits[found.chosen])
 
 
@@ -74,8 +60,4 @@ def best_candidates(pool: InstanceData, cfg: dict) -> InstanceData:
         return pool
     # sigma 0: no mask decays another.
     keep_all = {"mask_thr": cfg["mask_thr"], "nms_pre": cfg["nms_pre"], "max_per_img": 0, "kernel": "gaussian"}
-    return pool[_select(pool, keep_all | {"sigma": 0.0, "filter_thr": 0.0}).chosen]
-
-
-def _select(pool: InstanceData, settings: dict) -> Selection:
-    return select_instances(pool.mask_logits, pool.class_scores, pool.labels, pool.smallest_areas, **settings)
+    return pool[select_candidates(pool, keep_all | {"sigma": 0.0, "filter_thr": 0.0}).chosen]

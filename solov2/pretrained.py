@@ -1,5 +1,6 @@
-"""Which checkpoints can start SOLOv2, how their names become ours, and a training that starts from a weights file."""
+"""SOLOv2 without its weights, which checkpoints can start it, how their names become ours, and training from a weights file."""
 
+import copy
 import sys
 from pathlib import Path
 
@@ -15,16 +16,21 @@ from data.files import InputError
 from data.weights_file import Source, load_weights_file
 
 
-def build_network(config: Config) -> nn.Module:
-    """The config's model with random weights; nothing is downloaded.
+def build_network(config: Config, head: str | None = None) -> nn.Module:
+    """The config's model with random weights; nothing is downloaded, and the config stays as it is.
+
+    Args:
+        head: type of the mask head in place of the config's own, with the same settings.
 
     Raises:
         InputError: if it cannot be built.
     """
     register_all_modules()
     try:
-        settings = config.model.copy()
+        settings = copy.deepcopy(config.model)  # not config.model.copy(), which shares its parts
         settings.backbone.init_cfg = None
+        if head is not None:
+            settings.mask_head.type = head
         return MODELS.build(settings)
     except (KeyError, TypeError, ValueError, AssertionError, AttributeError) as error:
         raise InputError(f"{config.filename}: cannot be built ({' '.join(str(error).split())}); correct the config") from None

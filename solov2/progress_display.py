@@ -33,13 +33,16 @@ class ShortLogRunner(Runner):
     """mmengine's Runner whose environment, config and iteration log go to the log file only."""
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
+        """mmengine's, whose console handler keeps errors only."""
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if not isinstance(handler, logging.FileHandler):
                 handler.setLevel(logging.ERROR)
+                handler.addFilter(_is_no_empty_validation)
         return logger
 
     def train(self) -> nn.Module:
+        """mmengine's, with a bar."""
         hook = ProgressHook(Console(file=sys.stdout))
         if is_main_process():
             self.register_hook(hook, "LOWEST")
@@ -49,6 +52,11 @@ class ShortLogRunner(Runner):
                 return super().train()
             finally:
                 hook.bar.stop()  # else an error or Ctrl-C leaves the terminal without a cursor
+
+
+def _is_no_empty_validation(record: logging.LogRecord) -> bool:
+    """A young model finds nothing: mmdet calls that an error, ProgressHook says it in two words."""
+    return "results of the whole dataset is empty" not in record.getMessage()
 
 
 class ProgressHook(Hook):

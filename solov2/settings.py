@@ -1,5 +1,7 @@
 """How a run is set up: the config with the user's changes and the data's place, and where its results go."""
 
+import warnings
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT_CONFIG = REPOSITORY / "configs" / "solov2" / "streets_r18.py"
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: ArgumentParser) -> None:
     """The options that training and evaluation share."""
     parser.add_argument("--config", default=str(DEFAULT_CONFIG), help="mmengine config (default: configs/solov2/streets_r18.py)")
     parser.add_argument(
@@ -34,14 +36,20 @@ def find_config(given: str | Path) -> Path:
     raise InputError(f"{given}: no such config; give the path of one, configs/solov2/ holds {there}")
 
 
-def load_config(path: Path, options: dict | None = None) -> Config:
+def load_config(path: Path, options: dict | None = None, needed: Sequence[str] = ()) -> Config:
     """Read an mmengine config and apply `options` (dotted name -> value).
 
+    Args:
+        needed: settings of its top level that it must have.
+
     Raises:
-        InputError: if it cannot be read, or an option does not fit.
+        InputError: if it cannot be read, an option does not fit, or a needed setting is absent.
     """
     try:
-        read = Config.fromfile(path)
+        with warnings.catch_warnings():
+            # mmengine looks for mmdet with it wherever a config inherits mmdet's; nothing that the user could change.
+            warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+            read = Config.fromfile(path)
         # Else mmengine lays out the config's text anew for each checkpoint and log, which takes a second or more.
         config = Config(read.to_dict(), read.text, read.filename, format_python_code=False)
         config.merge_from_dict(dict(options or {}))
@@ -49,6 +57,9 @@ def load_config(path: Path, options: dict | None = None) -> Config:
         raise InputError(
             f"{path}: cannot be used ({type(error).__name__}: {error}); correct the config or --cfg-options"
         ) from None
+    absent = [name for name in needed if name not in config]
+    if absent:
+        raise InputError(f"{path}: has no {', '.join(absent)}; inherit one of configs/solov2")
     return config
 
 

@@ -23,7 +23,7 @@ from mmengine import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from data.cityscapes import data_root, find_frames, instances_json_path, is_prepared, write_instances_json
+from data.cityscapes import data_root, ensure_instances_json, instances_json_path
 from data.files import InputError, one_line_errors
 from data.processes import one_voice
 from solov2.checkpoints import POINTER, allow_checkpoint_classes, find_last, load_weights, read_checkpoint
@@ -33,8 +33,12 @@ from solov2.progress_display import ShortLogRunner, track
 from solov2.settings import add_arguments, find_config, load_config, output_folder, set_data_root, shown
 from solov2.training_options import add_training_arguments, apply_training_options
 
+NEEDED = ("data_root", "model", "train_dataloader", "optim_wrapper", "train_cfg")
+"""Settings without which nothing can be trained."""
+
 
 def parse_arguments() -> argparse.Namespace:
+    """The command line, parsed."""
     parser = argparse.ArgumentParser(prog="train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     parser.add_argument("--work-dir", help="gets checkpoints and logs (default: outputs/solov2/<config name>)")
@@ -57,10 +61,8 @@ def prepare_annotations(root: Path) -> None:
         InputError: if a split is missing, or a label is missing or broken.
     """
     for split in ("train", "val"):
-        path, frames = instances_json_path(root, split), find_frames(root, split)
-        if not is_prepared(path, frames):
-            write_instances_json(root, split, track=partial(track, description=f"converting {split} labels"))
-            print(f"wrote {shown(path)}", flush=True)
+        if ensure_instances_json(root, split, track=partial(track, description=f"converting {split} labels")):
+            print(f"wrote {shown(instances_json_path(root, split))}", flush=True)
 
 
 def find_resume(work_dir: Path, root: Path) -> tuple[Path | None, int]:
@@ -104,7 +106,7 @@ def build_runner(config: Config, resume_from: Path | None, weights: Path | None 
 def train(args: argparse.Namespace) -> None:
     """Everything that the command does."""
     config_path = find_config(args.config)
-    config = load_config(config_path, args.cfg_options)
+    config = load_config(config_path, args.cfg_options, NEEDED)
     work_dir = Path(args.work_dir).expanduser().resolve() if args.work_dir else output_folder(config_path)
     config.work_dir, config.launcher = str(work_dir), args.launcher
     start_processes(config)
@@ -137,6 +139,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    """The command; see above."""
     args = parse_arguments()
     # Of mmdet's and mmengine's own calls; nothing that the user could change.
     for message in ("torch.meshgrid", ".*lr_scheduler.step", "Failed to search registry", ".*__array__", ".*_NUM_THREADS"):

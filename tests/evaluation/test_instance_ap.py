@@ -91,3 +91,15 @@ def test_a_json_of_something_else_is_refused(tmp_path):
     path.write_text('{"images": []}')
     with pytest.raises(InputError, match="needs `images`, `annotations` and `categories`; give a COCO instances JSON"):
         score_instances(path, [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("images", "height"), ("annotations", "area"), ("annotations", "segmentation"), ("categories", "name")],
+)
+def test_a_truth_with_an_entry_that_lacks_something_is_refused(truth, kind, name):
+    content = json.loads(truth.read_text())
+    del content[kind][1][name]
+    truth.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"entry 1 of `{kind}` has no {name}; write the JSON"):
+        score_instances(truth, [("x", []), ("y", [])])

@@ -22,7 +22,7 @@ from data.panoptic_png import read_segment_ids
 from data.semantic_dump import write_semantic
 from data.targets import panoptic_to_instance_logits, panoptic_to_instances, panoptic_to_semantic_logits
 from data.taxonomy import CITYSCAPES
-from efficientps.instance_head import InstanceHeadSettings
+from detection.instance_head import InstanceHeadSettings
 from efficientps.network import SemanticEfficientPS, build_network
 from efficientps.panoptic_inference import load_panoptic_predictor
 from fusion.solo_fusion import main, parse, run
@@ -265,7 +265,7 @@ def test_bad_input_is_one_line_and_writes_nothing(streets, dumps, checkpoint, tm
         ({"--instances": tmp_path / "empty"}, "dump this image first"),
         ({"--instances": tmp_path / "nowhere"}, "run solov2/eval.py first"),
         ({"--semantics": "model", "--checkpoint": tmp_path / "truncated.ckpt"}, "broken checkpoint"),
-        ({"--semantics": "model", "--checkpoint": tmp_path / "other.ckpt"}, "no checkpoint of efficientps/train_net.py"),
+        ({"--semantics": "model", "--checkpoint": tmp_path / "other.ckpt"}, "no checkpoint of a training of this project"),
         ({"--semantics": "model", "--checkpoint": tmp_path / "absent.ckpt"}, "train stage 2 first"),
         ({"--data-root": tmp_path / "empty"}, "leftImg8bit"),
         ({"--split": "nosuch"}, "nosuch"),

@@ -196,6 +196,15 @@ def test_a_bad_checkpoint_fails_in_one_line(kind, message, eager, streets, tiny,
     assert not list((tmp_path / "out").glob("*"))
 
 
+def test_a_bad_config_fails_in_one_line(eager, streets, tiny, tmp_path, fails_in_one_line):
+    common = ["--checkpoint", eager, "--data-root", streets, "--output", tmp_path / "out"]
+    line = fails_in_one_line(evaluation.main, *common, *tiny, "model.mask_head.frob=1")
+    assert "streets_r18.py: cannot be built" in line
+    (tmp_path / "other.py").write_text("model = dict(type='MaskRCNN')")
+    line = fails_in_one_line(evaluation.main, *common, "--config", tmp_path / "other.py")
+    assert "other.py: has no test_dataloader; inherit one of configs/solov2" in line
+
+
 def test_bad_data_fails_in_one_line(eager, streets, tiny, tmp_path, fails_in_one_line):
     (tmp_path / "cut.png").write_bytes(next(streets.rglob("*_leftImg8bit.png")).read_bytes()[:500])
     common = ["--checkpoint", eager, "--output", tmp_path / "out"]

@@ -7,6 +7,7 @@ import torch
 from data.weights_file import Match, write_weights
 from solov2 import train
 from solov2.checkpoints import read_checkpoint
+from solov2.pooled_views import CandidateHead
 from solov2.pretrained import build_network
 from solov2.settings import DEFAULT_CONFIG, add_arguments, load_config
 
@@ -43,6 +44,14 @@ def test_training_begins_with_the_files_weights(streets, tiny, tmp_path, monkeyp
     trained = read_checkpoint(tmp_path / "run" / "epoch_1.pth")["state_dict"]
     parameters = [name for name in backbone if "running" not in name and "num_batches" not in name]
     assert all(torch.equal(trained[name], backbone[name]) for name in parameters)
+
+
+def test_building_a_network_leaves_the_config_as_it_is(tiny_config):
+    tiny_config.model.backbone.init_cfg = {"type": "Pretrained", "checkpoint": "torchvision://none"}
+    given = tiny_config.to_dict()
+    network = build_network(tiny_config, head=CandidateHead.__name__)
+    assert type(network.mask_head) is CandidateHead
+    assert tiny_config.to_dict() == given
 
 
 def test_a_file_for_another_model_is_refused_in_one_line(streets, tiny, tmp_path, fails_in_one_line):

@@ -143,6 +143,13 @@ def test_bad_arguments_fail_in_one_line(arguments, message, streets, tmp_path, f
     assert re.search(message, line), line
 
 
+def test_a_config_that_cannot_be_trained_fails_in_one_line(streets, tmp_path, fails_in_one_line):
+    (tmp_path / "other.py").write_text("model = dict(type='MaskRCNN')\ntrain_cfg = dict(max_epochs=1)")
+    arguments = ("--config", tmp_path / "other.py", "--data-root", streets, "--work-dir", tmp_path)
+    line = fails_in_one_line(train.main, *arguments)
+    assert "other.py: has no data_root, train_dataloader, optim_wrapper; inherit one of configs/solov2" in line
+
+
 def test_going_on_with_another_model_fails_in_one_line(trained, streets, tiny, fails_in_one_line):
     other = [*tiny, "train_cfg.max_epochs=3", "model.neck.out_channels=32"]
     line = fails_in_one_line(train.main, "--data-root", streets, "--work-dir", trained, *other)
