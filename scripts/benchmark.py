@@ -28,6 +28,7 @@ from data.files import InputError, one_line_errors, write_json
 STEPS = {
     "pq": ("pq",),
     "fusion": ("fusion", "merge"),
+    "clusters": ("clusters",),
     "write": ("write",),
     "prepare": ("prepare",),
     "solov2": ("solov2",),
