@@ -1,0 +1,53 @@
+"""Data of both steps: crops that generate_crops.py has cut, or whole images; and the foreground weights of either."""
+
+from functools import cached_property
+from pathlib import Path
+
+from data.datamodule import PanopticDataModule, PanopticDataset
+from data.epoch_sampler import EpochSampler
+from data.transforms import TrainingAugmentation
+from pan_secb.crops import WEIGHTS_FILE, CropPictures, CropSampler, default_folder, read_foreground_weights
+
+
+class PanSECBDataModule(PanopticDataModule):
+    """Batches of crops around objects, or of whole images; validation always sees whole images.
+
+    Args:
+        on_crops: the first step's crops; false: the second step's whole images.
+        crops: <output> of generate_crops.py; None: where it writes by default, outputs/pan_secb/crops/<name of the data root>.
+        crops_per_epoch: drawn with replacement.
+        balance: 0: every crop is as likely; 1: every class is.
+        others: as PanopticDataModule.
+    """
+
+    def __init__(
+        self, on_crops: bool = False, crops: str | None = None, crops_per_epoch: int = 3000, balance: float = 0.5, **others
+    ):
+        super().__init__(**others)
+        self.on_crops, self.given_crops = on_crops, crops
+        self.crops_per_epoch, self.balance = crops_per_epoch, balance
+
+    @cached_property
+    def crops(self) -> Path:
+        """The folder of the training split's crops."""
+        folder = default_folder(self.root) if self.given_crops is None else Path(self.given_crops).expanduser()
+        return folder / self.train_split
+
+    @property
+    def foreground_weights(self) -> tuple[float, ...]:
+        """Of each thing class, counted on what is trained on: "switched" between the steps, as Pan-SECB's description says.
+
+        Raises:
+            InputError: if generate_crops.py has not been run.
+        """
+        return read_foreground_weights(self.crops / WEIGHTS_FILE, self.taxonomy, "crops" if self.on_crops else "full")
+
+    def _training_set(self, augmentation: TrainingAugmentation) -> PanopticDataset:
+        if not self.on_crops:
+            return super()._training_set(augmentation)
+        return PanopticDataset(CropPictures(self.crops), augmentation, self.has_instances, self.normalization)
+
+    def _make_sampler(self, **shared) -> EpochSampler:
+        if not self.on_crops:
+            return super()._make_sampler(**shared)
+        return CropSampler(self.train_set.pictures.train_ids, self.crops_per_epoch, self.balance, **shared)

@@ -1,0 +1,45 @@
+"""Train Pan-SECB in two steps: on crops around objects, then, from what that has learned, on whole images.
+
+    $ python pan_secb/train.py
+    $ python pan_secb/generate_crops.py --data-root /path/to/cityscapes
+    $ python pan_secb/train.py --config configs/pan_secb/cityscapes.yaml --data-root /path/to/cityscapes
+    $ python pan_secb/train.py --config configs/pan_secb/cityscapes_finetune.yaml --data-root /path/to/cityscapes
+
+Without --config it makes the crops of the embedded data set and does both steps, configs/pan_secb/streets.yaml and
+streets_finetune.yaml. Every setting of the YAML is a flag too (--model.optimizer.lr 0.001). The same command again goes on
+where it was stopped.
+"""
+
+import sys
+
+from pan_secb.datamodule import PanSECBDataModule
+from pan_secb.module import PanSECBModule
+from training.command import REPOSITORY, TrainCLI, has_config, run_training
+
+CONFIGS = REPOSITORY / "configs" / "pan_secb"
+
+
+class PanSECBCLI(TrainCLI):
+    """The data tells the model its classes and how rare each is."""
+
+    system = "pan_secb"
+
+    def add_arguments_to_parser(self, parser) -> None:
+        super().add_arguments_to_parser(parser)
+        parser.link_arguments("data.taxonomy", "model.taxonomy", apply_on="instantiate")
+        parser.link_arguments("data.foreground_weights", "model.foreground_weights", apply_on="instantiate")
+        parser.set_defaults({"data.has_instances": True, "data.normalization": "imagenet"})
+
+
+def main() -> None:
+    """The command; see above."""
+    steps = [None] if has_config(sys.argv) else ["streets", "streets_finetune"]
+    given = sys.argv[1:]
+    for step in steps:
+        config = CONFIGS / f"{step or 'streets'}.yaml"
+        sys.argv[1:] = given if step is None else ["--config", str(config), *given]
+        run_training(PanSECBCLI, PanSECBModule, __doc__, config, data=PanSECBDataModule)
+
+
+if __name__ == "__main__":
+    main()
