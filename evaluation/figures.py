@@ -30,6 +30,30 @@ def bar_chart(shares: Mapping[str, Mapping[str, float | None]], label: str) -> n
     axes.set_ylabel(label)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.15), ncols=len(shares), fontsize=8)
+    return _to_picture(figure)
+
+
+def scatter_chart(points: Mapping[str, tuple[float, float | None]], x_label: str, y_label: str) -> np.ndarray:
+    """One named point a system; x on a logarithmic axis.
+
+    Args:
+        points: {system: (x above 0, 0..1 shown in percent, or None where there is nothing to show)}.
+    """
+    figure, axes = plt.subplots(figsize=(9, 4), dpi=120, layout="constrained")
+    for k, (name, (x, share)) in enumerate(points.items()):
+        if share is None:
+            continue
+        axes.scatter(x, 100 * share, s=60, color=COLORS[k % len(COLORS)])
+        axes.annotate(name, (x, 100 * share), xytext=(7, 5), textcoords="offset points", fontsize=8)
+    axes.set_xscale("log")
+    axes.margins(x=0.25, y=0.15)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.spines[["top", "right"]].set_visible(False)
+    return _to_picture(figure)
+
+
+def _to_picture(figure: plt.Figure) -> np.ndarray:
     figure.canvas.draw()
     picture = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
     plt.close(figure)

@@ -17,6 +17,8 @@ LARGEST_FACTOR = 8
 LARGEST_SHEET = 2560
 """Width in pixels beyond which side_by_side shrinks its pictures."""
 INK, PAPER = (33, 37, 41), (255, 255, 255)
+FIRST_COLOR = (40, 120, 200)
+"""Objects that are told apart by themselves, not by class, have variations of it."""
 GOLDEN_RATIO = 0.6180339887498949
 """Multiples of it modulo 1 are spread evenly however many there are: each new instance differs from all before."""
 
@@ -75,6 +77,38 @@ def overlay(
     picture = (photo * (1 - weight) + colors * weight).astype(np.uint8)
     picture[_borders(_segment_index(large))] = PAPER
     return np.concatenate([picture, draw_legend(panoptic, taxonomy, picture.shape[1])]) if legend else picture
+
+
+def draw_instances(
+    picture: np.ndarray, masks: Sequence[np.ndarray], boxes: np.ndarray, names: Sequence[str], opacity: float = 0.5
+) -> np.ndarray:
+    """The photo with each object's mask, box and name, in colours that tell neighbours apart, the first object on top.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        masks: N of (H, W) bool.
+        boxes: (N, 4), (x1, y1, x2, y2) in pixels.
+        names: N.
+
+    Returns:
+        (H', W', 3) uint8; small photos come back enlarged by a whole factor.
+    """
+    factor = enlarging_factor(picture.shape[1])
+    canvas = np.ascontiguousarray(_enlarge(picture, factor))
+    order = range(len(masks) - 1, -1, -1)
+    colors = [_vary(np.array(FIRST_COLOR), k + 1) for k in range(len(masks))]
+    for k in order:
+        inside = _enlarge(masks[k], factor)
+        canvas[inside] = (canvas[inside] * (1 - opacity) + np.array(colors[k]) * opacity).astype(np.uint8)
+    drawn = Image.fromarray(canvas)
+    pen, font = ImageDraw.Draw(drawn), _font(max(11, canvas.shape[1] // 80))
+    for k in order:
+        x1, y1, x2, y2 = (factor * boxes[k]).tolist()
+        pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colors[k], width=max(1, canvas.shape[1] // 600))
+        corner = (x1 + 2, max(0, y1 - font.size - 2))
+        pen.rectangle(pen.textbbox(corner, names[k], font), fill=colors[k])
+        pen.text(corner, names[k], INK, font)
+    return np.asarray(drawn)
 
 
 def error_map(truth: PanopticMap, prediction: PanopticMap, taxonomy: Taxonomy) -> np.ndarray:

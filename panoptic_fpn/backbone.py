@@ -1,0 +1,72 @@
+"""ResNet with a feature pyramid, torchvision's; its tensors' names are those of torchvision's Mask R-CNN."""
+
+from torch import Tensor, nn
+from torchvision.models import resnet
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from data.files import InputError
+
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+STAGES = ("layer4", "layer3", "layer2", "layer1", "conv1")
+"""In the order in which they are trained: the first layers of a pretrained network are general, and stay."""
+NORMS = {"frozen": FrozenBatchNorm2d, "bn": nn.BatchNorm2d}
+"""frozen: statistics and scales stay those of the weights that it starts from. bn: learned, for a start from scratch."""
+STRIDES = (4, 8, 16, 32, 64)
+"""Of the pyramid's levels P2 to P6; P6, which only proposes, is every second place of P5."""
+
+
+class Backbone(nn.Module):
+    """(B, 3, H, W) -> levels at strides 4, 8, 16, 32 and 64, (B, channels, H / s, W / s), rounded up.
+
+    Args:
+        name: one of RESNETS.
+        channels: width of the pyramid.
+        norm: one of NORMS.
+        trainable_stages: how many of STAGES learn, 0 to 5; weights that start at random must.
+        has_stride_in_1x1: stride in the first convolution of a bottleneck, as in the original ResNet-50 and detectron2's
+            weights, not in its 3x3 one, as in torchvision's and mmdet's.
+
+    Raises:
+        InputError: if a setting is unknown.
+    """
+
+    def __init__(
+        self,
+        name: str = "resnet50",
+        channels: int = 256,
+        norm: str = "frozen",
+        trainable_stages: int = 3,
+        has_stride_in_1x1: bool = False,
+    ):
+        super().__init__()
+        for what, given, known in (("backbone", name, RESNETS), ("norm", norm, tuple(NORMS))):
+            if given not in known:
+                raise InputError(f"{what} {given!r} is unknown; choose one of {', '.join(known)}")
+        if not 0 <= trainable_stages <= len(STAGES):
+            raise InputError(f"trainable_stages is {trainable_stages}, but 0 to {len(STAGES)} are there")
+        body = getattr(resnet, name)(weights=None, norm_layer=NORMS[norm])
+        if has_stride_in_1x1:
+            move_strides(body)
+        for parameter_name, parameter in body.named_parameters():
+            stage = "conv1" if parameter_name.startswith("bn1") else parameter_name.partition(".")[0]
+            parameter.requires_grad_(stage in STAGES[:trainable_stages])
+        layers = {f"layer{k}": str(k - 1) for k in range(1, 5)}
+        widths = [body.inplanes // 8 * 2**k for k in range(4)]
+        self.levels = BackboneWithFPN(body, layers, widths, channels, LastLevelMaxPool())
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return list(self.levels(image).values())
+
+
+def move_strides(body: resnet.ResNet) -> None:
+    """Give the stride of each bottleneck to its first convolution.
+
+    Raises:
+        InputError: if it has no bottlenecks.
+    """
+    for layer in (body.layer2, body.layer3, body.layer4):
+        if not isinstance(layer[0], resnet.Bottleneck):
+            raise InputError("has_stride_in_1x1 is for resnet50 and resnet101, whose blocks have a 1x1 convolution first")
+        layer[0].conv1.stride, layer[0].conv2.stride = layer[0].conv2.stride, layer[0].conv1.stride
