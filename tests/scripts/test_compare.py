@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchmarks import comparison
+from benchmarks.systems import Configs, System, all_systems
 from data.files import InputError
 from efficientps.network import SemanticEfficientPS
 from scripts import compare
@@ -48,31 +50,67 @@ def test_seconds_of_interrupted_runs_add_up_and_those_of_killed_ones_are_known_t
     assert second["seconds"] > first["seconds"]
 
 
-def test_every_system_is_scored_at_the_end_of_its_budget(tmp_path, commands, monkeypatch):
-    monkeypatch.setattr(compare, "find_last", lambda folder: folder / "epoch_3.pth")
-    monkeypatch.setattr("sys.argv", ["compare.py", "--output", str(tmp_path), "--joint-epochs", "7"])
-    systems = compare.train_and_predict(compare.parse_arguments(), tmp_path)
+@pytest.fixture
+def systems(tmp_path, monkeypatch) -> tuple[System, ...]:
+    """Of a comparison whose joint training is shorter."""
+    monkeypatch.setattr("benchmarks.systems.find_last", lambda folder: folder / "epoch_3.pth")
+    monkeypatch.setattr("sys.argv", ["compare.py", "--epochs", "joint=7"])
+    args = compare.parse_arguments()
+    return all_systems(tmp_path, tmp_path, Configs(**args.configs, epochs=args.epochs))
+
+
+def test_every_system_is_scored_at_the_end_of_its_budget(systems, tmp_path):
     assert [system.name for system in systems] == [
         "SOLOv2 + EfficientPS semantics",
         "original EfficientPS (Mask R-CNN)",
         "semantic argmax only",
+        "Panoptic FPN",
+        "Pan-SECB",
     ]
-    used = {word for command in commands for word in command if word.endswith((".ckpt", ".pth"))}
-    assert used == {str(tmp_path / p) for p in ("solov2/epoch_3.pth", "stage2/last.ckpt", "joint/last.ckpt")}
+    used = {str(word) for system in systems for command in system.predictions() for word in command}
+    last = {str(tmp_path / name / "last.ckpt") for name in ("stage2", "joint", "panoptic_fpn", "finetune")}
+    assert {word for word in used if word.endswith((".ckpt", ".pth"))} == last | {str(tmp_path / "stage1" / "epoch_3.pth")}
+    (joint,) = systems[1].trainings.values()
+    assert joint[joint.index("--trainer.max_epochs") + 1] == "7"
+
+
+def test_the_second_step_of_pan_secb_starts_from_the_first(systems, tmp_path):
+    crops, finetune = systems[-1].trainings.values()
+    assert crops[crops.index("--output") + 1] / "last.ckpt" == finetune[finetune.index("--model.weights") + 1]
+    (cut,) = systems[-1].preparations
+    assert (
+        cut[cut.index("--output") + 1] == crops[crops.index("--data.crops") + 1] == finetune[finetune.index("--data.crops") + 1]
+    )
+
+
+@pytest.mark.parametrize("given", ["joint=0", "joint", "stage3=2", "joint=two"])
+def test_a_budget_that_is_none_is_refused(given, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["compare.py", "--epochs", given])
+    with pytest.raises(SystemExit):
+        compare.parse_arguments()
+    assert "needed are stage1 stage2 joint" in capsys.readouterr().err
 
 
 def test_parameters_are_those_of_the_network(tmp_path):
     network = SemanticEfficientPS(num_classes=19, variant="b0", fpn_channels=16)
     weights = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     torch.save({"state_dict": weights, "hyper_parameters": {}}, tmp_path / "last.ckpt")
-    assert compare.count_parameters(tmp_path / "last.ckpt") == sum(p.numel() for p in network.parameters())
+    assert comparison.count_parameters(tmp_path / "last.ckpt") == sum(p.numel() for p in network.parameters())
 
 
 def test_rows_say_what_there_is_not_and_what_is_not_exact():
     group = {"pq": 0.5, "sq": 0.75, "rq": None, "n": 1}
     result = {"name": "x", "scores": dict.fromkeys(("All", "Things", "Stuff"), group), "mask_ap": None, "miou": 0.25}
-    result |= {"parameters": 1_500_000, "training_seconds": 60.4, "is_time_exact": False}
-    row = compare.to_cells(result)
-    assert row == ("x", "50.0", "75.0", "n/a", "50.0", "50.0", "n/a", "25.0", "1.5", "> 60")
-    table = SimpleNamespace(columns=("a", "b"), rows=((1, 2),))
-    assert compare.to_markdown(table) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+    result |= {"parameters": 1_500_000, "training_seconds": 60.4, "is_time_exact": False, "milliseconds": 12.6}
+    table = comparison.systems_table([result], "a note")
+    assert table.rows == (("x", "50.0", "75.0", "n/a", "50.0", "50.0", "n/a", "25.0", "1.5", "> 60", "13"),)
+    assert len(table.columns) == len(table.rows[0])
+    assert comparison.to_markdown(SimpleNamespace(columns=("a", "b"), rows=((1, 2),))) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+
+
+def test_seconds_are_cpu_time_of_the_command():
+    before = compare.children_seconds()
+    compare.run("-c", "import time; time.sleep(0.5)")
+    waited = compare.children_seconds() - before
+    compare.run("-c", "import time; t = time.process_time()\nwhile time.process_time() < t + 0.5: pass")
+    assert compare.children_seconds() - before - waited > waited + 0.25
