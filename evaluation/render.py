@@ -17,8 +17,6 @@ LARGEST_FACTOR = 8
 LARGEST_SHEET = 2560
 """Width in pixels beyond which side_by_side shrinks its pictures."""
 INK, PAPER = (33, 37, 41), (255, 255, 255)
-FIRST_COLOR = (40, 120, 200)
-"""Objects that are told apart by themselves, not by class, have variations of it."""
 GOLDEN_RATIO = 0.6180339887498949
 """Multiples of it modulo 1 are spread evenly however many there are: each new instance differs from all before."""
 
@@ -96,19 +94,41 @@ def draw_instances(
     factor = enlarging_factor(picture.shape[1])
     canvas = np.ascontiguousarray(_enlarge(picture, factor))
     order = range(len(masks) - 1, -1, -1)
-    colors = [_vary(np.array(FIRST_COLOR), k + 1) for k in range(len(masks))]
+    # Light, so that dark letters stand on them, and as far apart in hue as they are many.
+    hls = [(0.55 + k * GOLDEN_RATIO, 0.68, 0.95) for k in range(len(masks))]
+    colors = [tuple(round(255 * c) for c in colorsys.hls_to_rgb(hue % 1, light, full)) for hue, light, full in hls]
     for k in order:
         inside = _enlarge(masks[k], factor)
         canvas[inside] = (canvas[inside] * (1 - opacity) + np.array(colors[k]) * opacity).astype(np.uint8)
     drawn = Image.fromarray(canvas)
-    pen, font = ImageDraw.Draw(drawn), _font(max(11, canvas.shape[1] // 80))
+    pen, font = ImageDraw.Draw(drawn), _font(max(12, canvas.shape[1] // 56))
+    corners = [(factor * box).tolist() for box in boxes]
     for k in order:
-        x1, y1, x2, y2 = (factor * boxes[k]).tolist()
-        pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colors[k], width=max(1, canvas.shape[1] // 600))
-        corner = (x1 + 2, max(0, y1 - font.size - 2))
-        pen.rectangle(pen.textbbox(corner, names[k], font), fill=colors[k])
-        pen.text(corner, names[k], INK, font)
+        x1, y1, x2, y2 = corners[k]
+        pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colors[k], width=max(1, canvas.shape[1] // 500))
+    taken: list[tuple[float, float, float, float]] = []
+    for k, name in enumerate(names):
+        place = _free_place(corners[k][:2], (font.getlength(name) + 6, font.size + 4), taken, canvas.shape[:2])
+        taken.append(place)
+        pen.rectangle(place, fill=colors[k])
+        pen.text((place[0] + 3, (place[1] + place[3]) / 2), name, INK, font, anchor="lm")
     return np.asarray(drawn)
+
+
+def _free_place(
+    corner: Sequence[float],
+    needed: tuple[float, float],
+    taken: Sequence[tuple[float, float, float, float]],
+    size: tuple[int, int],
+) -> tuple[float, float, float, float]:
+    """(x1, y1, x2, y2) of a name: above a box's corner (x, y), or further down where other names are; inside the picture."""
+    width, height = needed
+    x = max(0.0, min(corner[0], size[1] - width))
+    first = max(0.0, corner[1] - height)
+    for y in np.arange(first, size[0] - height, height / 2).tolist():
+        if not any(x < x2 and x1 < x + width and y < y2 and y1 < y + height for x1, y1, x2, y2 in taken):
+            return x, y, x + width, y + height
+    return x, first, x + width, first + height  # no room: better over another name than nowhere
 
 
 def error_map(truth: PanopticMap, prediction: PanopticMap, taxonomy: Taxonomy) -> np.ndarray:

@@ -66,16 +66,21 @@ class NonBottleneck1D(nn.Module):
 
 
 class Encoder(nn.Sequential):
-    """(B, 3, H, W), H and W multiples of 8 -> (B, widths[2], H / 8, W / 8)."""
+    """(B, 3, H, W), H and W multiples of 8 -> (B, widths[2], H / 8, W / 8).
 
-    def __init__(self, widths: tuple[int, int, int] = WIDTHS):
+    Args:
+        widths: channels at strides 2, 4 and 8.
+        dropout: factor of the published rates, .03 and .3.
+    """
+
+    def __init__(self, widths: tuple[int, int, int] = WIDTHS, dropout: float = 1.0):
         at_2, at_4, at_8 = widths
         super().__init__(
             Downsampler(3, at_2),
             Downsampler(at_2, at_4),
-            *(NonBottleneck1D(at_4, dropout=0.03) for _ in range(5)),
+            *(NonBottleneck1D(at_4, dropout=0.03 * dropout) for _ in range(5)),
             Downsampler(at_4, at_8),
-            *(NonBottleneck1D(at_8, dropout=0.3, dilation=d) for _ in range(2) for d in (2, 4, 8, 16)),
+            *(NonBottleneck1D(at_8, dropout=0.3 * dropout, dilation=d) for _ in range(2) for d in (2, 4, 8, 16)),
         )
 
 

@@ -4,7 +4,7 @@
     $ python pan_secb/forward_time.py --sizes 1024x2048 --precision fp32 bf16 --channels-last --compile --device cuda
     $ python pan_secb/forward_time.py --checkpoint outputs/pan_secb/cityscapes_finetune/best.ckpt --image-path street.png
 
-network: normalised pixels on the device -> embeddings, bandwidths, seeds and classes of all pixels, activations too. clustering: ->
+network: normalised pixels on the device -> embeddings, bandwidths, seeds and classes of all pixels. clustering: ->
 which object each pixel belongs to. merging: -> segment ids on the CPU. read: PNG -> normalised pixels on the device. write:
 panoptic PNG.
 
@@ -32,7 +32,7 @@ from data.cityscapes import instance_ids_to_panoptic
 from data.device import DEFAULT_DEVICE, check_device
 from data.files import InputError, one_line_errors, read_picture, shorten, write_json, write_picture
 from data.panoptic_png import write_panoptic_png
-from data.streets import StreetsSettings, draw_scene
+from data.streets import Scene, StreetsSettings, draw_scene
 from data.taxonomy import CITYSCAPES, Taxonomy
 from data.transforms import IMAGENET, normalize_and_pad
 from fusion.embedding_clusters import ClusterSettings, EmbeddingMaps, cluster, to_panoptic
@@ -129,7 +129,7 @@ def load_subject(args: Namespace, size: tuple[int, int], device: str) -> Subject
     return Subject(network, CITYSCAPES, ClusterSettings(), scene.image, to_device(maps, device))
 
 
-def _draw(size: tuple[int, int]):
+def _draw(size: tuple[int, int]) -> Scene:
     return draw_scene(StreetsSettings(*size, num_val=1), "val", 0)
 
 
@@ -215,15 +215,14 @@ class _Clock:
 
     def __init__(self, device: str):
         self.is_cuda = device.startswith("cuda")
-        self.device = device
+        self.device, self.before = device, 0.0
         self.lap()
 
     def lap(self) -> float:
         if self.is_cuda:
             torch.cuda.synchronize(self.device)
         now = time.perf_counter()
-        taken = 1000 * (now - getattr(self, "before", now))
-        self.before = now
+        taken, self.before = 1000 * (now - self.before), now
         return taken
 
 
@@ -242,7 +241,7 @@ def format_rows(rows: Iterable[dict]) -> str:
     lines = []
     for row in rows:
         head = f"{row['size']}, batch {row['batch']}, {row['precision']}{', channels last' * row['channels_last']}"
-        head += f"{', compiled' * row['compiled']}: {row['segments']} segments, {row['repeats']} repeats"
+        head += f"{', compiled' * row['compiled']}: {row['repeats']} repeats"
         lines += [head, f"{'':20}{'median':>10}{'p95':>10}{'min':>10}  ms"]
         for name, times in row["milliseconds"].items():
             lines.append(f"{name:20}{times['median']:10.2f}{times['p95']:10.2f}{times['min']:10.2f}")

@@ -31,6 +31,8 @@ class NetworkSettings:
     """The height of the whole images that it is for, as the ancestor's 1024."""
     start_sigma: float = 1.0
     """Of every pixel before training; the bandwidth is exp(10 sigma), as the ancestor starts."""
+    dropout: float = 1.0
+    """Factor of ERFNet's dropout rates, .03 and .3."""
 
 
 class PanSECBModule(PanopticModule):

@@ -38,6 +38,7 @@ class PanSECB(nn.Module):
         num_sigma: bandwidths a pixel: 1 for round clusters, 2 for one along each axis.
         pixels_per_unit: of the embeddings; kept here, since weights hold for one unit only.
         start_sigma: of every pixel before training; the ancestor's 1 is a cluster of 6 pixels' radius at 1024 pixels a unit.
+        dropout: factor of ERFNet's dropout rates.
 
     Raises:
         InputError: if a value is out of range.
@@ -51,6 +52,7 @@ class PanSECB(nn.Module):
         num_sigma: int = 1,
         pixels_per_unit: float = PIXELS_PER_UNIT,
         start_sigma: float = 1.0,
+        dropout: float = 1.0,
     ):
         super().__init__()
         if not width >= SMALLEST_WIDTH:
@@ -61,9 +63,11 @@ class PanSECB(nn.Module):
             raise InputError(f"{num_things} thing classes of {num_classes}, but at least one is needed to cluster")
         if not pixels_per_unit > 0:
             raise InputError(f"pixels_per_unit {pixels_per_unit}, but more than 0 is needed")
+        if not 0 <= dropout <= 3:
+            raise InputError(f"dropout {dropout}, but a factor of ERFNet's rates from 0 to 3 is needed")
         self.pixels_per_unit = pixels_per_unit
         widths = scaled_widths(width)
-        self.encoder = Encoder(widths)
+        self.encoder = Encoder(widths, dropout)
         self.embedding_decoder = Decoder(2 + num_sigma, widths)
         self.seed_decoder = Decoder(num_things, widths)
         self.semantic_decoder = Decoder(num_classes, widths)

@@ -7,8 +7,11 @@ import numpy as np
 from data.instance_dump import InstanceLogits, full_masks
 from data.panoptic_png import PanopticMap
 from data.targets import panoptic_to_instances, panoptic_to_semantic
-from data.taxonomy import Taxonomy
-from evaluation.render import color_panoptic, draw_instances, side_by_side
+from data.taxonomy import VOID_TRAIN_ID, Taxonomy
+from evaluation.render import color_panoptic, draw_instances, draw_key, side_by_side
+
+OTHER_COLOR = (222, 222, 222)
+"""Of the semantic branch's "other": something is there, a thing, which void's black would not say."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Prediction:
 def draw_panel(
     picture: np.ndarray, predicted: Prediction, truth: PanopticMap, taxonomy: Taxonomy, min_score: float
 ) -> np.ndarray:
-    """Three rows, prediction on the left and truth on the right.
+    """Three rows, prediction on the left and truth on the right, and below the classes that occur.
 
     Args:
         picture: (H, W, 3) uint8 RGB.
@@ -39,12 +42,18 @@ def draw_panel(
     drawn = draw_instances(picture, masks, found.boxes[shown], names)
     true_masks, train_ids, boxes = panoptic_to_instances(truth, taxonomy)
     true_drawn = draw_instances(picture, true_masks, boxes, [taxonomy.categories[k].name for k in train_ids])
-    true_semantic = taxonomy.colors[panoptic_to_semantic(truth, taxonomy)]
+    true_semantic = panoptic_to_semantic(truth, taxonomy)
+    semantic = taxonomy.colors[predicted.semantic]
+    semantic[predicted.semantic == VOID_TRAIN_ID] = OTHER_COLOR
     rows = {
         "instances": (drawn, true_drawn),
-        "semantic map": (taxonomy.colors[predicted.semantic], true_semantic),
+        "semantic map": (semantic, taxonomy.colors[true_semantic]),
         "panoptic map": (color_panoptic(predicted.panoptic, taxonomy), color_panoptic(truth, taxonomy)),
     }
     pictures = [each for pair in rows.values() for each in pair]
     titles = [f"{name}, {side}" for name in rows for side in ("predicted", "truth")]
-    return side_by_side(pictures, titles, columns=2)
+    sheet = side_by_side(pictures, titles, columns=2)
+    shown = {*np.unique(predicted.semantic).tolist(), *np.unique(true_semantic).tolist(), *found.train_ids[shown].tolist()}
+    key = [(c.name, c.color) for train_id, c in enumerate(taxonomy.categories) if train_id in shown]
+    key += [("other", OTHER_COLOR)] * bool((predicted.semantic == VOID_TRAIN_ID).any())
+    return np.concatenate([sheet, draw_key([*key, ("void", (0, 0, 0))], sheet.shape[1])])

@@ -25,7 +25,6 @@ from training.checkpoints import load_weights, read_trained
 
 ROWS_AT_ONCE = 64
 """Rows of the full-size semantic map that are made at once: 54 outputs of a whole 1024x2048 image would take 450 MB."""
-
 RULE_VERSION = "1"
 """Raise it when the same picture gets other pixels from the same weights, so that old results are not taken for new ones."""
 

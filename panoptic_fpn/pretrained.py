@@ -113,40 +113,38 @@ class Family(Source):
 
 
 def sources(network: PanopticFPN, taxonomy: Taxonomy) -> tuple[Family, ...]:
-    """Whole models of three projects, and a backbone trained on ImageNet, for a network of these classes."""
+    """Whole models of three projects, and a backbone trained on ImageNet, for a network of these classes.
+
+    detectron2's are known for ResNets of bottlenecks alone: it has no others of MSRA's.
+    """
     to_names = partial(_names, list(network.state_dict()))
-    mmdet, detectron2 = to_names(MMDET), to_names(DETECTRON2)
-    return (
-        Family(
-            "mmdet Panoptic FPN",
-            marker="neck.lateral_convs.0.conv.weight",
-            names=mmdet,
-            class_layers=CLASS_LAYERS,
-            arrange=partial(from_mmdet, names=mmdet),
-        ),
-        Family(
-            "detectron2 Panoptic FPN",
-            marker="backbone.bottom_up.stem.conv1.weight",
-            names=detectron2,
-            class_layers=CLASS_LAYERS,
-            arrange=partial(from_detectron2, names=detectron2),
-            settings={"has_stride_in_1x1": "true"},
-        ),
-        Family(
-            "torchvision Mask R-CNN",
-            marker="backbone.body.conv1.weight",
-            names=to_names(TORCHVISION),
-            class_layers=CLASS_LAYERS,
-            arrange=partial(from_torchvision, names=to_names(TORCHVISION), taxonomy=taxonomy),
-            settings={"instance_head.convention": "torchvision", "instance_head.box_beta": f"{1 / 9:.6f}"},
-        ),
-        Family(
-            "torchvision ResNet",
-            marker="layer1.0.conv1.weight",
-            names=to_names(RESNET),
-            arrange=without_counters,
-        ),
+    mmdet, detectron2, torchvision = to_names(MMDET), to_names(DETECTRON2), to_names(TORCHVISION)
+    of_mmdet = Family(
+        "mmdet Panoptic FPN",
+        marker="neck.lateral_convs.0.conv.weight",
+        names=mmdet,
+        class_layers=CLASS_LAYERS,
+        arrange=partial(from_mmdet, names=mmdet),
     )
+    of_detectron2 = Family(
+        "detectron2 Panoptic FPN",
+        marker="backbone.bottom_up.stem.conv1.weight",
+        names=detectron2,
+        class_layers=CLASS_LAYERS,
+        arrange=partial(from_detectron2, names=detectron2),
+        settings={"has_stride_in_1x1": "true"},
+    )
+    of_torchvision = Family(
+        "torchvision Mask R-CNN",
+        marker="backbone.body.conv1.weight",
+        names=torchvision,
+        class_layers=CLASS_LAYERS,
+        arrange=partial(from_torchvision, names=torchvision, taxonomy=taxonomy),
+        settings={"instance_head.convention": "torchvision", "instance_head.box_beta": f"{1 / 9:.6f}"},
+    )
+    backbone = Family("torchvision ResNet", marker="layer1.0.conv1.weight", names=to_names(RESNET), arrange=without_counters)
+    has_bottlenecks = "backbone.levels.body.layer1.0.conv3.weight" in mmdet
+    return (of_mmdet, *([of_detectron2] if has_bottlenecks else []), of_torchvision, backbone)
 
 
 def from_mmdet(checkpoint: Tensors, names: Mapping[str, str]) -> Tensors:

@@ -15,7 +15,8 @@ from pathlib import Path
 from rich.progress import track
 
 from data.coco import read_panoptic_json, read_panoptic_map
-from data.files import InputError, find_pictures, one_line_errors, picture_id, read_picture, write_picture
+from data.files import find_pictures, one_line_errors, picture_id, read_picture, write_picture
+from data.footage import check_outside
 from data.views import ViewSettings
 from evaluation.render import overlay
 
@@ -58,8 +59,7 @@ def run(args: argparse.Namespace) -> None:
     for picture in pictures:
         read_picture(picture)  # a broken picture is named before minutes of work, not after
     output = Path(args.output).expanduser().resolve()
-    if any(output in picture.resolve().parents for picture in pictures):
-        raise InputError(f"{args.image_path}: also finds pictures in the output {output}; give an --output outside of it")
+    check_outside(args.image_path, pictures, output)
     dumps = output / "instances"
     where = str(Path(args.image_path).expanduser().absolute())
     run_stage(

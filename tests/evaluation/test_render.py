@@ -5,7 +5,7 @@ import pytest
 
 from data.files import InputError
 from data.panoptic_png import PanopticMap, describe_segments
-from evaluation.render import ERROR_COLORS, color_panoptic, draw_key, error_map, overlay, side_by_side
+from evaluation.render import ERROR_COLORS, color_panoptic, draw_instances, draw_key, error_map, overlay, side_by_side
 
 SIZES = [(800, 800), (375, 1242), (128, 256), (6, 8), (1, 1)]
 
@@ -103,3 +103,48 @@ def test_pictures_of_any_size_stand_side_by_side(toy, size):
     num_columns = 2 if wide else 4
     cell = sheet.shape[1] // num_columns
     assert sheet.shape[0] > (4 // num_columns) * 0.9 * cell * size[0] / size[1]
+
+
+def draw_two(names, width=960):
+    """Two objects side by side on black: masks of 100x100 pixels in boxes of the same size."""
+    picture = np.zeros((400, width, 3), dtype=np.uint8)
+    boxes = np.array([[100, 200, 200, 300], [400, 200, 500, 300]], dtype=np.float32)
+    masks = []
+    for x1, y1, x2, y2 in boxes.astype(int).tolist():
+        masks.append(np.zeros((400, width), dtype=bool))
+        masks[-1][y1:y2, x1:x2] = True
+    return draw_instances(picture, masks, boxes, names)
+
+
+def test_instances_have_masks_boxes_and_names_in_their_own_colours():
+    drawn = draw_two(["car 0.90", "car 0.80"])
+    first, second = drawn[250, 150], drawn[250, 450]
+    assert (first > 0).any()
+    assert np.abs(first.astype(int) - second).max() > 60
+    assert (drawn[350] == 0).all()  # below both
+    edge = drawn[250, 100]
+    np.testing.assert_allclose(edge / 2, first, atol=1)  # the box is the colour that the mask has by half
+    label = drawn[180:200, 100:180]
+    assert (label == edge).all(-1).mean() > 0.5  # the name stands on it
+
+
+def test_names_do_not_cover_each_other():
+    """Five objects in one place, as a network often says: each colour of a name is there, each name as large as if alone."""
+    picture = np.zeros((400, 960, 3), dtype=np.uint8)
+    masks, boxes = [np.zeros((400, 960), dtype=bool)] * 5, np.tile(np.array([[300, 100, 301, 101]], np.float32), (5, 1))
+    drawn = draw_instances(picture, masks, boxes, ["person"] * 5)
+    colors, counts = np.unique(drawn[(drawn != 0).any(-1)], axis=0, return_counts=True)
+    backgrounds = sorted(counts.tolist())[-5:]
+    assert len(colors) >= 5
+    assert backgrounds[0] > 0.9 * backgrounds[-1]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_instances_are_drawn_on_any_size(size):
+    picture = np.full((*size, 3), 90, dtype=np.uint8)
+    whole = np.ones(size, dtype=bool)
+    drawn = draw_instances(picture, [whole], np.array([[0, 0, size[1], size[0]]], np.float32), ["traffic light 0.99"])
+    factor = drawn.shape[1] // size[1]
+    assert drawn.shape == (factor * size[0], factor * size[1], 3)
+    none = draw_instances(picture, [], np.zeros((0, 4), np.float32), [])
+    assert (none == 90).all()

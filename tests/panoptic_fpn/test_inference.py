@@ -1,0 +1,141 @@
+"""inference.py: a picture, a folder of odd sizes, a video; what is broken is named, and the others are done."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.coco import read_panoptic_json, read_panoptic_map
+from data.footage import open_video, video_writer
+from panoptic_fpn import inference
+
+pytestmark = pytest.mark.slow
+SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
+FLAGS = ("--device", "cpu", "--min-score", "0.2", "--min-stuff-area", "500")
+
+
+@pytest.fixture
+def call(checkpoint, tmp_path, monkeypatch):
+    """Run the command on a place; return its output folder."""
+
+    def run(place, *arguments) -> Path:
+        output = tmp_path / "out"
+        given = ("--image-path", place, "--checkpoint", checkpoint, "--output", output, *FLAGS, *arguments)
+        monkeypatch.setattr(sys, "argv", ["inference.py", *map(str, given)])
+        inference.main()
+        return output
+
+    return run
+
+
+def save(path: Path, pixels: np.ndarray, **options) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+
+
+@pytest.fixture
+def photos(tmp_path, street_picture) -> Path:
+    """Odd sizes, grey, and the same name in two folders."""
+    folder = tmp_path / "photos"
+    save(folder / "monday/street.png", street_picture[:97, :201])
+    save(folder / "tuesday/street.jpg", street_picture[::-1])
+    save(folder / "grey.png", street_picture[:, :31, 0])
+    return folder
+
+
+def test_a_folder_gets_png_json_and_overlay_under_names_of_their_own(call, photos, capsys):
+    output = call(photos)
+    file = read_panoptic_json(output / "panoptic.json")
+    assert sorted(file.annotations) == ["grey", "monday/street", "tuesday/street"]
+    sizes = {name: read_panoptic_map(file, name).segment_ids.shape for name in file.annotations}  # checks PNG against JSON
+    assert sizes == {"grey": (128, 31), "monday/street": (97, 201), "tuesday/street": (128, 256)}
+    for name in file.annotations:
+        assert (output / "overlay" / f"{name}.png").is_file()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("checkpoint ")
+    assert f"3 pictures and 0 videos of {photos}" in lines[0]
+    assert f"wrote {output / 'panoptic.json'}" in lines
+
+
+def test_the_learned_street_is_seen(call, tmp_path, street_picture):
+    save(tmp_path / "in" / "street.png", street_picture)
+    output = call(tmp_path / "in" / "street.png")
+    annotation = json.loads((output / "panoptic.json").read_text())
+    names = {c["id"]: c["name"] for c in annotation["categories"]}
+    found = {names[s["category_id"]] for s in annotation["annotations"][0]["segments_info"]}
+    assert {"road", "sky"} <= found
+    overlay = np.asarray(Image.open(output / "overlay" / "street.png"))
+    assert overlay.shape[1] == 4 * street_picture.shape[1]  # enlarged to about a thousand pixels
+    assert overlay.shape[0] > 4 * street_picture.shape[0]  # the legend
+
+
+def test_a_broken_picture_is_named_and_the_others_are_done(call, photos, tmp_path, capsys):
+    (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and nothing more")
+    with pytest.raises(SystemExit) as stopped:
+        call(photos)
+    assert stopped.value.code.startswith("error: 1 of 4 files were left out, the first one: ")
+    assert "broken.png" in stopped.value.code
+    assert "\n" not in stopped.value.code
+    assert "left out: " in capsys.readouterr().err
+    file = read_panoptic_json(tmp_path / "out" / "panoptic.json")
+    assert sorted(file.annotations) == ["grey", "monday/street", "tuesday/street"]
+
+
+def test_nothing_but_broken_pictures_leaves_no_json(call, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "broken.jpg").write_bytes(b"none")
+    with pytest.raises(SystemExit):
+        call(tmp_path / "in")
+    assert not (tmp_path / "out" / "panoptic.json").exists()
+
+
+def test_a_picture_is_done_once(call, photos):
+    output = call(photos)
+    png = output / "panoptic" / "grey_panoptic.png"
+    first = png.stat().st_mtime_ns
+    call(photos)
+    assert png.stat().st_mtime_ns == first
+    (output / "overlay" / "grey.png").unlink()
+    call(photos)
+    assert png.stat().st_mtime_ns != first
+
+
+def test_a_video_becomes_an_overlay_video(call, tmp_path, street_picture):
+    path = tmp_path / "drive.mp4"
+    with video_writer(path, 10) as write:
+        for k in range(4):
+            write(np.roll(street_picture, 8 * k, axis=1))
+    output = call(path, "--frame-pngs")
+    with open_video(output / "overlay" / "drive.mp4") as video:
+        frames = list(video.frames())
+    assert len(frames) == 4
+    width = 4 * 256
+    assert frames[0].shape == (4 * 128 + width // 8, width, 3)
+    file = read_panoptic_json(output / "panoptic.json")
+    assert list(file.annotations) == [f"drive/{k:06d}" for k in range(4)]
+    assert read_panoptic_map(file, "drive/000003").segment_ids.shape == (128, 256)
+
+
+def test_without_frame_pngs_a_video_is_an_overlay_alone(call, tmp_path, street_picture):
+    with video_writer(tmp_path / "drive.mp4", 10) as write:
+        write(street_picture)
+    output = call(tmp_path / "drive.mp4")
+    assert [path.name for path in output.rglob("*") if path.is_file()] == ["drive.mp4"]
+
+
+def test_it_does_not_read_what_it_wrote(call, tmp_path, street_picture, fails_in_one_line):
+    save(tmp_path / "out" / "overlay" / "a.png", street_picture)
+    with pytest.raises(SystemExit, match="also finds pictures in the output"):
+        call(tmp_path)
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="needs the real samples in ../shared/samples, which a user's clone has not")
+def test_the_real_street_gets_a_map_of_its_size(call):
+    photo = SAMPLES / "street" / "dummy_000000_000000_leftImg8bit.png"
+    output = call(photo, "--shorter-side", "128", "--longer-side", "256")
+    file = read_panoptic_json(output / "panoptic.json")
+    size = Image.open(photo).size[::-1]
+    assert read_panoptic_map(file, photo.stem).segment_ids.shape == size
