@@ -47,7 +47,7 @@ def score(system: System, frames: list[Frame], root: Path, output: Path) -> dict
             semantic = read_semantic(system.semantics, frame.image_id, CITYSCAPES, truth.segment_ids.shape)
             iou.add(panoptic_to_semantic(truth, CITYSCAPES), semantic_argmax(semantic, CITYSCAPES))
     others = {} if system.scores is None else read_json(system.scores)
-    mask_ap, miou = others.get("mask_ap"), others.get("miou")
+    mask_ap, miou = others.get("mask_ap", {}).get("AP"), others.get("semantic", {}).get("miou")
     if system.semantics is not None:
         miou = iou.scores()["miou"]
     if system.instances is not None:

@@ -167,6 +167,8 @@ def from_detectron2(checkpoint: Tensors, names: Mapping[str, str]) -> Tensors:
 
 def to_normalised_rgb(weight: Tensor) -> Tensor:
     """Weight (out, 3, 7, 7) for BGR - mean -> one that gives the same for (RGB - mean) / deviation."""
+    if weight.ndim != 4 or weight.shape[1] != len(IMAGENET.std):
+        return weight  # to be refused for its shape
     return weight.flip(1) * torch.tensor(IMAGENET.std)[:, None, None]
 
 

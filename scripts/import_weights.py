@@ -2,29 +2,43 @@
 
     $ python scripts/import_weights.py tf_efficientnet_b5_ra.pth --for efficientps-b5 --output weights/b5.safetensors
     $ python scripts/import_weights.py solov2_r50.pth --for solov2:configs/solov2/cityscapes_r50.py --output r50.safetensors
+    $ python scripts/import_weights.py model_final.pkl --for panoptic-fpn-r50 --output weights/panoptic_fpn.safetensors
     $ python scripts/import_weights.py --list
 
-What the checkpoint is, its tensors' names tell. Train with `efficientps/train_net.py --model.weights FILE` or
-`solov2/train.py --weights FILE`. No pickled code is executed: plain tensors are read, anything else is refused.
+What the checkpoint is, its tensors' names tell. The last line printed is the command to train with. No pickled code is
+executed: plain tensors are read, of detectron2's .pkl files plain arrays; anything else is refused.
 """
 
 import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 import solov2  # noqa: F401, first: it sets what torch reads when it is loaded
 
 # isort: split
+from data.coco import read_taxonomy
 from data.files import InputError, one_line_errors
-from data.taxonomy import CITYSCAPES
+from data.taxonomy import CITYSCAPES, COCO_PANOPTIC, TAXONOMIES, Taxonomy
 from data.weights_file import Source, count_names, find_source, match, read_tensors, write_weights
 from efficientps import pretrained as efficientps_pretrained
 from efficientps.encoder import VARIANTS
 from efficientps.network import EfficientPS, SemanticEfficientPS
+from panoptic_fpn import pretrained as panoptic_fpn_pretrained
+from panoptic_fpn.detectron2_pickle import read_pickle
+from panoptic_fpn.network import NetworkSettings, PanopticFPN
 from solov2 import pretrained as solov2_pretrained
 from solov2.checkpoints import allow_checkpoint_classes
 from solov2.settings import find_config, load_config
 
-TARGETS = "efficientps-b0 .. b7, efficientps-instances-b0 .. b7 (with instance head), or solov2:CONFIG"
+RESNETS = {"r18": "resnet18", "r34": "resnet34", "r50": "resnet50", "r101": "resnet101"}
+PANOPTIC_FPN = "panoptic-fpn"
+TARGETS = (
+    "efficientps-b0 .. b7, efficientps-instances-b0 .. b7 (with instance head), solov2:CONFIG, "
+    "or panoptic-fpn-r18, r34, r50, r101, with COCO's classes or :cityscapes or :FILE.json of a COCO panoptic data set"
+)
 KNOWN = """checkpoint                                                    --for
 official EfficientPS (mmdet 1.x names), semantic part         efficientps-b0 .. efficientps-b7
 the same, with its Mask R-CNN part                            efficientps-instances-b0 .. efficientps-instances-b7
@@ -32,46 +46,116 @@ EfficientNet of efficientnet_pytorch, ImageNet: the encoder   efficientps-b0 .. 
 tf_efficientnet_b0 .. b7 of timm, ImageNet: the encoder       efficientps-b0 .. efficientps-b7
 SOLOv2 of mmdet, COCO                                         solov2:CONFIG, such as solov2:configs/solov2/cityscapes_r50.py
 ResNet of torchvision, ImageNet: the backbone                 solov2:CONFIG
+Panoptic FPN of detectron2 (.pkl or .pth) or mmdet            panoptic-fpn-r50, -r101
+Mask R-CNN of torchvision, COCO: all but the semantic branch  panoptic-fpn-r50
+ResNet of torchvision, ImageNet: the backbone                 panoptic-fpn-r18, -r34, -r50, -r101
+Classes of panoptic-fpn-...: COCO's 133; others by :cityscapes or :FILE.json, a COCO panoptic JSON, such as
+panoptic-fpn-r50:cityscapes. Class layers of the right length are taken to be of these classes, in this order.
 Containers: torch (.pth, .pt, .bin, .ckpt) and .safetensors; the tensors at the top or under state_dict or model.
 Left out where sizes differ: class layers. Always: squeeze-and-excitation and classifiers."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The network that a checkpoint is to start."""
+
+    words: str
+    """`--for`, and the settings that the network needs for this checkpoint."""
+    state: Mapping[str, torch.Tensor]
+    """The network's tensors, for their names and shapes."""
+    sources: tuple[Source, ...]
+    """The checkpoints that are known for it."""
+    checkpoint: dict[str, torch.Tensor]
+    """The checkpoint in the network's own order of classes."""
+    command: str
+    """Begins a training; the weights file is to follow."""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="import_weights.py", description=__doc__, formatter_class=formatter)
-    parser.add_argument("checkpoint", nargs="?", type=Path, help="a .pth, .pt, .bin, .ckpt or .safetensors file")
+    parser.add_argument("checkpoint", nargs="?", type=Path, help="a .pth, .pt, .bin, .ckpt, .safetensors or detectron2 .pkl file")
     parser.add_argument("--for", dest="network", help=TARGETS)
     parser.add_argument("--output", type=Path, help="the .safetensors file to write")
     parser.add_argument("--list", action="store_true", help="print which checkpoints are known, and for which networks")
     return parser
 
 
-def describe_network(target: str, names: set[str]) -> tuple[str, dict, tuple[Source, ...]]:
-    """What `--for` names: in words, its tensors, and the checkpoints that are known for it.
+def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint of any project, by name.
 
-    Args:
-        names: of the checkpoint's tensors; they tell which output convolution an official EfficientPS has.
+    Raises:
+        InputError: if it is broken, or no checkpoint.
+    """
+    if path.suffix == ".pkl":
+        return read_pickle(path)
+    allow_checkpoint_classes()
+    return read_tensors(path)
+
+
+def describe_network(target: str, checkpoint: dict[str, torch.Tensor]) -> Target:
+    """What `--for` names; the checkpoint's names may tell more about it.
 
     Raises:
         InputError: if there is no such network.
     """
-    kind, _, config = target.partition(":")
-    if kind == "solov2" and config:
-        network = solov2_pretrained.build_network(load_config(find_config(config)))
-        return target, network.state_dict(), solov2_pretrained.sources(network)
-    family, _, variant = target.rpartition("-")
-    if variant not in VARIANTS or family not in ("efficientps", "efficientps-instances"):
-        raise InputError(f"--for {target}: no such network; give {TARGETS}")
-    settings = {"variant": variant, "is_separable": efficientps_pretrained.is_separable(names)}
+    kind, _, rest = target.partition(":")
+    if kind == "solov2" and rest:
+        network = solov2_pretrained.build_network(load_config(find_config(rest)))
+        sources = solov2_pretrained.sources(network)
+        return Target(target, network.state_dict(), sources, checkpoint, "python solov2/train.py --weights")
+    family, _, variant = kind.rpartition("-")
+    if family == PANOPTIC_FPN and variant in RESNETS:
+        return describe_panoptic_fpn(target, RESNETS[variant], find_classes(rest), checkpoint)
+    if target == kind and variant in VARIANTS and family in ("efficientps", "efficientps-instances"):
+        return describe_efficientps(target, family, variant, checkpoint)
+    raise InputError(f"--for {target}: no such network; give {TARGETS}")
+
+
+def describe_efficientps(target: str, family: str, variant: str, checkpoint: dict[str, torch.Tensor]) -> Target:
+    """The semantic network, or the one with an instance head; a checkpoint tells which output convolution it has."""
+    settings = {"variant": variant, "is_separable": efficientps_pretrained.is_separable(checkpoint)}
     if family == "efficientps":
         network = SemanticEfficientPS(CITYSCAPES.num_classes, **settings)
     else:
         network = EfficientPS(CITYSCAPES.num_classes, list(CITYSCAPES.thing_ids), {}, **settings)
     known = efficientps_pretrained.sources(network)
-    is_whole = known[0].marker in names
+    is_whole = known[0].marker in checkpoint
     words = f"{target} with fpn_channels 256, is_separable {str(settings['is_separable']).lower()}" if is_whole else target
-    return words, network.state_dict(), known
+    return Target(words, network.state_dict(), known, checkpoint, "python efficientps/train_net.py --model.weights")
+
+
+def describe_panoptic_fpn(target: str, backbone: str, classes: Taxonomy, checkpoint: dict[str, torch.Tensor]) -> Target:
+    """The network of these classes, with what settings a checkpoint wants."""
+    with torch.device("meta"):  # names and shapes are enough
+        network = PanopticFPN(classes.is_thing.tolist(), NetworkSettings(backbone))
+    known = panoptic_fpn_pretrained.sources(network, classes)
+    source = find_source(known, checkpoint)
+    settings = dict(source.settings) if source else {}
+    words = ", ".join(f"{name} {value}" for name, value in settings.items())
+    config = "cityscapes_r50" if classes == CITYSCAPES else "coco_r50"
+    flags = [f"--model.network.{name} {value}" for name, value in ({"backbone": backbone} | settings).items()]
+    return Target(
+        f"{target} with {words}" if words else target,
+        network.state_dict(),
+        known,
+        source.arrange(checkpoint) if source else checkpoint,
+        f"python panoptic_fpn/train.py --config configs/panoptic_fpn/{config}.yaml {' '.join(flags)} --model.weights",
+    )
+
+
+def find_classes(name: str) -> Taxonomy:
+    """COCO's where nothing is named; else those of a known taxonomy, or of a panoptic JSON.
+
+    Raises:
+        InputError: if there are none of this name.
+    """
+    if name.endswith(".json"):
+        return read_taxonomy(Path(name))
+    if name and name not in TAXONOMIES:
+        raise InputError(f"--for ...:{name}: no such classes; give {', '.join(TAXONOMIES)}, or a COCO panoptic .json file")
+    return TAXONOMIES[name] if name else COCO_PANOPTIC
 
 
 def run(args: argparse.Namespace) -> None:
@@ -83,26 +167,24 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("a checkpoint, --for and --output are needed; --list tells what is known")
     if args.output.suffix != ".safetensors":
         raise InputError(f"--output {args.output}: must end in .safetensors")
-    allow_checkpoint_classes()
-    checkpoint = read_tensors(args.checkpoint)
-    words, state, known = describe_network(args.network, set(checkpoint))
-    source = find_source(known, checkpoint)
+    checkpoint = read_checkpoint(args.checkpoint)
+    target = describe_network(args.network, checkpoint)
+    source = find_source(target.sources, checkpoint)
     if source is None:
-        wanted = " or ".join(source.name for source in known)
+        wanted = " or ".join(source.name for source in target.sources)
         raise InputError(
             f"{args.checkpoint}: {wanted} is needed for {args.network}, but it holds {min(checkpoint)!r}; see --list"
         )
     try:
-        found = match(state, checkpoint, source)
+        found = match(target.state, target.checkpoint, source)
     except InputError as error:
         raise InputError(f"{args.checkpoint}: {error}") from None
-    print(f"{args.checkpoint} is {source.name}, for {words}")
+    print(f"{args.checkpoint} is {source.name}, for {target.words}")
     print(f"matched: {len(found.tensors)} of {len(source.names)} tensors")
     print(f"left out of the checkpoint: {count_names(found.left_out)}")
     print(f"missing, will stay as initialised: {count_names(found.missing)}")
-    write_weights(args.output, found, source=source.name, checkpoint=args.checkpoint, network=words)
-    flag = "solov2/train.py --weights" if args.network.startswith("solov2:") else "efficientps/train_net.py --model.weights"
-    print(f"wrote {args.output}; train with: python {flag} {args.output}")
+    write_weights(args.output, found, source=source.name, checkpoint=args.checkpoint, network=target.words)
+    print(f"wrote {args.output}; train with: {target.command} {args.output}")
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
+from data.files import InputError
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC, Taxonomy
 from data.transforms import IMAGENET
 from data.weights_file import Match, find_source, match
@@ -209,6 +210,13 @@ def test_class_layers_for_other_classes_are_left_out_and_named(detectron2_tensor
     assert found.left_out == sorted(f"{layer}.{parameter}" for layer in layers for parameter in ("weight", "bias"))
     assert len(found.missing) == len(found.left_out)
     assert all(torch.equal(network.state_dict()[name], initial[name]) for name in found.missing)
+
+
+def test_a_first_convolution_of_another_number_of_colours_is_refused(detectron2_tensors):
+    name = "backbone.bottom_up.stem.conv1.weight"
+    for weight in (detectron2_tensors[name][:, :1], detectron2_tensors[name].mean((2, 3))):
+        with pytest.raises(InputError, match=rf"{name} is .*\(64, 3, 7, 7\) was needed"):
+            take(build(SMALL), detectron2_tensors | {name: weight})
 
 
 def before_2022(name: str) -> str:

@@ -7,6 +7,7 @@ import re
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from efficientnet_pytorch import EfficientNet
@@ -23,12 +24,14 @@ from mmengine.hub import get_config
 from mmengine.logging import HistoryBuffer
 from torchvision.models import resnet18
 
-from data.files import InputError
-from data.taxonomy import CITYSCAPES
+from data.files import InputError, write_json
+from data.taxonomy import CITYSCAPES, COCO_PANOPTIC
 from data.weights_file import load_weights_file, read_weights
 from efficientps.network import EfficientPS, SemanticEfficientPS
 from efficientps.official_weights import official_names
 from efficientps.pretrained import sources
+from panoptic_fpn.network import NetworkSettings, PanopticFPN
+from panoptic_fpn.pretrained import sources as panoptic_fpn_sources
 from solov2.pretrained import build_network
 from solov2.settings import load_config
 
@@ -226,6 +229,74 @@ def test_an_official_checkpoint_fills_the_semantic_model_and_names_what_it_leave
     assert tensors.keys() == state.keys()
 
 
+@pytest.mark.parity
+@torch.no_grad()
+def test_a_resnet_on_imagenet_starts_the_backbone_of_panoptic_fpn(import_weights, tmp_path):
+    torch.manual_seed(0)
+    theirs = resnet18(weights=None).eval()
+    scramble(theirs)
+    torch.save(theirs.state_dict(), tmp_path / "resnet18.pth")
+    output = tmp_path / "r18.safetensors"
+    printed = import_weights(tmp_path / "resnet18.pth", "--for", "panoptic-fpn-r18", "--output", output)
+    assert "left out of the checkpoint: 2 (fc 2): fc.bias, fc.weight" in printed
+    config = "configs/panoptic_fpn/coco_r50.yaml"
+    command = f"python panoptic_fpn/train.py --config {config} --model.network.backbone resnet18 --model.weights {output}"
+    assert printed.endswith(f"train with: {command}\n")
+    ours = PanopticFPN(CITYSCAPES.is_thing.tolist(), NetworkSettings("resnet18", norm="bn")).eval()  # without a class layer
+    load_weights_file(ours, output)
+    x = image = torch.randn(1, 3, 64, 96)
+    x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))
+    found = ours.backbone.levels.body(image).values()
+    for layer, features in zip((theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4), found, strict=True):
+        x = layer(x)
+        assert torch.equal(features, x)
+
+
+def detectron2_arrays() -> dict[str, np.ndarray]:
+    """panoptic_fpn_R_50 with random weights, by name; its orders are tests/panoptic_fpn/test_pretrained.py's."""
+    network = PanopticFPN(COCO_PANOPTIC.is_thing.tolist(), NetworkSettings("resnet50"))
+    (source,) = (s for s in panoptic_fpn_sources(network, COCO_PANOPTIC) if "detectron2" in s.name)
+    arrays = {theirs: network.state_dict()[ours].numpy() for ours, theirs in source.names.items()}
+    for name, count in (("box_predictor.bbox_pred", 4), ("mask_head.predictor", 1)):  # none of background
+        for parameter in ("weight", "bias"):
+            arrays[f"roi_heads.{name}.{parameter}"] = arrays[f"roi_heads.{name}.{parameter}"][count:]
+    return arrays
+
+
+def test_a_file_of_detectron2s_zoo_is_read_for_classes_of_ones_own(import_weights, tmp_path, fails_in_one_line):
+    arrays = detectron2_arrays()
+    (tmp_path / "zoo.pkl").write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
+    classes = [{"id": 1, "name": "shelf", "isthing": 0, "color": [1, 2, 3]}, {"id": 2, "name": "box", "isthing": 1}]
+    write_json(tmp_path / "own.json", {"categories": classes})
+    output = tmp_path / "out.safetensors"
+    printed = import_weights(tmp_path / "zoo.pkl", "--for", f"panoptic-fpn-r50:{tmp_path}/own.json", "--output", output)
+    assert "is detectron2 Panoptic FPN" in printed
+    assert f"matched: {len(arrays) - 8} of {len(arrays)} tensors" in printed
+    assert "left out of the checkpoint: 8 (roi_heads 6, sem_seg_head 2)" in printed
+    assert "--model.network.backbone resnet50 --model.network.has_stride_in_1x1 true --model.weights" in printed
+    assert read_weights(output)[0]["network"].endswith("own.json with has_stride_in_1x1 true")
+    own = PanopticFPN([False, True], NetworkSettings("resnet50", has_stride_in_1x1=True))
+    assert f"{len(arrays) - 8} tensors of detectron2 Panoptic FPN loaded" in load_weights_file(own, output)
+
+    arrays["sem_seg_head.p2.0.weight"] = Code(tmp_path / "executed")
+    (tmp_path / "code.pkl").write_bytes(pickle.dumps({"model": arrays}))
+    arguments = (tmp_path / "code.pkl", "--for", "panoptic-fpn-r50", "--output", tmp_path / "none.safetensors")
+    assert "it names posix.mkdir" in fails_in_one_line(SCRIPT["main"], *arguments)
+    assert not (tmp_path / "executed").exists()
+    assert not (tmp_path / "none.safetensors").exists()
+
+
+def test_the_settings_that_weights_want_are_settings_of_the_training_command(run_command):
+    network = PanopticFPN(COCO_PANOPTIC.is_thing.tolist(), NetworkSettings("resnet50"))
+    flags = {k: v for source in panoptic_fpn_sources(network, COCO_PANOPTIC) for k, v in source.settings.items()}
+    assert len(flags) == 3
+    arguments = [a for name, value in flags.items() for a in (f"--model.network.{name}", value)]
+    config = REPOSITORY / "configs" / "panoptic_fpn" / "coco_r50.yaml"
+    printed = run_command("panoptic_fpn/train.py", "--config", config, *arguments, "--print_config").stdout
+    for name, value in flags.items():
+        assert f"{name.rpartition('.')[2]}: {value}\n" in printed
+
+
 def test_the_same_checkpoint_gives_the_same_bytes(classifier, import_weights, tmp_path):
     torch.save(classifier.state_dict(), tmp_path / "b0.pth")
     for name in ("first", "second"):
@@ -238,7 +309,15 @@ def test_the_same_checkpoint_gives_the_same_bytes(classifier, import_weights, tm
 
 def test_list_names_every_source(import_weights):
     printed = import_weights("--list")
-    for name in ("official EfficientPS", "efficientnet_pytorch", "timm", "mmdet", "torchvision"):
+    for name in (
+        "official EfficientPS",
+        "efficientnet_pytorch",
+        "timm",
+        "mmdet",
+        "torchvision",
+        "detectron2",
+        "panoptic-fpn-r50",
+    ):
         assert name in printed
 
 
@@ -318,6 +397,11 @@ def test_bad_input_is_refused_in_one_line_and_nothing_is_written(kind, message, 
         (("--for", "resnet-b0"), "no such network"),
         (("--for", "solov2:none.py"), "no such config"),
         (("--for", STREETS), "mmdet SOLOv2 or torchvision ResNet"),
+        (("--for", "panoptic-fpn-r152"), "no such network"),
+        (("--for", "panoptic-fpn-r50:nowhere"), "no such classes; give cityscapes"),
+        (("--for", "panoptic-fpn-r50:none.json"), "none.json"),
+        (("--for", "efficientps-b0:cityscapes"), "no such network"),
+        (("--for", "panoptic-fpn-r50"), "torchvision Mask R-CNN or torchvision ResNet is needed for panoptic-fpn-r50"),
         ((), "--for and --output are needed"),
     ],
 )
