@@ -27,7 +27,8 @@ ROI_STRIDES = (4, 8, 16, 32)
 LEVELS = tuple(f"s{stride}" for stride in ROI_STRIDES)
 CONVENTIONS = ("torchvision", "detectron2")
 """torchvision: cells begin half a pixel early, two points a cell and axis, anchors of whole pixels. detectron2, and mmdet: cells
-where they belong, as many points as a cell has pixels, exact anchors. Weights fit the one that they were trained with."""
+where they belong, as many points as a cell has pixels, exact anchors. Masks are pasted into boxes of whole pixels, or of
+what the box is. Weights fit the one that they were trained with."""
 
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
 """Height / width of the anchors at each place."""
@@ -84,13 +85,15 @@ class Detections:
     """The objects of one image, best first.
 
     boxes: (N, 4) float32, (x1, y1, x2, y2) in pixels, inside the image. train_ids: (N,) int64. scores: (N,) float32 in
-    [0, 1]. mask_logits: (N, 28, 28) float32, before the sigmoid; the grid fills the box.
+    [0, 1]. mask_logits: (N, 28, 28) float32, before the sigmoid; the grid fills the box. convention: see CONVENTIONS; it says
+    how the masks become pixels.
     """
 
     boxes: Tensor
     train_ids: Tensor
     scores: Tensor
     mask_logits: Tensor
+    convention: str = "torchvision"
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -167,7 +170,7 @@ class InstanceHead(nn.Module):
             anchors, make_pool = AnchorGenerator, lambda side: MultiScaleRoIAlign(LEVELS, side, SAMPLING_RATIO)
         else:
             anchors, make_pool = ExactAnchors, AlignedRoIPool
-        num_levels, self.box_beta = len(s.anchor_sizes), s.box_beta
+        num_levels, self.box_beta, self.convention = len(s.anchor_sizes), s.box_beta, s.convention
         num_outputs = 1 + len(thing_ids)  # the first is background; the official mask and box layers have it, too
         num_proposals = {"training": s.num_proposals_training, "testing": s.num_proposals}
         self.register_buffer("thing_ids", torch.tensor(thing_ids), persistent=False)
@@ -250,7 +253,7 @@ class InstanceHead(nn.Module):
         of_class = of_all_classes[torch.arange(len(of_all_classes), device=of_all_classes.device), torch.cat(labels)]
         masks = of_class.split([len(image_boxes) for image_boxes in boxes])
         found = zip(boxes, labels, scores, masks, strict=True)
-        return [Detections(b, self.thing_ids[label - 1], s, m) for b, label, s, m in found]
+        return [Detections(b, self.thing_ids[label - 1], s, m, self.convention) for b, label, s, m in found]
 
     def _score_anchors(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Objectness (B * A, 1) and box deltas (B * A, 4) of all anchors, and of each image the anchors, (A, 4)."""

@@ -22,7 +22,8 @@ def to_instance_logits(
 ) -> InstanceLogits:
     """Detections of an image of `size` (height, width) -> masks at stride 1; one without a pixel in its mask is left out."""
     kept, crop_boxes, crops = [], [], []
-    for k, (top, left, logits) in enumerate(paste_masks(detections.mask_logits, detections.boxes, size)):
+    bring = paste_masks if detections.convention == "torchvision" else sample_masks
+    for k, (top, left, logits) in enumerate(bring(detections.mask_logits, detections.boxes, size)):
         positive = logits > 0
         ys, xs = np.flatnonzero(positive.any(1)), np.flatnonzero(positive.any(0))
         if len(ys) == 0:
@@ -68,4 +69,20 @@ def paste_masks(mask_logits: Tensor, boxes: Tensor, size: tuple[int, int]) -> It
         enlarged = F.interpolate(probability[None], sides, mode="bilinear", align_corners=False)[0, 0]
         top, left = max(y1, 0), max(x1, 0)
         inside = enlarged[top - y1 : max(size[0] - y1, 0), left - x1 : max(size[1] - x1, 0)]
+        yield top, left, inside.logit(CERTAIN).numpy()
+
+
+def sample_masks(mask_logits: Tensor, boxes: Tensor, size: tuple[int, int]) -> Iterator[tuple[int, int, np.ndarray]]:
+    """The same as detectron2 and mmdet do: probabilities are read where the centre of each pixel falls into the box.
+
+    Args, yields: as paste_masks.
+    """
+    for logits, (x1, y1, x2, y2) in zip(mask_logits.float().cpu(), boxes.float().cpu(), strict=True):
+        left, top = max(int(x1.floor()), 0), max(int(y1.floor()), 0)
+        right, bottom = min(int(x2.ceil()), size[1]), min(int(y2.ceil()), size[0])
+        # A box without a pixel gives an empty crop.
+        x = (torch.arange(left, max(right, left)) + 0.5 - x1) / (x2 - x1) * 2 - 1
+        y = (torch.arange(top, max(bottom, top)) + 0.5 - y1) / (y2 - y1) * 2 - 1
+        places = torch.stack(torch.broadcast_tensors(x[None], y[:, None]), dim=-1)[None]  # (1, h, w, 2)
+        inside = F.grid_sample(logits.sigmoid()[None, None], places, mode="bilinear", align_corners=False)[0, 0]
         yield top, left, inside.logit(CERTAIN).numpy()

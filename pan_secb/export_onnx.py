@@ -25,14 +25,15 @@ from pan_secb.predictor import DEFAULT_CHECKPOINT, PanSECBPredictor, load_predic
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 OUTPUT = REPOSITORY / "outputs" / "pan_secb" / "pan_secb.onnx"
-TRACED_SIZE = (8 * STRIDE, 16 * STRIDE)
-"""Of the image that the exporter follows through the network; any would do."""
+TRACED_SHAPE = (2, 3, 8 * STRIDE, 16 * STRIDE)
+"""Of the batch that the exporter follows through the network; any would do but a batch of 1, which it takes for a constant."""
 CHECKED_SIZES = ((1, 128, 256), (2, 8 * STRIDE, 9 * STRIDE))
 """(images, height, width) on which the file is compared with the network."""
 LARGEST_DIFFERENCE = 1e-3
 """Of an output, as a share of the largest one: a dozen convolutions whose float32 sums are added in other orders."""
 
 
+@torch.inference_mode()
 def export(predictor: PanSECBPredictor, path: Path) -> None:
     """Write the network as one ONNX file, atomically, with what a user of it must know as metadata.
 
@@ -44,7 +45,7 @@ def export(predictor: PanSECBPredictor, path: Path) -> None:
     try:
         program = torch.onnx.export(
             network,
-            (torch.zeros(1, 3, *TRACED_SIZE),),
+            (torch.zeros(TRACED_SHAPE),),
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("batch"), 2: height, 3: width},),
             input_names=["image"],

@@ -245,7 +245,7 @@ def format_rows(rows: Iterable[dict]) -> str:
         lines += [head, f"{'':20}{'median':>10}{'p95':>10}{'min':>10}  ms"]
         for name, times in row["milliseconds"].items():
             lines.append(f"{name:20}{times['median']:10.2f}{times['p95']:10.2f}{times['min']:10.2f}")
-        lines += [f"{row['images_per_second']:.1f} pictures a second, pixels to segments", ""]
+        lines += [f"{row['images_per_second']:.3g} pictures a second, pixels to segments", ""]
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
 """A trained Panoptic FPN: load its checkpoint, picture in, panoptic map out."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -139,7 +139,7 @@ def resize_and_pad(image: Tensor, size: tuple[int, int]) -> Tensor:
 def enlarge(detections: Detections, seen: tuple[int, int], size: tuple[int, int]) -> Detections:
     """Detections of an image that was resized from `size` to `seen`, both (height, width), on the image as it was."""
     scale = detections.boxes.new_tensor([size[1] / seen[1], size[0] / seen[0]] * 2)
-    return Detections(detections.boxes * scale, detections.train_ids, detections.scores, detections.mask_logits)
+    return replace(detections, boxes=detections.boxes * scale)
 
 
 def to_train_ids(logits: Tensor, network: PanopticFPN, seen: tuple[int, int], size: tuple[int, int]) -> np.ndarray:

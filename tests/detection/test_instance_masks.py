@@ -8,7 +8,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from data.instance_dump import read_instances, write_instances
 from data.taxonomy import CITYSCAPES
 from detection.instance_head import Detections
-from detection.instance_masks import paste_masks, to_instance_logits
+from detection.instance_masks import paste_masks, sample_masks, to_instance_logits
 
 ABOUT = {"image_id": "a", "taxonomy": CITYSCAPES, "producer": "test"}
 PERSON, CAR = (next(k for k, c in enumerate(CITYSCAPES.categories) if c.name == name) for name in ("person", "car"))
@@ -53,3 +53,17 @@ def test_no_detections_are_no_instances(tmp_path):
     none = Detections(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0), torch.zeros(0, 28, 28))
     write_instances(tmp_path, to_instance_logits(none, size=(40, 60), **ABOUT))
     assert len(read_instances(tmp_path, "a", CITYSCAPES)) == 0
+
+
+def test_a_sampled_mask_keeps_the_parts_of_a_pixel_of_its_box():
+    full = torch.full((1, 28, 28), 9.0)
+    # Pixels whose centre lies in 10.4..19.6 by 5.6..9.4: 10 to 19 and 6 to 8; the last ones of whole pixels are one further.
+    ((top, left, logits),) = sample_masks(full, torch.tensor([[10.4, 5.6, 19.6, 9.4]]), (40, 60))
+    ys, xs = np.nonzero(logits > 0)
+    assert (left + xs.min(), left + xs.max(), top + ys.min(), top + ys.max()) == (10, 19, 6, 8)
+
+
+def test_a_box_outside_the_image_or_without_a_pixel_has_no_mask():
+    boxes = torch.tensor([[70.0, 5.0, 80.0, 9.0], [-9.0, -9.0, -2.0, -3.0], [10.6, 5.6, 10.9, 5.9]])
+    for _, _, logits in sample_masks(torch.full((3, 28, 28), 9.0), boxes, (40, 60)):
+        assert not (logits > 0).any()

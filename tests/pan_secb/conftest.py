@@ -1,9 +1,13 @@
-"""A small scene of objects that touch, and a network's output for it."""
+"""A small scene of objects that touch, a network's output for it, and a small network's checkpoint."""
+
+from pathlib import Path
 
 import pytest
 import torch
 
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
+from fusion.embedding_clusters import ClusterSettings
+from pan_secb.module import NetworkSettings, PanSECBModule
 from pan_secb.network import EmbeddingOutput
 from pan_secb.targets import EmbeddingTargets
 
@@ -52,3 +56,18 @@ def random_output():
         return EmbeddingOutput(*(values.requires_grad_() for values in output))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Path:
+    """What train.py would have written of a small network, which sees a round object wherever it looks."""
+    torch.manual_seed(0)
+    # Its seeds are all about one half.
+    clustering = ClusterSettings(min_candidate_seed=0.3, min_seed=0.4, min_stuff_area=0)
+    module = PanSECBModule(CITYSCAPES, NetworkSettings(0.25, pixels_per_unit=128), clustering=clustering)
+    with torch.no_grad():
+        module.network.embedding_decoder.output.weight.normal_(std=0.01)
+        module.network.embedding_decoder.output.bias[2:] = 0.5  # a radius of 9 pixels
+    path = tmp_path_factory.mktemp("checkpoint") / "last.ckpt"
+    torch.save({"hyper_parameters": dict(module.hparams), "state_dict": module.state_dict()}, path)
+    return path

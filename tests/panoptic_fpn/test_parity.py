@@ -30,7 +30,7 @@ from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
-from data.instance_dump import InstanceLogits, from_full_logits, full_masks
+from data.instance_dump import InstanceLogits, full_masks
 from data.panoptic_png import PanopticMap
 from data.taxonomy import COCO_PANOPTIC
 from data.transforms import IMAGENET
@@ -242,13 +242,13 @@ def test_detections_are_mmdets_and_masks_differ_by_its_way_to_paste_them_alone(n
     for logits, mask in zip(paste_as_mmdet(found), wanted.masks, strict=True):
         assert mask.any()
         assert not ((logits > 0) != mask)[logits.abs() > 1e-3].any()
-    # By our own pasting a mask ends up to a pixel further out: torchvision, and we, enlarge it to whole pixels.
+    # 16 bits of the exchange format may turn a pixel whose logit is next to 0.
     for ours, theirs in zip(full_masks(dump(found)), wanted.masks.numpy(), strict=True):
-        assert (ours & theirs).sum() / (ours | theirs).sum() > 0.8 or theirs.sum() < 100
+        assert (ours & theirs).sum() / (ours | theirs).sum() > 0.99
 
 
 def paste_as_mmdet(detections: Detections) -> Tensor:
-    """(N, H, W) logits, sampled at each pixel's center; torchvision's pasting rounds the box, which is the only difference."""
+    """(N, H, W) logits by mmdet's own function, in 32 bits."""
     probabilities, _ = _do_paste_mask(detections.mask_logits.sigmoid()[:, None], detections.boxes, *SIZE, skip_empty=False)
     return probabilities.logit(1e-6)
 
@@ -268,15 +268,14 @@ def test_what_mmdet_suppresses_beyond_us_overlaps_a_better_object_of_another_cla
 
 
 @torch.no_grad()
-def test_the_panoptic_map_is_mmdets_with_masks_pasted_its_way(network, mmdet_model, image):
+def test_the_panoptic_map_is_mmdets(network, mmdet_model, image):
     pyramid, logits = network(image)
     theirs = detect_as_mmdet(mmdet_model, pyramid)
     semantics = mmdet_model.semantic_head.predict(tuple(pyramid), [METAINFO])
     wanted = mmdet_model.panoptic_fusion_head.predict([theirs], semantics)[0].sem_seg[0].numpy()
 
     (found,) = network.instance_head.detect(pyramid, [SIZE])
-    about = {"image_id": "i", "size": SIZE, "stride": 1, "taxonomy": COCO_PANOPTIC, "producer": "ours"}
-    instances = from_full_logits(paste_as_mmdet(found).numpy(), found.train_ids.tolist(), found.scores.tolist(), **about)
+    instances = dump(found)
     semantic = to_train_ids(logits[0], network, SIZE, SIZE)
     settings = MergeSettings(min_score=MIN_SCORE, min_stuff_area=MIN_STUFF_AREA * AREA_REFERENCE / (SIZE[0] * SIZE[1]))
     assert {COCO_PANOPTIC.num_classes} < set(wanted.flatten().tolist())  # there is void

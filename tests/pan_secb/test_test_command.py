@@ -1,0 +1,177 @@
+"""test.py: what it writes scores the same by the official tools and by ours, is kept, and fails in one line."""
+
+import contextlib
+import io
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cityscapesscripts.evaluation.evalPanopticSemanticLabeling import evaluatePanoptic
+from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
+
+from data.cityscapes import find_frames, read_truth
+from data.files import read_json
+from data.panoptic_png import PanopticMap
+from data.targets import panoptic_to_semantic
+from data.taxonomy import CITYSCAPES
+from evaluation.panoptic_quality import PanopticQuality
+from pan_secb import test as command
+from pan_secb.embedding_maps import ideal_embeddings
+from pan_secb.predictor import PanSECBPredictor, load_predictor
+
+SHIFT = 3
+"""Pixels by which the predictions are wrong."""
+
+
+class ShiftedTruth(PanSECBPredictor):
+    """Says of each picture what its truth says a little further to the left, and counts how often it was asked."""
+
+    asked: list
+    root: Path
+
+    def maps(self, image_id: str, picture: np.ndarray):
+        self.asked.append(image_id)
+        truth = next(read_truth(frame) for frame in find_frames(self.root, "val") if frame.image_id == image_id)
+        ids = np.roll(truth.segment_ids, SHIFT, axis=1)
+        return ideal_embeddings(PanopticMap(ids, truth.segments), CITYSCAPES, image_id=image_id, pixels_per_unit=128)
+
+
+@pytest.fixture
+def shifted(checkpoint, streets, monkeypatch) -> type[ShiftedTruth]:
+    """In place of every checkpoint's predictor."""
+    ShiftedTruth.asked, ShiftedTruth.root = [], streets
+    clustering = replace(load_predictor(checkpoint).clustering, min_seed=0.9, min_candidate_seed=0.5, min_pixels=0)
+
+    def load(path: Path, device: str) -> PanSECBPredictor:
+        loaded = load_predictor(path, device)
+        return ShiftedTruth(loaded.network, loaded.taxonomy, loaded.producer, clustering)
+
+    monkeypatch.setattr(command, "load_predictor", load)
+    return ShiftedTruth
+
+
+@pytest.fixture
+def predict(streets, checkpoint, tmp_path, monkeypatch, capsys):
+    """Run the command; return what it printed."""
+
+    def run(*more: str | Path, root: Path = streets) -> str:
+        arguments = ["--data-root", root, "--checkpoint", checkpoint, "--output", tmp_path / "out", "--device", "cpu", *more]
+        monkeypatch.setattr(sys, "argv", ["test.py", *map(str, arguments)])
+        command.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def official(truth: Path, prediction: Path, folder: Path) -> dict:
+    """Scores of two gtFine folders by cityscapesscripts alone: createPanopticImgs on both, then its evaluator."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        for name, gt_fine in (("truth", truth), ("prediction", prediction)):
+            (folder / name).mkdir(parents=True)
+            convert2panoptic(str(gt_fine), str(folder / name), False, ["val"])
+        files = [folder / name / f"cityscapes_panoptic_val{end}" for name in ("truth", "prediction") for end in (".json", "")]
+        return evaluatePanoptic(*map(str, files), str(folder / "official.json"))
+
+
+@pytest.mark.parity
+def test_the_official_tools_on_the_labels_and_our_scores_of_the_panoptic_files_are_the_same(predict, shifted, streets, tmp_path):
+    printed = predict()
+    theirs = official(streets / "gtFine", tmp_path / "out" / "gtFine", tmp_path / "official")
+    ours = read_json(tmp_path / "out" / "scores.json")
+    for group in ("All", "Things", "Stuff"):
+        # Added up in an order that depends on the number of cores.
+        assert ours[group] == pytest.approx(theirs[group], rel=1e-12)
+        assert 0.2 < ours[group]["pq"] < 0.98  # the predictions are neither perfect nor worthless
+        assert f"{100 * theirs[group]['pq']:.1f}" in next(line for line in printed.splitlines() if f"| {group}" in line)
+    assert all(entry["iscrowd"] == 0 for e in official_segments(tmp_path) for entry in e)
+
+
+def official_segments(tmp_path: Path) -> list[list[dict]]:
+    content = json.loads((tmp_path / "official" / "prediction" / "cityscapes_panoptic_val.json").read_text())
+    return [annotation["segments_info"] for annotation in content["annotations"]]
+
+
+def test_the_panoptic_files_of_a_trained_network_hold_what_it_says(predict, streets, checkpoint, tmp_path):
+    printed = predict()
+    predictor, quality = load_predictor(checkpoint), PanopticQuality()
+    correct = total = 0
+    for frame in find_frames(streets, "val"):
+        picture, truth = command.read_picture(frame.image_path), read_truth(frame)
+        maps = predictor.maps(frame.image_id, picture)
+        quality.add(truth, predictor.fuse(maps))
+        semantic = panoptic_to_semantic(truth, CITYSCAPES)
+        correct += ((maps.semantic_train_ids.numpy() == semantic) & (semantic < CITYSCAPES.num_classes)).sum()
+        total += (semantic < CITYSCAPES.num_classes).sum()
+    scores = read_json(tmp_path / "out" / "scores.json")
+    assert scores["All"] == quality.scores(CITYSCAPES)["All"]
+    assert scores["semantic"]["pixel_accuracy"] == pytest.approx(correct / total)
+    assert "mIoU" in printed
+    assert f"wrote {tmp_path / 'out' / 'scores.json'}" in printed
+    assert len(list((tmp_path / "out" / "panoptic").glob("*.png"))) == 6
+
+
+def test_the_same_command_again_only_predicts_what_is_missing_or_made_by_other_settings(predict, shifted, tmp_path):
+    predict()
+    first = read_json(tmp_path / "out" / "scores.json")
+    done = sorted(shifted.asked)
+    assert len(done) == 6
+    shifted.asked.clear()
+    predict()
+    assert shifted.asked == []
+    again = read_json(tmp_path / "out" / "scores.json")
+    assert first == again
+    labels = tmp_path / "out" / "gtFine" / "val"
+    next(labels.glob(f"*/{done[1]}_gtFine_instanceIds.png")).unlink()
+    next(labels.glob(f"*/{done[3]}_gtFine_labelIds.png")).unlink()
+    (tmp_path / "out" / "panoptic" / f"{done[4]}_panoptic.png").write_bytes(b"cut off")
+    predict()
+    assert sorted(shifted.asked) == [done[1], done[3], done[4]]
+    shifted.asked.clear()
+    predict("--min-stuff-area", "300")
+    assert sorted(shifted.asked) == done
+
+
+def test_pictures_without_labels_are_predicted_and_not_scored(predict, shifted, streets, tmp_path):
+    root = tmp_path / "data"
+    for folder in ("leftImg8bit", "gtFine"):
+        shutil.copytree(streets / folder, root / folder)
+    next((root / "gtFine" / "val").glob("*/*_gtFine_instanceIds.png")).unlink()
+    printed = predict(root=root)
+    assert "not scored: 1 of 6 images have no label" in printed
+    assert not (tmp_path / "out" / "scores.json").exists()
+    assert len(list((tmp_path / "out" / "gtFine" / "val").glob("*/*_gtFine_instanceIds.png"))) == 6
+    assert len(read_json(tmp_path / "out" / "panoptic.json")["annotations"]) == 6
+
+
+def test_bad_input_is_one_line(streets, checkpoint, tmp_path, fails_in_one_line):
+    given = ("--data-root", streets, "--checkpoint", checkpoint, "--output", tmp_path / "out", "--device", "cpu")
+    assert "no such checkpoint" in fails_in_one_line(command.main, *given, "--checkpoint", tmp_path / "none.ckpt")
+    assert "leftImg8bit" in fails_in_one_line(command.main, *given, "--data-root", tmp_path)
+    assert "splits with images: train, val" in fails_in_one_line(command.main, *given, "--split", "vall")
+    assert "device 'abacus'" in fails_in_one_line(command.main, *given, "--device", "abacus")
+    assert "min_seed is 2.0" in fails_in_one_line(command.main, *given, "--min-seed", "2")
+
+    content = torch.load(checkpoint, weights_only=True)
+    content["hyper_parameters"]["taxonomy"] = "other"
+    content["hyper_parameters"]["categories"][0]["name"] = "lane"
+    torch.save(content, tmp_path / "other.ckpt")
+    assert "classes of 'other'" in fails_in_one_line(command.main, *given, "--checkpoint", tmp_path / "other.ckpt")
+
+    broken = tmp_path / "broken"
+    shutil.copytree(streets, broken)
+    picture = sorted((broken / "leftImg8bit" / "val").glob("*/*.png"))[2]
+    picture.write_bytes(picture.read_bytes()[:3000])
+    line = fails_in_one_line(command.main, *given, "--data-root", broken)
+    assert picture.name in line
+    assert "cannot be decoded" in line
+
+
+def test_a_file_named_test_beside_the_commands_hides_no_library(run_command):
+    result = run_command("pan_secb/test.py", "--help")
+    assert result.returncode == 0, result.stderr
+    assert "--min-candidate-seed" in result.stdout
