@@ -204,6 +204,12 @@ def _track_nothing(items: Iterable, **about: object) -> Iterable:
     return items
 
 
+def default_crop_size(root: Path, split: str) -> int:
+    """Half the height of the first image, in multiples of 8: the ancestor's 512 for Cityscapes."""
+    height, _ = read_picture_size(find_frames(root, split)[0].image_path)
+    return max(STRIDE, height // 2 // STRIDE * STRIDE)
+
+
 def generate(
     root: Path,
     split: str,

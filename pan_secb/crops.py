@@ -135,6 +135,8 @@ def read_foreground_weights(path: Path, taxonomy: Taxonomy, column: str) -> tupl
     """
     if column not in WEIGHT_COLUMNS:
         raise InputError(f"foreground weights {column!r} are unknown; choose {' or '.join(WEIGHT_COLUMNS)}")
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file; cut the crops first with python pan_secb/generate_crops.py")
     content = read_json(path)
     try:
         found = [content["classes"][taxonomy.categories[k].name][column] for k in taxonomy.thing_ids]

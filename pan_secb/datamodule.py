@@ -5,7 +5,9 @@ from pathlib import Path
 
 from data.datamodule import PanopticDataModule, PanopticDataset
 from data.epoch_sampler import EpochSampler
+from data.streets import DEFAULT_ROOT
 from data.transforms import TrainingAugmentation
+from pan_secb.crop_cutting import MIN_AREA, CropSettings, default_crop_size, generate
 from pan_secb.crops import WEIGHTS_FILE, CropPictures, CropSampler, default_folder, read_foreground_weights
 
 
@@ -37,9 +39,16 @@ class PanSECBDataModule(PanopticDataModule):
     def foreground_weights(self) -> tuple[float, ...]:
         """Of each thing class, counted on what is trained on: "switched" between the steps, as Pan-SECB's description says.
 
+        The crops of the embedded Streets are cut here where they are absent, as Streets themselves are drawn.
+
         Raises:
-            InputError: if generate_crops.py has not been run.
+            InputError: if generate_crops.py has not been run for another data set.
         """
+        is_embedded = self.given_crops is None and self.root.resolve() == DEFAULT_ROOT.resolve()
+        if is_embedded and not (self.crops / WEIGHTS_FILE).is_file():
+            print(f"cutting crops into {self.crops}", flush=True)
+            size = default_crop_size(self.root, self.train_split)
+            generate(self.root, self.train_split, self.crops, CropSettings(size, MIN_AREA))
         return read_foreground_weights(self.crops / WEIGHTS_FILE, self.taxonomy, "crops" if self.on_crops else "full")
 
     def _training_set(self, augmentation: TrainingAugmentation) -> PanopticDataset:

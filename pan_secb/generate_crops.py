@@ -10,10 +10,9 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.cityscapes import IMAGE_SUFFIX, LABEL_SUFFIX, data_root, find_frames, find_splits
-from data.files import InputError, one_line_errors, read_picture_size
-from pan_secb.crop_cutting import FORMULA, MIN_AREA, CropSettings, generate
+from data.files import InputError, one_line_errors
+from pan_secb.crop_cutting import FORMULA, MIN_AREA, CropSettings, default_crop_size, generate
 from pan_secb.crops import WEIGHTS_FILE, default_folder
-from pan_secb.erfnet import STRIDE
 
 EPILOG = f"""
 OUTPUT/SPLIT/crops_ID gets one crop for each object of the class ID (26: cars), its middle as near to the object's centre as
@@ -36,12 +35,6 @@ def labelled_splits(root: Path) -> list[str]:
     if not found:
         raise InputError(f"{root}: no split has images and labels; needed are leftImg8bit/SPLIT/CITY/ and gtFine/SPLIT/CITY/")
     return found
-
-
-def default_crop_size(root: Path, split: str) -> int:
-    """Half the height of the first image, in multiples of 8: the ancestor's 512 for Cityscapes."""
-    height, _ = read_picture_size(find_frames(root, split)[0].image_path)
-    return max(STRIDE, height // 2 // STRIDE * STRIDE)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -5,12 +5,14 @@
     $ python pan_secb/train.py --config configs/pan_secb/cityscapes.yaml --data-root /path/to/cityscapes
     $ python pan_secb/train.py --config configs/pan_secb/cityscapes_finetune.yaml --data-root /path/to/cityscapes
 
-Without --config it makes the crops of the embedded data set and does both steps, configs/pan_secb/streets.yaml and
-streets_finetune.yaml. Every setting of the YAML is a flag too (--model.optimizer.lr 0.001). The same command again goes on
-where it was stopped.
+Without --config it cuts the crops of the embedded data set and does both steps, configs/pan_secb/streets.yaml and
+streets_finetune.yaml; --output is then the folder of both. Every setting of the YAML is a flag too
+(--model.optimizer.lr 0.001). The same command again goes on where it was stopped.
 """
 
+import argparse
 import sys
+from pathlib import Path
 
 from pan_secb.datamodule import PanSECBDataModule
 from pan_secb.module import PanSECBModule
@@ -33,11 +35,16 @@ class PanSECBCLI(TrainCLI):
 
 def main() -> None:
     """The command; see above."""
-    steps = [None] if has_config(sys.argv) else ["streets", "streets_finetune"]
-    given = sys.argv[1:]
-    for step in steps:
-        config = CONFIGS / f"{step or 'streets'}.yaml"
-        sys.argv[1:] = given if step is None else ["--config", str(config), *given]
+    first, second = (CONFIGS / f"{step}.yaml" for step in ("streets", "streets_finetune"))
+    if has_config(sys.argv):
+        run_training(PanSECBCLI, PanSECBModule, __doc__, first, data=PanSECBDataModule)
+        return
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "outputs" / PanSECBCLI.system)
+    known, given = parser.parse_known_args()
+    weights = ("--model.weights", str(known.output / first.stem / "last.ckpt"))
+    for config, start in ((first, ()), (second, weights)):
+        sys.argv[1:] = ["--config", str(config), "--output", str(known.output / config.stem), *start, *given]
         run_training(PanSECBCLI, PanSECBModule, __doc__, config, data=PanSECBDataModule)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from data.files import InputError, shorten
 from data.weights_file import load_weights_file
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 BROKEN = (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, KeyError, TypeError)
 """What torch.load raises on a file that is none of its own, or is cut off."""
 
@@ -61,6 +62,8 @@ def load_start(network: nn.Module, path: str | Path) -> str:
         InputError: if the file is broken or of another network.
     """
     path = Path(path).expanduser()
+    if not path.is_absolute() and not path.exists():
+        path = REPOSITORY / path  # as in a configuration, whatever folder the command is run from
     if path.suffix != ".ckpt":
         return load_weights_file(network, path)
     trained = read_trained(path, "give a checkpoint of this training command")

@@ -17,12 +17,11 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from data.datamodule import PanopticDataModule
 from data.files import InputError, atomic_path, one_line_errors, shorten
 from training.callbacks import AveragedWeights, EpochSeeds
-from training.checkpoints import find_last, load_start
+from training.checkpoints import REPOSITORY, find_last, load_start
 from training.processes import all_processes_end
 from training.schedule import learning_rate
 
 say = rank_zero_only(print)
-REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 class TrainCLI(LightningCLI):
