@@ -6,19 +6,65 @@ from pathlib import Path
 import pytest
 
 from data.datamodule import PanopticDataModule
+from data.taxonomy import CITYSCAPES, COCO_PANOPTIC
 from efficientps.module import EfficientPSModule
 from efficientps.train_net import EfficientPSCLI
+from pan_secb.crop_cutting import MIN_AREA, CropSettings, generate
+from pan_secb.crops import CropPictures
+from pan_secb.datamodule import PanSECBDataModule
+from pan_secb.module import PanSECBModule
+from pan_secb.train import PanSECBCLI
+from panoptic_fpn.module import PanopticFPNModule
+from panoptic_fpn.train import PanopticFPNCLI
+from training.command import TrainCLI
 
-REPOSITORY = Path(__file__).parents[1]
-EFFICIENTPS = sorted((REPOSITORY / "configs" / "efficientps").glob("*.yaml"))
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
-@pytest.mark.parametrize("config", EFFICIENTPS, ids=lambda p: p.stem)
-def test_an_efficientps_config_builds_network_data_and_trainer(config, streets, tmp_path, monkeypatch):
-    arguments = ["--config", config, "--data-root", streets, "--output", tmp_path, "--trainer.accelerator", "cpu"]
-    monkeypatch.setattr(sys, "argv", ["train_net.py", *(str(a) for a in arguments)])
-    cli = EfficientPSCLI(EfficientPSModule, PanopticDataModule, run=False, save_config_callback=None)
-    cli.datamodule.setup("fit")
+def configs(system: str) -> pytest.MarkDecorator:
+    """All YAML files of a system."""
+    return pytest.mark.parametrize("config", sorted((CONFIGS / system).glob("*.yaml")), ids=lambda p: p.stem)
+
+
+@pytest.fixture
+def build(tmp_path, monkeypatch):
+    """What a command has built when it begins to train."""
+
+    def run(cli: type[TrainCLI], module: type, data: type, *arguments: str | Path) -> TrainCLI:
+        more = (*arguments, "--output", tmp_path, "--trainer.accelerator", "cpu", "--trainer.devices", "1")
+        monkeypatch.setattr(sys, "argv", ["train.py", *(str(a) for a in more)])
+        built = cli(module, data, run=False, save_config_callback=None)
+        built.datamodule.setup("fit")
+        return built
+
+    return run
+
+
+@configs("efficientps")
+def test_an_efficientps_config_builds_network_data_and_trainer(config, streets, build):
+    cli = build(EfficientPSCLI, EfficientPSModule, PanopticDataModule, "--config", config, "--data-root", streets)
     assert len(cli.datamodule.train_set) == 2
     assert config.stem.split("_")[1] == cli.model.hparams["network"]["variant"]
     assert config.stem.endswith("maskrcnn") == cli.datamodule.has_instances == cli.model.has_instances
+
+
+@configs("panoptic_fpn")
+def test_a_panoptic_fpn_config_builds_a_network_of_the_datas_classes(config, streets, snapshots, build):
+    is_coco = config.stem.startswith(("coco", "snapshots"))
+    root = snapshots if is_coco else streets
+    cli = build(PanopticFPNCLI, PanopticFPNModule, PanopticDataModule, "--config", config, "--data-root", root)
+    assert len(cli.datamodule.train_set) > 0
+    assert cli.datamodule.has_instances
+    assert cli.model.taxonomy.num_classes == (COCO_PANOPTIC if is_coco else CITYSCAPES).num_classes
+    assert cli.model.hparams["network"]["backbone"].removeprefix("resnet") == config.stem.split("_")[1].removeprefix("r")
+
+
+@configs("pan_secb")
+def test_a_pan_secb_config_trains_on_crops_or_on_whole_images(config, streets, tmp_path, build):
+    generate(streets, "train", tmp_path / "crops" / "train", CropSettings(64, MIN_AREA))
+    paths = ("--data-root", streets, "--data.crops", tmp_path / "crops")
+    cli = build(PanSECBCLI, PanSECBModule, PanSECBDataModule, "--config", config, *paths)
+    is_second = config.stem.endswith("finetune")
+    assert isinstance(cli.datamodule.train_set.pictures, CropPictures) != is_second
+    assert (cli.model.weights is not None) == is_second
+    assert cli.model.loss_settings.foreground_weights == cli.datamodule.foreground_weights
