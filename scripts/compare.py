@@ -1,7 +1,7 @@
 """Train and score all systems on the same split with the same budget, and say where they differ.
 
     $ python scripts/compare.py
-    $ python scripts/compare.py --epochs stage1=26 stage2=20 joint=18 panoptic_fpn=16 crops=10 finetune=8 --output outputs/longer
+    $ python scripts/compare.py --epochs stage1=26 stage2=20 joint=18 panoptic_fpn=20 crops=6 finetune=8 --output outputs/longer
 
 Without arguments it uses the embedded data set and budgets of a few minutes, in which every system trains about as long.
 Everything that is trained or predicted lies under --output; run the same command again after a kill, and only what is missing is
@@ -30,8 +30,8 @@ TRAININGS = {
     "stage1": (CONFIGS / "solov2" / "streets_r18.py", 13),
     "stage2": (CONFIGS / "efficientps" / "streets_b0.yaml", 10),
     "joint": (CONFIGS / "efficientps" / "streets_b0_maskrcnn.yaml", 9),
-    "panoptic_fpn": (CONFIGS / "panoptic_fpn" / "streets_r18.yaml", 8),
-    "crops": (CONFIGS / "pan_secb" / "streets.yaml", 5),
+    "panoptic_fpn": (CONFIGS / "panoptic_fpn" / "streets_r18.yaml", 10),
+    "crops": (CONFIGS / "pan_secb" / "streets.yaml", 3),
     "finetune": (CONFIGS / "pan_secb" / "streets_finetune.yaml", 4),
 }
 """Of each training its configuration and its length in epochs: about a quarter of an hour a system on one core."""
