@@ -28,7 +28,7 @@ BOX_SCORE = 0.5
 
 @dataclass(frozen=True)
 class Configs:
-    """Configuration of each training and how long it is, in epochs."""
+    """Configuration of each training, how long it is, in epochs, and flags that its command gets besides."""
 
     stage1: Path
     stage2: Path
@@ -37,6 +37,7 @@ class Configs:
     crops: Path
     finetune: Path
     epochs: dict[str, int]
+    more: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def all_systems(root: Path, out: Path, configs: Configs) -> tuple[System, ...]:
             *("--data.crops", out / "cut", "--model.weights", out / "crops" / "last.ckpt"),
         ),
     }
+    trainings = {name: (*command, *configs.more.get(name, ())) for name, command in trainings.items()}
     last = {name: out / name / "last.ckpt" for name in trainings}  # nothing is chosen on val
     fuse_command = ("fusion/solo_fusion.py", *data)
 

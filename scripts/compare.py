@@ -1,7 +1,7 @@
 """Train and score all systems on the same split with the same budget, and say where they differ.
 
     $ python scripts/compare.py
-    $ python scripts/compare.py --epochs stage1=26 stage2=20 joint=18 panoptic_fpn=20 crops=6 finetune=8 --output outputs/longer
+    $ python scripts/compare.py --epochs stage1=26 stage2=20 joint=18 panoptic_fpn=20 crops=4 finetune=6 --output outputs/longer
 
 Without arguments it uses the embedded data set and budgets of a few minutes, in which every system trains about as long.
 Everything that is trained or predicted lies under --output; run the same command again after a kill, and only what is missing is
@@ -11,6 +11,7 @@ that are not those of threads waiting for each other.
 
 import argparse
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -31,8 +32,8 @@ TRAININGS = {
     "stage2": (CONFIGS / "efficientps" / "streets_b0.yaml", 10),
     "joint": (CONFIGS / "efficientps" / "streets_b0_maskrcnn.yaml", 9),
     "panoptic_fpn": (CONFIGS / "panoptic_fpn" / "streets_r18.yaml", 10),
-    "crops": (CONFIGS / "pan_secb" / "streets.yaml", 3),
-    "finetune": (CONFIGS / "pan_secb" / "streets_finetune.yaml", 4),
+    "crops": (CONFIGS / "pan_secb" / "streets.yaml", 2),
+    "finetune": (CONFIGS / "pan_secb" / "streets_finetune.yaml", 3),
 }
 """Of each training its configuration and its length in epochs: about a quarter of an hour a system on one core."""
 
@@ -46,7 +47,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", nargs="+", default=[], metavar="TRAINING=N", help=f"default: {shown}")
     known = " ".join(f"{name}={config.relative_to(REPOSITORY)}" for name, (config, _) in TRAININGS.items())
     parser.add_argument("--configs", nargs="+", default=[], metavar="TRAINING=FILE", help=f"default: {known}")
+    help_more = "flags for one training, such as panoptic_fpn='--trainer.devices 2 --trainer.strategy ddp --data.batch_size 2'"
+    parser.add_argument("--more", nargs="+", default=[], metavar="TRAINING=FLAGS", help=help_more)
     arguments = parser.parse_args()
+    more = [entry.partition("=") for entry in arguments.more]
+    if strangers := [name for name, _, _ in more if name not in TRAININGS]:
+        parser.error(f"--more {strangers[0]}: needed are {' '.join(TRAININGS)}, each =FLAGS")
+    arguments.more = {name: tuple(shlex.split(flags)) for name, _, flags in more}
     for flag in ("epochs", "configs"):
         given = [entry.partition("=") for entry in getattr(arguments, flag)]
         for name, _, value in given:
@@ -111,7 +118,7 @@ def compare(args: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     frames = find_frames(root, "val")
     ensure_instances_json(root, "val")
-    systems = all_systems(root, out, Configs(**args.configs, epochs=args.epochs))
+    systems = all_systems(root, out, Configs(**args.configs, epochs=args.epochs, more=args.more))
     for system in systems:
         for command in system.preparations:
             run(*command)

@@ -21,6 +21,8 @@ def all_processes_end(trainer: pl.Trainer) -> Iterator[None]:
     try:
         with one_voice():
             yield
+        for child in getattr(trainer.strategy.launcher, "procs", []):
+            _wait(child)
     except BaseException as error:
         processes = getattr(trainer.strategy.launcher, "procs", [])  # those that Lightning has started; none in all but the first
         children = processes[:]

@@ -74,6 +74,15 @@ def test_every_system_is_scored_at_the_end_of_its_budget(systems, tmp_path):
     assert joint[joint.index("--trainer.max_epochs") + 1] == "7"
 
 
+def test_a_training_may_have_flags_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["compare.py", "--more", "joint=--trainer.devices 2 --data.batch_size 2"])
+    args = compare.parse_arguments()
+    systems = all_systems(tmp_path, tmp_path, Configs(**args.configs, epochs=args.epochs, more=args.more))
+    (joint,) = systems[1].trainings.values()
+    assert joint[-4:] == ("--trainer.devices", "2", "--data.batch_size", "2")
+    assert "--trainer.devices" not in systems[0].trainings["stage2"]
+
+
 def test_the_second_step_of_pan_secb_starts_from_the_first(systems, tmp_path):
     crops, finetune = systems[-1].trainings.values()
     assert crops[crops.index("--output") + 1] / "last.ckpt" == finetune[finetune.index("--model.weights") + 1]
