@@ -74,6 +74,13 @@ def test_every_system_is_scored_at_the_end_of_its_budget(systems, tmp_path):
     assert joint[joint.index("--trainer.max_epochs") + 1] == "7"
 
 
+def test_what_is_scored_is_what_the_last_command_wrote(systems):
+    for system in systems:
+        command = system.predictions()[-1]
+        assert command[command.index("--output") + 1] == system.fused
+        assert system.scores is None or system.scores.parent == system.fused
+
+
 def test_a_training_may_have_flags_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["compare.py", "--more", "joint=--trainer.devices 2 --data.batch_size 2"])
     args = compare.parse_arguments()
