@@ -149,9 +149,7 @@ def all_systems(root: Path, out: Path, configs: Configs) -> tuple[System, ...]:
     fpn = System(
         "Panoptic FPN",
         {"panoptic_fpn": trainings["panoptic_fpn"]},
-        lambda: (
-            ("panoptic_fpn/evaluate.py", *data, "--checkpoint", last["panoptic_fpn"], "--output", out / "fpn_val"),
-        ),
+        lambda: (("panoptic_fpn/evaluate.py", *data, "--checkpoint", last["panoptic_fpn"], "--output", out / "fpn_val"),),
         out / "fpn_val",
         lambda: (last["panoptic_fpn"],),
         lambda: load_panoptic_fpn(last["panoptic_fpn"]).panoptic,
