@@ -39,9 +39,10 @@ class DrawnSet:
                 continue
             found, wanted = read_json(path), self.marker
             if found != wanted:
-                keys = [k for k in wanted if not isinstance(found, dict) or found.get(k) != wanted[k]]
-                there = ", ".join(f"{k}={found.get(k) if isinstance(found, dict) else '?'}" for k in keys)
-                needed = ", ".join(f"{k}={wanted[k]}" for k in keys)
+                found = found if isinstance(found, dict) else {}
+                keys = [k for k in {**wanted, **found} if found.get(k) != wanted.get(k)]
+                there = ", ".join(f"{k}={found.get(k, '?')}" for k in keys)
+                needed = ", ".join(f"{k}={wanted.get(k, 'as usual')}" for k in keys)
                 advice = "remove the folder or choose another"
                 raise InputError(f"{self.root}: holds {self.title} with {there}, but {needed} was wanted; {advice}")
             return path == self.marker_path

@@ -27,6 +27,7 @@ GENERATOR_VERSION = 2
 """Raise it whenever the same settings draw other pixels."""
 MIN_HEIGHT, MAX_HEIGHT = 128, 1024
 MAX_IMAGES = 100_000
+MAX_TRAFFIC = 5
 CITIES = {"train": ("ahornstadt", "birkenau", "fichtenberg"), "val": ("lindenthal", "ulmenfeld")}
 
 UNSCORED = {
@@ -73,6 +74,8 @@ class StreetsSettings:
     """Images in the val split."""
     seed: int = 0
     """Another seed draws other streets in other cities."""
+    traffic: int = 1
+    """Times as many vehicles, riders and people; 2 gives about as many an image as Cityscapes has."""
 
     def __post_init__(self):
         for name, value in asdict(self).items():
@@ -81,6 +84,8 @@ class StreetsSettings:
         if not MIN_HEIGHT <= self.height <= MAX_HEIGHT or self.width != 2 * self.height:
             needed = f"heights from {MIN_HEIGHT} to {MAX_HEIGHT} and a width of twice the height"
             raise InputError(f"Streets: size is {self.height}x{self.width}, but {needed} can be drawn; try 256x512")
+        if not 1 <= self.traffic <= MAX_TRAFFIC:
+            raise InputError(f"Streets: traffic is {self.traffic}, but 1 to {MAX_TRAFFIC} times the usual was needed")
         if max(self.num_train, self.num_val) > MAX_IMAGES:
             asked = f"{self.num_train} train and {self.num_val} val images"
             raise InputError(f"Streets: {asked}, but at most {MAX_IMAGES} each can be drawn; ask for fewer")
@@ -117,7 +122,7 @@ def draw_scene(settings: StreetsSettings, split: str, index: int) -> Scene:
     center = (0.5 + float(layout_rng.uniform(-0.02, 0.02))) * wide
     camera = Camera(city.focal * wide, horizon, center, city.mount)
     canvas = Canvas(settings.height, settings.width, oversampling, camera, light)
-    layout = lay_out(layout_rng, city)
+    layout = lay_out(layout_rng, city, settings.traffic)
     paint_scene(canvas, layout, grain_rng, zenith, cloudiness)
     paint_own_car(canvas, city, random_color(layout_rng, (0.5, 0.7), (0, 0.2), (0.1, 0.3)))
     polygons = {
@@ -235,6 +240,8 @@ def ensure_streets(root: Path = DEFAULT_ROOT, settings: StreetsSettings = Street
 
 def _drawn_set(root: Path, settings: StreetsSettings) -> DrawnSet:
     marker = {"dataset": "streets", "generator_version": GENERATOR_VERSION, **asdict(settings)}
+    if settings.traffic == 1:  # as in sets that were drawn before there was a choice
+        del marker["traffic"]
     return DrawnSet(Path(root), "Streets", marker)
 
 

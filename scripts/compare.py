@@ -31,7 +31,7 @@ TRAININGS = {
     "stage1": (CONFIGS / "solov2" / "streets_r18.py", 13),
     "stage2": (CONFIGS / "efficientps" / "streets_b0.yaml", 10),
     "joint": (CONFIGS / "efficientps" / "streets_b0_maskrcnn.yaml", 9),
-    "panoptic_fpn": (CONFIGS / "panoptic_fpn" / "streets_r18.yaml", 10),
+    "panoptic_fpn": (CONFIGS / "panoptic_fpn" / "streets_r18.yaml", 13),
     "crops": (CONFIGS / "pan_secb" / "streets.yaml", 2),
     "finetune": (CONFIGS / "pan_secb" / "streets_finetune.yaml", 3),
 }

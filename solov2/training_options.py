@@ -6,14 +6,16 @@ import torch
 from mmengine import Config
 
 from data.files import InputError
+from solov2.bfloat16 import CPUBfloat16OptimWrapper
 from solov2.epoch_seeds import EpochSeedHook
+from training.precision import has_bfloat16
 
 DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
 
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     """All default to what the config says."""
-    help_amp = "mixed precision, where the GPU has it; else 32 bits, and a line that says so"
+    help_amp = "mixed precision, where the device has it; else 32 bits, and a line that says so"
     parser.add_argument("--amp", choices=list(DTYPES), help=help_amp)
     parser.add_argument("--accumulate", type=int, metavar="N", help="add up the gradients of N batches before each step")
     help_ema = "dump and validate an exponential moving average of the weights, such as 0.999; 0: the weights themselves"
@@ -50,12 +52,14 @@ def _set_precision(config: Config, amp: str | None) -> list[str]:
         return []
     dtype = wrapper.get("dtype") or "float16"
     has_gpu = torch.cuda.is_available()
-    if has_gpu and (dtype != "bfloat16" or torch.cuda.is_bf16_supported(including_emulation=False)):
+    has_dtype = has_bfloat16() if dtype == "bfloat16" else has_gpu
+    if not (has_gpu and has_dtype):
+        for name in ("dtype", "loss_scale", "use_fsdp"):
+            wrapper.pop(name, None)
+        wrapper.type = CPUBfloat16OptimWrapper.__name__ if has_dtype else "OptimWrapper"
+    if has_dtype:
         return [f"training in {dtype} where it is safe"]
-    for name in ("dtype", "loss_scale", "use_fsdp"):
-        wrapper.pop(name, None)
-    wrapper.type = "OptimWrapper"
-    return [f"no {dtype} {'on this GPU' if has_gpu else 'without a GPU'}: training in float32"]
+    return [f"no {dtype} on this {'GPU' if has_gpu else 'CPU'}: training in float32"]
 
 
 def _with_average(hooks: list[dict], decay: float) -> list[dict]:

@@ -59,6 +59,17 @@ def test_a_panoptic_fpn_config_builds_a_network_of_the_datas_classes(config, str
     assert cli.model.hparams["network"]["backbone"].removeprefix("resnet") == config.stem.split("_")[1].removeprefix("r")
 
 
+@pytest.mark.parametrize("base", ["streets_r18", "snapshots_r18"])
+def test_the_change_to_learn_by_heart_fits_both_small_configs(base, streets, snapshots, build):
+    files = ("--config", CONFIGS / "panoptic_fpn" / f"{base}.yaml", "--config", CONFIGS / "panoptic_fpn/changes/overfit.yaml")
+    root, split = (streets, "train") if base.startswith("streets") else (snapshots, "train2017")
+    data = ("--data-root", root, "--data.val_split", split)
+    cli = build(PanopticFPNCLI, PanopticFPNModule, PanopticDataModule, *files, *data)
+    trained, validated = cli.datamodule.train_set.pictures, cli.datamodule.val_set.pictures
+    assert [trained.image_id(k) for k in range(len(trained))] == [validated.image_id(k) for k in range(len(validated))]
+    assert cli.trainer.max_epochs % cli.config.save_every == 0
+
+
 @configs("pan_secb")
 def test_a_pan_secb_config_trains_on_crops_or_on_whole_images(config, streets, tmp_path, build):
     generate(streets, "train", tmp_path / "crops" / "train", CropSettings(64, MIN_AREA))

@@ -18,6 +18,7 @@ from data.datamodule import PanopticDataModule
 from data.files import InputError, atomic_path, one_line_errors, shorten
 from training.callbacks import AveragedWeights, EpochSeeds
 from training.checkpoints import REPOSITORY, find_last, load_start
+from training.precision import has_bfloat16
 from training.processes import all_processes_end
 from training.schedule import learning_rate
 
@@ -37,6 +38,8 @@ class TrainCLI(LightningCLI):
         parser.add_argument("--data-root", type=str | None, help=help_root)
         parser.add_argument("--output", type=str | None, help=f"default: outputs/{self.system}/<name of the config>")
         parser.add_argument("--resume", type=bool, default=True, help="go on from <output>/last.ckpt where there is one")
+        help_every = "write last.ckpt after each N-th epoch; more than 1 where epochs are short"
+        parser.add_argument("--save-every", type=int, default=1, metavar="N", help=help_every)
         help_ema = "validate, save and dump an exponential moving average of the weights, such as 0.999"
         parser.add_argument("--ema-decay", type=float | None, help=help_ema)
         parser.link_arguments("data_root", "data.data_root")
@@ -52,26 +55,26 @@ class TrainCLI(LightningCLI):
         """Trainer with this run's checkpoints and logs, and a precision that the device has.
 
         Raises:
-            InputError: for sync_batchnorm, which would replace the activated norms.
+            InputError: for sync_batchnorm, which would replace the activated norms, and for epochs that would not be saved.
         """
+        settings, every = self.config_init.trainer, self.config_init.save_every
+        if every < 1 or (settings.max_epochs and settings.max_epochs % every):
+            raise InputError(f"--save-every is {every}, but the {settings.max_epochs} epochs must be a multiple of it")
         checkpoint = {"dirpath": self.output, "enable_version_counter": False, "save_top_k": 1}
         callbacks = [
             ModelCheckpoint(filename="best", monitor=self.model.monitor, mode="max", **checkpoint),
-            ModelCheckpoint(filename="last", save_on_train_epoch_end=True, every_n_epochs=1, **checkpoint),
+            ModelCheckpoint(filename="last", save_on_train_epoch_end=True, every_n_epochs=every, **checkpoint),
             LearningRateMonitor("step"),
             EpochSeeds(),
         ]
         if self.config_init.ema_decay is not None:
             callbacks.append(AveragedWeights(self.config_init.ema_decay))
         logger = TensorBoardLogger(self.output, name="", version="tensorboard")
-        settings = self.config_init.trainer
         given = settings.callbacks or []
         callbacks += given if isinstance(given, list) else [given]
         if settings.sync_batchnorm:
             raise InputError("trainer.sync_batchnorm would replace the activated norms by plain ones; leave it false")
-        # Not emulated, as on older GPUs, where it is slower than 32 bits.
-        has_bfloat16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-        if str(settings.precision).startswith("bf16") and not has_bfloat16:
+        if str(settings.precision).startswith("bf16") and not has_bfloat16(str(settings.accelerator)):
             say("no bfloat16 device here: training with precision 32-true", flush=True)
             settings.precision = "32-true"
         kwargs |= {"callbacks": callbacks, "logger": logger, "plugins": [AtomicCheckpointIO()]}

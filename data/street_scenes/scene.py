@@ -30,14 +30,14 @@ class City:
     """Width of the rectification border, in image heights."""
 
 
-def lay_out(rng: np.random.Generator, city: City) -> Layout:
-    """Invent a street."""
+def lay_out(rng: np.random.Generator, city: City, traffic: int = 1) -> Layout:
+    """Invent a street, with `traffic` times the usual vehicles, riders and people."""
     bend = Bend(float(rng.uniform(-0.07, 0.07)), float(rng.uniform(-0.004, 0.004)) if rng.random() < 0.6 else 0.0)
     ground, lanes, sidewalks = plan_ground(rng)
     layout = Layout(rng, bend, ground, lanes, sidewalks, 0.5 / city.focal)
     keep_clear(layout)
     add_surroundings(layout)
-    add_traffic(layout)
+    add_traffic(layout, traffic)
     return layout
 
 

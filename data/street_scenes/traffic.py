@@ -9,12 +9,13 @@ from data.street_scenes.drawing import Canvas
 from data.street_scenes.layout import Lane, Layout
 
 
-def add_traffic(layout: Layout) -> None:
-    """Trams, vehicles, riders and people, in this order: who comes first gets the room."""
+def add_traffic(layout: Layout, times: int = 1) -> None:
+    """Trams, vehicles, riders and people, in this order, all but trams `times` over: who comes first gets the room."""
     _add_trains(layout)
-    _add_vehicles(layout)
-    _add_two_wheelers(layout)
-    _add_people(layout)
+    for _ in range(times):
+        _add_vehicles(layout)
+        _add_two_wheelers(layout)
+        _add_people(layout)
 
 
 def _add_vehicle(layout: Layout, vehicle: vehicles.Vehicle, lane: Lane, near: float, far: float) -> bool:

@@ -39,6 +39,10 @@ def digests(root: Path) -> dict[str, str]:
     return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
+def count_things(scene: Scene) -> int:
+    return int((np.unique(scene.instance_ids) >= 1000).sum())
+
+
 def read(path: Path) -> np.ndarray:
     with Image.open(path) as picture:
         return np.array(picture)
@@ -53,6 +57,20 @@ def test_another_seed_and_another_index_and_another_split_give_other_pictures():
     first = draw_scene(TINY, "train", 0)
     others = (draw_scene(replace(TINY, seed=1), "train", 0), draw_scene(TINY, "train", 1), draw_scene(TINY, "val", 0))
     assert all((first.image != other.image).any() and (first.instance_ids != other.instance_ids).any() for other in others)
+
+
+def test_more_traffic_is_more_things_on_the_same_street():
+    busy = replace(TINY, traffic=3)
+    counts = {settings: [count_things(draw_scene(settings, "val", index)) for index in range(10)] for settings in (TINY, busy)}
+    assert sum(counts[busy]) > 1.5 * sum(counts[TINY])
+    marker = streets._drawn_set(Path("x"), TINY).marker
+    assert "traffic" not in marker  # sets drawn before there was a choice stay valid
+
+
+def test_a_set_with_more_traffic_is_no_plain_one(tmp_path):
+    write_streets(tmp_path, replace(TINY, num_train=0, num_val=1, traffic=2))
+    with pytest.raises(InputError, match=r"traffic=2, but .*traffic=as usual was wanted"):
+        ensure_streets(tmp_path, replace(TINY, num_train=0, num_val=1))
 
 
 def test_files_are_named_as_in_cityscapes(root):
@@ -154,6 +172,7 @@ def test_all_sizes_show_the_same_street(height):
         ({"num_train": -1}, "num_train is -1"),
         ({"seed": 0.5}, "seed is 0.5"),
         ({"num_val": 10**6}, "1000000 val images"),
+        ({"traffic": 0}, "traffic is 0"),
     ],
 )
 def test_settings_that_cannot_be_drawn_are_refused_in_one_line(values, said):
@@ -193,7 +212,7 @@ def test_a_finished_set_is_not_drawn_again(root, monkeypatch):
 
 @pytest.mark.parametrize("is_finished", [True, False])
 def test_a_set_of_other_settings_is_refused_and_left_alone(tmp_path, is_finished):
-    before = {"dataset": "streets", "generator_version": streets.GENERATOR_VERSION, **vars(replace(TINY, seed=5))}
+    before = streets._drawn_set(tmp_path, replace(TINY, seed=5)).marker
     marker = tmp_path / (streets.MARKER if is_finished else f"unfinished-{streets.MARKER}")
     marker.write_text(json.dumps(before))
     with pytest.raises(InputError, match="holds Streets with seed=5, but seed=0 was wanted; remove the folder"):

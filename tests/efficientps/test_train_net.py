@@ -56,6 +56,15 @@ def test_training_goes_on_from_the_last_epoch_and_then_is_done(train, tmp_path):
     assert semantic.logits.shape == (CITYSCAPES.num_classes, 12, 18)
 
 
+def test_the_last_checkpoint_is_written_as_often_as_asked(train, tmp_path, fails_in_one_line, streets):
+    train(4, "--save-every", "4", "--trainer.check_val_every_n_epoch", "4")
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 3
+    arguments = ("--data-root", streets, "--output", tmp_path / "new", *TINY, "--trainer.max_epochs", "3", "--save-every")
+    for every in ("2", "0"):
+        assert f"--save-every is {every}, but the 3 epochs" in fails_in_one_line(main, *arguments, every)
+    assert not (tmp_path / "new").exists()
+
+
 def test_the_original_trains_goes_on_and_its_checkpoint_gives_panoptic_maps(train, streets, tmp_path):
     small = ("--model.instance_head.box_channels", "32", "--model.instance_head.mask_channels", "16")
     train(1, *small, config=MASKRCNN)

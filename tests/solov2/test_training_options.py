@@ -9,6 +9,8 @@ from mmdet.registry import DATASETS, MODELS
 from mmdet.utils import register_all_modules
 from mmengine import Config
 from mmengine.hooks import Hook
+from mmengine.registry import OPTIM_WRAPPERS
+from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from data.cityscapes import write_instances_json
@@ -146,7 +148,8 @@ def test_losses_in_bfloat16_are_close_to_those_in_float32(streets, tiny_config):
 def test_mixed_precision_is_used_where_it_is_and_falls_back_with_a_line(amp, dtype, scale, tiny_config, monkeypatch):
     given = tiny_config.optim_wrapper.to_dict()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert apply(tiny_config, "--amp", amp) == [f"no {dtype} without a GPU: training in float32"]
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert apply(tiny_config, "--amp", amp) == [f"no {dtype} on this CPU: training in float32"]
     assert tiny_config.optim_wrapper.to_dict() == {"type": "OptimWrapper"} | given
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
@@ -156,6 +159,27 @@ def test_mixed_precision_is_used_where_it_is_and_falls_back_with_a_line(amp, dty
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     has_fallen_back = "no bfloat16 on this GPU: training in float32" in apply(tiny_config, "--amp", amp)
     assert has_fallen_back == (amp == "bf16")
+
+
+def test_a_cpu_with_bfloat16_trains_in_it(tiny_config, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    given = tiny_config.optim_wrapper.to_dict()
+    assert apply(tiny_config, "--amp", "fp16") == ["no float16 on this CPU: training in float32"]
+    assert apply(tiny_config, "--amp", "bf16") == ["training in bfloat16 where it is safe"]
+    assert tiny_config.optim_wrapper.to_dict() == given | {"type": "CPUBfloat16OptimWrapper"}
+    layer = nn.Conv2d(3, 4, 3)
+    optimizer = torch.optim.SGD(layer.parameters(), 0.1)
+    wrapper = OPTIM_WRAPPERS.build(dict(type="CPUBfloat16OptimWrapper", optimizer=optimizer, accumulative_counts=2))
+    with wrapper.optim_context(layer):
+        features = layer(torch.ones(1, 3, 8, 8))
+    assert features.dtype == torch.bfloat16
+    before = layer.weight.detach().clone()
+    wrapper.update_params(features.float().mean())
+    assert torch.equal(layer.weight, before)  # the first of two batches
+    wrapper.update_params(layer(torch.ones(1, 3, 8, 8)).mean())
+    assert not torch.equal(layer.weight, before)
+    assert layer.weight.dtype == torch.float32
 
 
 def test_the_rate_follows_the_images_a_step_and_is_told(tiny_config):

@@ -1,10 +1,10 @@
-"""COCO's square grids on street images: SOLOv2 with a narrow ResNet-18 on Streets at 512x1024, 1600 iterations from scratch.
+"""COCO's square grids on street images: SOLOv2 with a narrow ResNet-18 on busy Streets at 512x1024, from scratch.
 
-The twin of streets_512_street_grids.py, which differs in its grids alone. Both, from the repository:
+The twin of streets_512_street_grids.py, which differs in its grids alone and says what came of both. From the repository:
 
-    python scripts/draw_streets.py --root datasets/streets_512x1024 --height 512 --width 1024 --num-train 160 --num-val 80
-    python solov2/train.py --config configs/solov2/grids/streets_512_coco_grids.py --data-root datasets/streets_512x1024
-    python solov2/eval.py --config configs/solov2/grids/streets_512_coco_grids.py --data-root datasets/streets_512x1024
+    python scripts/draw_streets.py --root datasets/busy_512x1024 --height 512 --width 1024 --traffic 3 --num-train 300
+    python solov2/train.py --config configs/solov2/grids/streets_512_coco_grids.py --data-root datasets/busy_512x1024
+    python solov2/eval.py --config configs/solov2/grids/streets_512_coco_grids.py --data-root datasets/busy_512x1024
 """
 
 _base_ = "../streets_r18.py"
@@ -35,8 +35,9 @@ train_dataloader = dict(batch_size=1, dataset=dict(dataset=dict(pipeline=train_p
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-max_epochs = 10
+max_epochs = 20
 train_cfg = dict(max_epochs=max_epochs, val_begin=max_epochs + 1)
-optim_wrapper = dict(optimizer=dict(lr=1e-3))  # a quarter of the base's batch
+# A quarter of the base's batch; bfloat16 where the device has it, or --amp would have to be given to both.
+optim_wrapper = dict(type="AmpOptimWrapper", dtype="bfloat16", loss_scale=1.0, optimizer=dict(lr=1e-3))
 param_scheduler = _base_.param_scheduler
 param_scheduler[1].end = max_epochs
