@@ -65,6 +65,15 @@ def test_the_last_checkpoint_is_written_as_often_as_asked(train, tmp_path, fails
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("has_bfloat16", [True, False])
+def test_a_cpu_trains_in_bfloat16_or_says_that_it_cannot(has_bfloat16, train, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bfloat16)
+    said = train(1, "--trainer.precision", "bf16-mixed")
+    assert ("no bfloat16 device here: training with precision 32-true" in said) != has_bfloat16
+    weights = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(weight.isfinite().all() for weight in weights.values())
+
+
 def test_the_original_trains_goes_on_and_its_checkpoint_gives_panoptic_maps(train, streets, tmp_path):
     small = ("--model.instance_head.box_channels", "32", "--model.instance_head.mask_channels", "16")
     train(1, *small, config=MASKRCNN)
