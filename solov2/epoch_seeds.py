@@ -1,13 +1,12 @@
 """Random numbers that a resumed training draws as it would have drawn them."""
 
-import random
 from functools import partial
 
-import numpy as np
-import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+
+from training.seeds import seed_generators
 
 
 @HOOKS.register_module()
@@ -22,13 +21,6 @@ class EpochSeedHook(Hook):
         words = (runner.seed, runner.epoch, runner.rank)
         seed_generators(words)
         runner.train_dataloader.worker_init_fn = partial(_seed_worker, words)
-
-
-def seed_generators(words: tuple[int, ...]) -> None:
-    """The global generators of Python, NumPy and torch."""
-    seed = int(np.random.SeedSequence(words).generate_state(1)[0])
-    for function in (random.seed, np.random.seed, torch.manual_seed):
-        function(seed)
 
 
 def _seed_worker(words: tuple[int, ...], worker_id: int) -> None:

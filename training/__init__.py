@@ -1,1 +1,1 @@
-"""What every Lightning training of this project shares: schedule, checkpoints, command; imports data/ and evaluation/."""
+"""What trainings share: schedule, checkpoints, seeds, the Lightning command; imports data/ and evaluation/."""

@@ -1,16 +1,15 @@
 """What Lightning's trainer is given for long and for parallel training: averaged weights, seeds, fixed norms."""
 
 import os
-import random
 from collections.abc import Callable
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, WeightAveraging
 from torch import Tensor
 
 from data.files import InputError
+from training.seeds import seed_generators
 
 
 class AveragedWeights(WeightAveraging):
@@ -59,9 +58,7 @@ class EpochSeeds(Callback):
     # Not when the epoch begins: a DataLoader's iterator, which draws a number too, is made after that, but before on a resume.
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int) -> None:
         if batch_idx == 0:
-            words = np.random.SeedSequence((self.seed, trainer.current_epoch, trainer.global_rank)).generate_state(1)
-            for seed in (random.seed, np.random.seed, torch.manual_seed):
-                seed(int(words[0]))
+            seed_generators((self.seed, trainer.current_epoch, trainer.global_rank))
 
 
 class FixedNorms(Callback):

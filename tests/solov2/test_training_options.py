@@ -20,6 +20,7 @@ from solov2.checkpoints import read_checkpoint
 from solov2.progress_display import ShortLogRunner
 from solov2.settings import set_data_root
 from solov2.training_options import add_training_arguments, apply_training_options
+from training.seeds import seed_generators
 
 
 def apply(config: Config, *arguments: str, num_processes: int = 1) -> list[str]:
@@ -79,8 +80,6 @@ def test_averaged_weights_are_not_trained_on_without_their_average(run_train, tm
 
 
 def test_processes_and_epochs_draw_other_numbers():
-    from solov2.epoch_seeds import seed_generators
-
     drawn = []
     for words in ((0, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0, 1), (0, 0, 0)):
         seed_generators(words)
