@@ -39,9 +39,10 @@ class DrawnSet:
                 continue
             found, wanted = read_json(path), self.marker
             if found != wanted:
+                usual = "as usual" if isinstance(found, dict) else "?"
                 found = found if isinstance(found, dict) else {}
                 keys = [k for k in {**wanted, **found} if found.get(k) != wanted.get(k)]
-                there = ", ".join(f"{k}={found.get(k, '?')}" for k in keys)
+                there = ", ".join(f"{k}={found.get(k, usual)}" for k in keys)
                 needed = ", ".join(f"{k}={wanted.get(k, 'as usual')}" for k in keys)
                 advice = "remove the folder or choose another"
                 raise InputError(f"{self.root}: holds {self.title} with {there}, but {needed} was wanted; {advice}")

@@ -7,6 +7,7 @@ import numpy as np
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 COLORS = ("#2a6f97", "#e07a5f", "#9aa5b1", "#81b29a", "#6d597a")
 
@@ -46,6 +47,9 @@ def scatter_chart(points: Mapping[str, tuple[float, float | None]], x_label: str
         axes.scatter(x, 100 * share, s=60, color=COLORS[k % len(COLORS)])
         axes.annotate(name, (x, 100 * share), xytext=(7, 5), textcoords="offset points", fontsize=8)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.25, y=0.15)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)

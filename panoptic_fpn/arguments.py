@@ -9,7 +9,7 @@ from panoptic_fpn.predictor import InputSize, PanopticFPNPredictor, load_predict
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 OUTPUTS = REPOSITORY / "outputs" / "panoptic_fpn"
-DEFAULT_CHECKPOINT = OUTPUTS / "streets_r18" / "best.ckpt"
+DEFAULT_CHECKPOINT = OUTPUTS / "streets_r18" / "last.ckpt"
 
 
 def make_parser(prog: str, description: str, output: Path) -> ArgumentParser:

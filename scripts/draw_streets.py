@@ -24,7 +24,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--num-train", type=int, default=defaults.num_train, help="images in the train split")
     parser.add_argument("--num-val", type=int, default=defaults.num_val, help="images in the val split")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="another seed draws other streets")
-    parser.add_argument("--traffic", type=int, default=defaults.traffic, help="times as many vehicles, riders and people")
+    parser.add_argument("--traffic", type=int, default=defaults.traffic, help="times as many vehicles, riders and people, 1 to 5")
     return parser.parse_args()
 
 

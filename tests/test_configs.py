@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data.datamodule import PanopticDataModule
@@ -65,9 +66,15 @@ def test_the_change_to_learn_by_heart_fits_both_small_configs(base, streets, sna
     root, split = (streets, "train") if base.startswith("streets") else (snapshots, "train2017")
     data = ("--data-root", root, "--data.val_split", split)
     cli = build(PanopticFPNCLI, PanopticFPNModule, PanopticDataModule, *files, *data)
-    trained, validated = cli.datamodule.train_set.pictures, cli.datamodule.val_set.pictures
-    assert [trained.image_id(k) for k in range(len(trained))] == [validated.image_id(k) for k in range(len(validated))]
-    assert cli.trainer.max_epochs % cli.config.save_every == 0
+    size = cli.config.data.crop_height, cli.config.data.crop_width
+    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    segment_ids = np.arange(size[0] * size[1], dtype=np.uint32).reshape(size)
+    for seed in range(3):  # nothing is changed where the crop is the whole picture
+        found, found_ids = cli.datamodule.train_set.augmentation(picture, segment_ids, seed=seed)
+        np.testing.assert_array_equal(found, picture)
+        np.testing.assert_array_equal(found_ids, segment_ids)
+    assert cli.model.merging.min_stuff_area == 0
+    assert cli.config.save_every > 1
 
 
 @configs("pan_secb")

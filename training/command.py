@@ -38,7 +38,7 @@ class TrainCLI(LightningCLI):
         parser.add_argument("--data-root", type=str | None, help=help_root)
         parser.add_argument("--output", type=str | None, help=f"default: outputs/{self.system}/<name of the config>")
         parser.add_argument("--resume", type=bool, default=True, help="go on from <output>/last.ckpt where there is one")
-        help_every = "write last.ckpt after each N-th epoch; more than 1 where epochs are short"
+        help_every = "write last.ckpt after each N-th epoch, a divisor of all; a kill then loses up to N"
         parser.add_argument("--save-every", type=int, default=1, metavar="N", help=help_every)
         help_ema = "validate, save and dump an exponential moving average of the weights, such as 0.999"
         parser.add_argument("--ema-decay", type=float | None, help=help_ema)
@@ -55,11 +55,15 @@ class TrainCLI(LightningCLI):
         """Trainer with this run's checkpoints and logs, and a precision that the device has.
 
         Raises:
-            InputError: for sync_batchnorm, which would replace the activated norms, and for epochs that would not be saved.
+            InputError: for sync_batchnorm, which would replace the activated norms, and where the last epoch would not be saved.
         """
         settings, every = self.config_init.trainer, self.config_init.save_every
-        if every < 1 or (settings.max_epochs and settings.max_epochs % every):
-            raise InputError(f"--save-every is {every}, but the {settings.max_epochs} epochs must be a multiple of it")
+        if every < 1:
+            raise InputError(f"--save-every is {every}, but at least 1 epoch is needed")
+        epochs = settings.max_epochs or -1
+        if every > 1 and (epochs < 1 or epochs % every or settings.max_steps >= 0):  # the end would not be saved
+            needed = "trainer.max_epochs as a multiple of it, and no max_steps"
+            raise InputError(f"--save-every is {every}, which needs {needed}; leave it 1")
         checkpoint = {"dirpath": self.output, "enable_version_counter": False, "save_top_k": 1}
         callbacks = [
             ModelCheckpoint(filename="best", monitor=self.model.monitor, mode="max", **checkpoint),

@@ -59,18 +59,23 @@ def test_another_seed_and_another_index_and_another_split_give_other_pictures():
     assert all((first.image != other.image).any() and (first.instance_ids != other.instance_ids).any() for other in others)
 
 
-def test_more_traffic_is_more_things_on_the_same_street():
+def test_more_traffic_is_more_things():
     busy = replace(TINY, traffic=3)
     counts = {settings: [count_things(draw_scene(settings, "val", index)) for index in range(10)] for settings in (TINY, busy)}
     assert sum(counts[busy]) > 1.5 * sum(counts[TINY])
-    marker = streets._drawn_set(Path("x"), TINY).marker
-    assert "traffic" not in marker  # sets drawn before there was a choice stay valid
 
 
-def test_a_set_with_more_traffic_is_no_plain_one(tmp_path):
-    write_streets(tmp_path, replace(TINY, num_train=0, num_val=1, traffic=2))
-    with pytest.raises(InputError, match=r"traffic=2, but .*traffic=as usual was wanted"):
-        ensure_streets(tmp_path, replace(TINY, num_train=0, num_val=1))
+def test_the_marker_of_usual_traffic_is_that_of_sets_from_before_there_was_a_choice(root):
+    assert "traffic" not in json.loads((root / streets.MARKER).read_text())
+
+
+@pytest.mark.parametrize(("there", "wanted"), [(1, 2), (2, 1)])
+def test_a_set_of_other_traffic_is_refused(there, wanted, tmp_path):
+    few = replace(TINY, num_train=0, num_val=1)
+    write_streets(tmp_path, replace(few, traffic=there))
+    names = {1: "as usual", 2: "2"}
+    with pytest.raises(InputError, match=f"with traffic={names[there]}, but traffic={names[wanted]} was wanted"):
+        ensure_streets(tmp_path, replace(few, traffic=wanted))
 
 
 def test_files_are_named_as_in_cityscapes(root):

@@ -13,6 +13,7 @@ from data.cityscapes import find_frames, read_truth
 from data.files import read_picture
 from data.taxonomy import CITYSCAPES
 from efficientps.inference import load_semantic_predictor
+from efficientps.module import EfficientPSModule
 from efficientps.panoptic_inference import load_panoptic_predictor
 from efficientps.train_net import main
 from evaluation.panoptic_quality import PanopticQuality
@@ -60,16 +61,28 @@ def test_the_last_checkpoint_is_written_as_often_as_asked(train, tmp_path, fails
     train(4, "--save-every", "4", "--trainer.check_val_every_n_epoch", "4")
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 3
     arguments = ("--data-root", streets, "--output", tmp_path / "new", *TINY, "--trainer.max_epochs", "3", "--save-every")
-    for every in ("2", "0"):
-        assert f"--save-every is {every}, but the 3 epochs" in fails_in_one_line(main, *arguments, every)
+    for more, words in (
+        (("2",), "max_epochs as a multiple"),
+        (("3", "--trainer.max_steps", "2"), "no max_steps"),
+        (("0",), "is 0"),
+    ):
+        assert words in fails_in_one_line(main, *arguments, *more)
     assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("has_bfloat16", [True, False])
 def test_a_cpu_trains_in_bfloat16_or_says_that_it_cannot(has_bfloat16, train, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bfloat16)
+    seen, step = [], EfficientPSModule.training_step
+
+    def watched(*arguments) -> torch.Tensor:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return step(*arguments)
+
+    monkeypatch.setattr(EfficientPSModule, "training_step", watched)
     said = train(1, "--trainer.precision", "bf16-mixed")
     assert ("no bfloat16 device here: training with precision 32-true" in said) != has_bfloat16
+    assert seen == [has_bfloat16]
     weights = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
     assert all(weight.isfinite().all() for weight in weights.values())
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.figures import bar_chart
+from evaluation.figures import COLORS, bar_chart, scatter_chart
 from evaluation.panoptic_quality import PanopticQuality
 from evaluation.report import LARGEST_PANEL, Table, compare_scores, make_example, pick_examples, write_report
 
@@ -121,3 +121,18 @@ def test_best_and_worst_images_share_none():
     assert pick_examples({"a": 0.1, "b": 0.9, "d": 0.5}, 3) == (["b", "d"], ["a"])
     assert pick_examples({"a": 0.1}) == (["a"], [])
     assert pick_examples({}) == ([], [])
+
+
+def test_points_stand_where_their_numbers_say():
+    picture = scatter_chart(
+        {"slow": (400, 0.3), "fast": (100, 0.4), "in between": (200, 0.4), "nothing": (9, None)}, "ms", "PQ (%)"
+    )
+    places = []
+    for color in COLORS[:3]:
+        rows, columns = (picture == np.array(bytearray.fromhex(color[1:]))).all(2).nonzero()
+        places.append((rows.mean(), columns.mean()))
+    slow, fast, between = places
+    assert fast[0] == pytest.approx(between[0], abs=1)
+    assert slow[0] > fast[0] + 50
+    assert slow[1] - between[1] == pytest.approx(between[1] - fast[1], abs=2)  # twice the time is as far everywhere
+    assert not (picture == np.array(bytearray.fromhex(COLORS[3][1:]))).all(2).any()

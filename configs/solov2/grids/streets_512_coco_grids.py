@@ -35,9 +35,9 @@ train_dataloader = dict(batch_size=1, dataset=dict(dataset=dict(pipeline=train_p
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-max_epochs = 20
+max_epochs = 12
 train_cfg = dict(max_epochs=max_epochs, val_begin=max_epochs + 1)
-# A quarter of the base's batch; bfloat16 where the device has it, or --amp would have to be given to both.
+# A quarter of the base's batch. bfloat16 where the device has it, else train.py takes float32 and says so.
 optim_wrapper = dict(type="AmpOptimWrapper", dtype="bfloat16", loss_scale=1.0, optimizer=dict(lr=1e-3))
 param_scheduler = _base_.param_scheduler
 param_scheduler[1].end = max_epochs
