@@ -75,7 +75,8 @@ class StreetsSettings:
     seed: int = 0
     """Another seed draws other streets in other cities."""
     traffic: int = 1
-    """Times as many vehicles, riders and people; 3 gives some 19 counted things an image, about Cityscapes' 18."""
+    """Times as many vehicles, riders and people; 3 gives 19 an image (grid_doctor.py counts), about as
+    many as Cityscapes has: 7.0 humans and 11.8 vehicles (Cordts et al., CVPR 2016)."""
 
     def __post_init__(self):
         for name, value in asdict(self).items():

@@ -1,1 +1,1 @@
-"""What trainings share: schedule, checkpoints, seeds, the Lightning command; imports data/ and evaluation/."""
+"""What trainings share: schedule, checkpoints, seeds, precision, the Lightning command; imports data/ and evaluation/."""
