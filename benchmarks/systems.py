@@ -64,105 +64,157 @@ class System:
 
 def all_systems(root: Path, out: Path, configs: Configs) -> tuple[System, ...]:
     """What is compared, for a data set at `root`, with all results under `out`."""
-    data, epochs = ("--data-root", root), configs.epochs
+    plan = Plan(root, out, configs)
+    return tuple(describe(plan) for describe in (two_stages, original, semantics_alone, panoptic_fpn, pan_secb))
 
-    def lightning(script: str, name: str, config: Path) -> tuple:
-        length = ("--trainer.max_epochs", str(epochs[name]), "--trainer.enable_progress_bar", "false")
-        return (script, "--config", config, *data, "--output", out / name, *length)
 
-    number = epochs["stage1"]
-    schedule = (f"train_cfg.max_epochs={number}", f"train_cfg.val_begin={number + 1}", f"param_scheduler.1.end={number}")
-    stage1 = ("--config", configs.stage1, "--cfg-options", *schedule)
-    trainings = {
-        "stage1": ("solov2/train.py", *data, "--work-dir", out / "stage1", *stage1),
-        "stage2": lightning("efficientps/train_net.py", "stage2", configs.stage2),
-        "joint": lightning("efficientps/train_net.py", "joint", configs.joint),
-        "panoptic_fpn": lightning("panoptic_fpn/train.py", "panoptic_fpn", configs.panoptic_fpn),
-        "crops": (*lightning("pan_secb/train.py", "crops", configs.crops), "--data.crops", out / "cut"),
-        "finetune": (
-            *lightning("pan_secb/train.py", "finetune", configs.finetune),
-            *("--data.crops", out / "cut", "--model.weights", out / "crops" / "last.ckpt"),
-        ),
-    }
-    trainings = {name: (*command, *configs.more.get(name, ())) for name, command in trainings.items()}
-    last = {name: out / name / "last.ckpt" for name in trainings}  # nothing is chosen on val
-    fuse_command = ("fusion/solo_fusion.py", *data)
+@dataclass(frozen=True)
+class Plan:
+    """What all systems share: the data set's folder, the folder of all results, and how each training is called."""
 
-    def solo() -> Path:
-        return find_last(out / "stage1")
+    root: Path
+    out: Path
+    configs: Configs
 
-    def load_two_stage() -> Predict:
-        instances, semantic = load_solov2(load_config(configs.stage1), solo()), load_semantic_predictor(last["stage2"])
+    @property
+    def data(self) -> tuple:
+        """The option of every command that names the data set."""
+        return ("--data-root", self.root)
+
+    @property
+    def fuse(self) -> tuple:
+        """Fusion's command, without its sources."""
+        return ("fusion/solo_fusion.py", *self.data)
+
+    @property
+    def stage1_options(self) -> tuple:
+        """The config of stage 1 and its schedule, which mmdet's commands are told setting by setting."""
+        number = self.configs.epochs["stage1"]
+        schedule = (f"train_cfg.max_epochs={number}", f"train_cfg.val_begin={number + 1}", f"param_scheduler.1.end={number}")
+        return ("--config", self.configs.stage1, "--cfg-options", *schedule)
+
+    def last(self, name: str) -> Path:
+        """What a training ends with; nothing is chosen on val."""
+        return self.out / name / "last.ckpt"
+
+    def last_of_stage1(self) -> Path:
+        """The same of stage 1, once it is trained: mmengine names the file after its epoch."""
+        return find_last(self.out / "stage1")
+
+    def stage1(self) -> dict[str, tuple]:
+        """The training of stage 1, by name."""
+        return self._extended("stage1", ("solov2/train.py", *self.data, "--work-dir", self.out / "stage1", *self.stage1_options))
+
+    def lightning(self, name: str, script: str, *more: object) -> dict[str, tuple]:
+        """A training of Lightning's, by name, which is also the field of its config."""
+        length = ("--trainer.max_epochs", str(self.configs.epochs[name]), "--trainer.enable_progress_bar", "false")
+        places = ("--config", getattr(self.configs, name), *self.data, "--output", self.out / name)
+        return self._extended(name, (script, *places, *length, *more))
+
+    def stage2(self) -> dict[str, tuple]:
+        """The training of stage 2, by name."""
+        return self.lightning("stage2", "efficientps/train_net.py")
+
+    def _extended(self, name: str, command: tuple) -> dict[str, tuple]:
+        return {name: (*command, *self.configs.more.get(name, ()))}
+
+
+def two_stages(plan: Plan) -> System:
+    """Location-based EfficientPS: SOLOv2's instances and EfficientPS's semantics, fused."""
+    dumps, semantics, fused = plan.out / "stage1_dumps", plan.out / "stage2_semantics", plan.out / "two_stage"
+
+    def load() -> Predict:
+        instances = load_solov2(load_config(plan.configs.stage1), plan.last_of_stage1())
+        semantic = load_semantic_predictor(plan.last("stage2"))
         return lambda image_id, picture: fuse(
             instances.predict(image_id, picture, "compare"), semantic.predict(image_id, picture), CITYSCAPES
         )
 
-    def load_original() -> Predict:
-        predictor, settings = load_panoptic_predictor(last["joint"]), FusionSettings(min_score=BOX_SCORE)
+    def predictions() -> tuple[tuple, ...]:
+        dump = ("--checkpoint", plan.last_of_stage1(), "--output", dumps, *plan.stage1_options)
+        sources = ("--instances", dumps, "--checkpoint", plan.last("stage2"), "--save-semantics", semantics)
+        return (("solov2/eval.py", *plan.data, *dump), (*plan.fuse, *sources, "--output", fused))
+
+    return System(
+        "SOLOv2 + EfficientPS semantics",
+        plan.stage1() | plan.stage2(),
+        predictions,
+        fused,
+        lambda: (plan.last_of_stage1(), plan.last("stage2")),
+        load,
+        instances=dumps,
+        semantics=semantics,
+    )
+
+
+def original(plan: Plan) -> System:
+    """EfficientPS as published, with its Mask R-CNN head."""
+    checkpoint, fused = plan.last("joint"), plan.out / "original"
+    instances, semantics = plan.out / "joint_instances", plan.out / "joint_semantics"
+
+    def load() -> Predict:
+        predictor, settings = load_panoptic_predictor(checkpoint), FusionSettings(min_score=BOX_SCORE)
         return lambda image_id, picture: fuse(*predictor.predict(image_id, picture), CITYSCAPES, settings)
 
-    def load_floor() -> Predict:
-        predictor = load_semantic_predictor(last["stage2"])
+    sources = ("--instances", "model", "--checkpoint", checkpoint, "--fusion.min_score", str(BOX_SCORE))
+    kept = ("--save-semantics", semantics, "--save-instances", instances, "--output", fused)
+    return System(
+        "original EfficientPS (Mask R-CNN)",
+        plan.lightning("joint", "efficientps/train_net.py"),
+        lambda: ((*plan.fuse, *sources, *kept),),
+        fused,
+        lambda: (checkpoint,),
+        load,
+        instances=instances,
+        semantics=semantics,
+    )
+
+
+def semantics_alone(plan: Plan) -> System:
+    """The floor: the class of each pixel, and one object a thing class. It reads what two_stages writes."""
+    semantics, fused = plan.out / "stage2_semantics", plan.out / "floor"
+
+    def load() -> Predict:
+        predictor = load_semantic_predictor(plan.last("stage2"))
         return lambda image_id, picture: semantic_only(predictor.predict(image_id, picture), CITYSCAPES)
 
-    two_stage = System(
-        "SOLOv2 + EfficientPS semantics",
-        {name: trainings[name] for name in ("stage1", "stage2")},
-        lambda: (
-            ("solov2/eval.py", *data, "--checkpoint", solo(), "--output", out / "stage1_dumps", *stage1),
-            (
-                *(*fuse_command, "--instances", out / "stage1_dumps", "--checkpoint", last["stage2"]),
-                *("--save-semantics", out / "stage2_semantics", "--output", out / "two_stage"),
-            ),
-        ),
-        out / "two_stage",
-        lambda: (solo(), last["stage2"]),
-        load_two_stage,
-        instances=out / "stage1_dumps",
-        semantics=out / "stage2_semantics",
-    )
-    original = System(
-        "original EfficientPS (Mask R-CNN)",
-        {"joint": trainings["joint"]},
-        lambda: (
-            (
-                *(*fuse_command, "--instances", "model", "--checkpoint", last["joint"], "--fusion.min_score", str(BOX_SCORE)),
-                *("--save-semantics", out / "joint_semantics", "--save-instances", out / "joint_instances"),
-                *("--output", out / "original"),
-            ),
-        ),
-        out / "original",
-        lambda: (last["joint"],),
-        load_original,
-        instances=out / "joint_instances",
-        semantics=out / "joint_semantics",
-    )
-    floor = System(
+    return System(
         "semantic argmax only",
-        {"stage2": trainings["stage2"]},
-        lambda: ((*fuse_command, "--instances", "none", "--semantics", out / "stage2_semantics", "--output", out / "floor"),),
-        out / "floor",
-        lambda: (last["stage2"],),
-        load_floor,
-        semantics=out / "stage2_semantics",
+        plan.stage2(),
+        lambda: ((*plan.fuse, "--instances", "none", "--semantics", semantics, "--output", fused),),
+        fused,
+        lambda: (plan.last("stage2"),),
+        load,
+        semantics=semantics,
     )
-    fpn = System(
+
+
+def panoptic_fpn(plan: Plan) -> System:
+    """Panoptic FPN."""
+    checkpoint, fused = plan.last("panoptic_fpn"), plan.out / "fpn_val"
+    return System(
         "Panoptic FPN",
-        {"panoptic_fpn": trainings["panoptic_fpn"]},
-        lambda: (("panoptic_fpn/evaluate.py", *data, "--checkpoint", last["panoptic_fpn"], "--output", out / "fpn_val"),),
-        out / "fpn_val",
-        lambda: (last["panoptic_fpn"],),
-        lambda: load_panoptic_fpn(last["panoptic_fpn"]).panoptic,
-        scores=out / "fpn_val" / "scores.json",
+        plan.lightning("panoptic_fpn", "panoptic_fpn/train.py"),
+        lambda: (("panoptic_fpn/evaluate.py", *plan.data, "--checkpoint", checkpoint, "--output", fused),),
+        fused,
+        lambda: (checkpoint,),
+        lambda: load_panoptic_fpn(checkpoint).panoptic,
+        scores=fused / "scores.json",
     )
-    secb = System(
+
+
+def pan_secb(plan: Plan) -> System:
+    """Pan-SECB, trained on crops, then on whole images."""
+    checkpoint, cut, fused = plan.last("finetune"), plan.out / "cut", plan.out / "pan_secb_val"
+    script, crops = "pan_secb/train.py", ("--data.crops", cut)
+    return System(
         "Pan-SECB",
-        {name: trainings[name] for name in ("crops", "finetune")},
-        lambda: (("pan_secb/test.py", *data, "--checkpoint", last["finetune"], "--output", out / "pan_secb_val"),),
-        out / "pan_secb_val",
-        lambda: (last["finetune"],),
-        lambda: load_pan_secb(last["finetune"]).panoptic,
-        scores=out / "pan_secb_val" / "scores.json",
-        preparations=(("pan_secb/generate_crops.py", *data, "--output", out / "cut", "--splits", "train"),),
+        plan.lightning("crops", script, *crops)
+        | plan.lightning("finetune", script, *crops, "--model.weights", plan.last("crops")),
+        lambda: (("pan_secb/test.py", *plan.data, "--checkpoint", checkpoint, "--output", fused),),
+        fused,
+        lambda: (checkpoint,),
+        lambda: load_pan_secb(checkpoint).panoptic,
+        scores=fused / "scores.json",
+        preparations=(("pan_secb/generate_crops.py", *plan.data, "--output", cut, "--splits", "train"),),
     )
-    return (two_stage, original, floor, fpn, secb)
