@@ -20,11 +20,15 @@ Grid = tuple[int, int]
 
 @dataclass(frozen=True)
 class Layout:
-    """What decides the cells of an object: grids (rows, columns) and ranges of sqrt(box area) a level, share that predicts."""
+    """What decides the cells of an object: grids (rows, columns) and ranges of sqrt(box area) a level, share that predicts.
+
+    strides: of each level in pixels; the head drops masks of no more cells.
+    """
 
     grids: tuple[Grid, ...]
     scale_ranges: tuple[tuple[float, float], ...]
     pos_scale: float
+    strides: tuple[int, ...]
 
     @property
     def num_cells(self) -> int:

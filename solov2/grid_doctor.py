@@ -13,6 +13,8 @@ one level claim the same cell, its kernel learns both masks at once and its labe
   centre lost  on one of its levels at least, the cell of its centre has the label of a later object
   lost         on each of its levels all of its cells have: no cell stands for it any more
   no pixel     nothing is left of its mask at the stride of the mask features: an empty mask is learned
+  AR           mask AR, which bounds AP, of a network that has learnt its targets by heart: it shows at least the objects that
+               somewhere have a cell of their own, at most those for which some cell stands, with the edges of the mask features
 
 The rule is that of the head itself, at the size of the training's resize (its largest where that is random). The proposal has the
 aspect ratio of the images, scale ranges as SOLOv2 itself adapts them to the shorter side, and the fewest cells that were found
@@ -21,6 +23,7 @@ for the target. --json keeps all numbers; nothing else is written, but for annot
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -34,11 +37,14 @@ from data.cityscapes import data_root, ensure_instances_json, instances_json_pat
 from data.files import InputError, one_line_errors, write_json
 from solov2.grid_claims import COCO_CELLS, Layout
 from solov2.grid_objects import Objects, Resize, read_objects
-from solov2.grid_proposal import CRITERIA, Proposal, Proposer, adapted_ranges
+from solov2.grid_proposal import CRITERIA, RECALL, Proposal, Proposer, adapted_ranges
 from solov2.grid_tables import config_lines, examine, format_groups, format_levels
 from solov2.location_head import rows_and_columns
 from solov2.progress_display import track
 from solov2.settings import DEFAULT_CONFIG, add_arguments, find_config, load_config, shown
+
+MMDET_STRIDES = (4, 8, 16, 32, 64)
+"""Of a SOLOV2Head whose config names none."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -52,9 +58,14 @@ def parse_arguments() -> argparse.Namespace:
         "--size", type=int, nargs=2, metavar=("H", "W"), help="of the network's input (default: the training's resize)"
     )
     parser.add_argument(
-        "--target", choices=CRITERIA, default="no own cell", help="what the proposal keeps rare (default: %(default)s)"
+        "--target",
+        choices=CRITERIA,
+        default="no own cell",
+        help="which objects the proposal keeps rare, or AR: what collisions may take from it (default: %(default)s)",
     )
-    parser.add_argument("--target-share", type=float, default=0.01, help="of all objects, at most (default: %(default)s)")
+    parser.add_argument(
+        "--target-share", type=float, default=0.01, help="of all objects, or of AR's 1, at most (default: %(default)s)"
+    )
     parser.add_argument(
         "--cost-limit", type=float, default=5.0, help="cells of all levels, in times COCO's 3872 (default: %(default)s)"
     )
@@ -71,13 +82,14 @@ def read_layout(config: Config, path: Path) -> tuple[Layout, int]:
     try:
         head = config.model.mask_head
         ranges = tuple(tuple(pair) for pair in head.scale_ranges)
-        layout = Layout(tuple(rows_and_columns(head.num_grids)), ranges, head.get("pos_scale", 0.2))
+        strides = tuple(head.get("strides", MMDET_STRIDES))
+        layout = Layout(tuple(rows_and_columns(head.num_grids)), ranges, head.get("pos_scale", 0.2), strides)
         mask_stride = head.mask_feature_head.get("mask_stride", 4)
     except (AttributeError, TypeError, ValueError) as error:
         needed = "a SOLOv2 model.mask_head with num_grids and scale_ranges is needed"
         raise InputError(f"{path}: {needed} ({error}); give such a config") from None
-    if len(layout.grids) != len(layout.scale_ranges):
-        counts = f"{len(layout.grids)} num_grids and {len(layout.scale_ranges)} scale_ranges"
+    if not len(layout.grids) == len(layout.scale_ranges) == len(layout.strides):
+        counts = f"{len(layout.grids)} num_grids, {len(layout.scale_ranges)} scale_ranges and {len(layout.strides)} strides"
         raise InputError(f"{path}: {counts}; give one of each a level")
     return layout, mask_stride
 
@@ -109,14 +121,17 @@ def find_annotations(args: argparse.Namespace) -> Path:
 def propose(objects: Objects, layout: Layout, args: argparse.Namespace) -> tuple[Proposal, str]:
     """The proposal instead of a layout, and a sentence on how it meets the target."""
     ranges = adapted_ranges(objects.usual_size, len(layout.grids))
-    proposer = Proposer(objects, ranges, layout.pos_scale, args.target, track)
+    proposer = Proposer(objects, replace(layout, scale_ranges=ranges), args.target, track)
     proposal = proposer.propose(args.target_share, args.cost_limit * COCO_CELLS)
-    aim = f"{args.target!r} for at most {100 * args.target_share:g} %"
+    if args.target == RECALL:
+        aim = f"collisions to take at most {100 * args.target_share:g} of 100 in mask AR"
+    else:
+        aim = f"{args.target!r} for at most {100 * args.target_share:g} %"
     if proposal.is_met:
         return proposal, f"proposed, {aim}"
     unlimited = proposer.propose(args.target_share)
     needs = f"{unlimited.layout.cost:.1f} times COCO's cells"
-    needs = f"takes {needs}" if unlimited.is_met else f"is out of reach: {100 * unlimited.share:.1f} % with {needs}"
+    needs = f"takes {needs}" if unlimited.is_met else f"is out of reach: {100 * unlimited.share:.1f} with {needs}"
     return proposal, f"proposed within --cost-limit {args.cost_limit:g} ({aim} {needs})"
 
 

@@ -14,6 +14,8 @@ from torch import Tensor
 from data.files import InputError, read_json
 
 PAD_DIVISOR = 32
+MASK_THRESHOLD = 0.5
+"""Of a pixel's probability, from which on it belongs to the mask; mmdet's mask_thr."""
 
 Track = Callable[..., Iterable]
 """Wraps an iterable, with a `description`, for a progress bar."""
@@ -41,7 +43,8 @@ class Objects:
     images: (N,) int64, counted from 0. image_sizes: (N, 2) float32 height, width of the network's input with padding.
     boxes: (N, 4) float32 x1, y1, x2, y2 and centers: (N, 2) float32 y, x of mass, in pixels of the network's input.
     areas: (N,) pixels of the original image. classes: (N,) int64, index into class_names.
-    has_pixel: (N,) bool, at the network's size; has_small_pixel: at the stride of the mask features, where masks are learned.
+    has_pixel: (N,) bool, at the network's size. small_areas: (N,) int64, cells of the mask at the stride of the mask features,
+    where it is learned; small_ious: (N,) IoU with the object of that mask, enlarged to the network's size again.
     """
 
     images: np.ndarray
@@ -51,12 +54,18 @@ class Objects:
     areas: np.ndarray
     classes: np.ndarray
     has_pixel: np.ndarray
-    has_small_pixel: np.ndarray
+    small_areas: np.ndarray
+    small_ious: np.ndarray
     class_names: tuple[str, ...]
     num_images: int
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def has_small_pixel(self) -> np.ndarray:
+        """(N,) bool: something is left of the mask where it is learned."""
+        return self.small_areas > 0
 
     @property
     def usual_size(self) -> tuple[int, int]:
@@ -86,7 +95,7 @@ def read_objects(path: Path, resize: Resize, mask_stride: int, track: Track) -> 
         raise InputError(f"{path}: no COCO instances JSON ({error!r}); write it with scripts/prepare_cityscapes.py") from None
     if not rows:
         raise InputError(f"{path}: {len(content['annotations'])} annotations, none of them an object to learn from; give others")
-    boxes, sums, counts, small_counts, padded = (np.array(column) for column in zip(*rows))
+    boxes, sums, counts, small_areas, small_ious, padded = (np.array(column) for column in zip(*rows))
     counts = torch.from_numpy(counts)
     index_of = {category_id: k for k, category_id in enumerate(names)}
     return Objects(
@@ -98,7 +107,8 @@ def read_objects(path: Path, resize: Resize, mask_stride: int, track: Track) -> 
         areas=np.array([a["area"] for a in kept], dtype=float),
         classes=np.array([index_of[a["category_id"]] for a in kept]),
         has_pixel=counts.numpy() > 0,
-        has_small_pixel=small_counts > 0,
+        small_areas=small_areas,
+        small_ious=small_ious,
         class_names=tuple(names.values()),
         num_images=len(sizes),
     )
@@ -111,7 +121,7 @@ def _is_learned(annotation: dict, names: dict) -> bool:
 
 
 def _measure(annotation: dict, size: tuple[int, int], resize: Resize, mask_stride: int) -> tuple:
-    """Box, sums of y and x over the pixels, pixels, pixels at the mask stride, padded size; all of the network's input."""
+    """Box, sums of y and x over the pixels, pixels, cells at the mask stride, their IoU, padded size; of the network's input."""
     code = annotation["segmentation"]
     if isinstance(code, list):
         code = coco_mask.merge(coco_mask.frPyObjects(code, *size))
@@ -132,4 +142,20 @@ def _measure(annotation: dict, size: tuple[int, int], resize: Resize, mask_strid
     scale = np.float32([network[1] / width, network[0] / height] * 2)
     box = (np.float32([x, y, x + w, y + h]) * scale).clip(0, np.float32([network[1], network[0]] * 2))
     padded = [-(-side // PAD_DIVISOR) * PAD_DIVISOR for side in network]
-    return box, sums, num_in_rows.sum(), np.count_nonzero(small), padded
+    area = int(num_in_rows.sum())
+    return box, sums, area, np.count_nonzero(small), _enlarged_iou(small, mask, area, mask_stride), padded
+
+
+def _enlarged_iou(small: np.ndarray, mask: np.ndarray, area: int, stride: int) -> float:
+    """IoU of a mask with what a network shows that predicts it at a stride, enlarged bilinearly as the head does."""
+    x, y, w, h = cv2.boundingRect(small)
+    if not h:
+        return 0.0
+    # With a cell around it: further away everything enlarged is background.
+    top, left, bottom, right = max(y - 1, 0), max(x - 1, 0), y + h + 1, x + w + 1
+    crop = small[top:bottom, left:right].astype(np.float32)
+    shown = cv2.resize(crop, None, fx=stride, fy=stride, interpolation=cv2.INTER_LINEAR) > MASK_THRESHOLD
+    window = mask[top * stride : bottom * stride, left * stride : right * stride]
+    shown = shown[: window.shape[0], : window.shape[1]]
+    shared = np.count_nonzero(window[: shown.shape[0], : shown.shape[1]] & shown)
+    return shared / (area + np.count_nonzero(shown) - shared)

@@ -1,10 +1,11 @@
 """Grids in which few objects of a data set claim the same cells, with as few cells as that takes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from data.files import InputError
+from solov2.grid_bound import large_enough, recall_weights
 from solov2.grid_claims import COCO_CELLS, COCO_GRIDS, Layout, level_claims
 from solov2.grid_objects import Objects, Track
 
@@ -12,8 +13,11 @@ COCO_SMALLEST_RANGE, COCO_SHORT_SIDE = 96, 800
 """The largest object of the first level, and the shorter side of the images, in mmdet's solov2_r50_fpn_1x_coco.py."""
 MAX_ROWS, ROW_STEP = 128, 4
 """Grids that are tried: rows up to MAX_ROWS (cells as small as the mask features of a 512-pixel image), in steps."""
-CRITERIA = {"collide": "collides", "no own cell": "has_no_own_cell", "centre lost": "loses_center"}
-"""What a proposal may keep rare, and its field of Claims."""
+FATES = {"collide": "collides", "no own cell": "has_no_own_cell", "centre lost": "loses_center"}
+"""What a proposal may keep rare on any level, and its field of Claims."""
+RECALL = "AR"
+"""Or it keeps small what collisions take from the mask AR of a network that has learnt its targets by heart."""
+CRITERIA = (*FATES, RECALL)
 
 
 def adapted_ranges(size: tuple[int, int], num_levels: int) -> tuple[tuple[int, int], ...]:
@@ -30,7 +34,7 @@ def adapted_ranges(size: tuple[int, int], num_levels: int) -> tuple[tuple[int, i
 
 @dataclass(frozen=True)
 class Proposal:
-    """A layout, the share of all objects that still meet the criterion on any level, and whether it is at most the target."""
+    """A layout, the share of all objects, or of 1 in AR, that it still loses, and whether that is at most the target."""
 
     layout: Layout
     share: float
@@ -38,30 +42,42 @@ class Proposal:
 
 
 class Proposer:
-    """Finds grids of the images' aspect ratio in which at most a share of the objects meets a criterion.
+    """Finds grids of the images' aspect ratio in which little is lost by one of CRITERIA.
 
-    Every density of every level is tried once; then cells go, from COCO's coarsest density on, where they free most objects
+    Every density of every level is tried once; then cells go, from COCO's coarsest density on, where they free most
     for their number, and in the end those go that turn out not to be needed.
     """
 
-    def __init__(self, objects: Objects, scale_ranges: tuple, pos_scale: float, criterion: str, track: Track):
+    def __init__(self, objects: Objects, template: Layout, criterion: str, track: Track):
+        """The template gives all but the grids."""
         height, width = objects.usual_size
         fewest = max(1, round((COCO_GRIDS[-1][0] * COCO_GRIDS[-1][1] * height / width) ** 0.5))
         row_counts = range(-(-fewest // ROW_STEP) * ROW_STEP, MAX_ROWS + 1, ROW_STEP)
-        self.scale_ranges, self.pos_scale = tuple(scale_ranges), pos_scale
+        self.template = template
         self.candidates = [(rows, max(1, round(rows * width / height))) for rows in row_counts]
         self.cells = [rows * columns for rows, columns in self.candidates]
-        tried = track([(r, c) for r in scale_ranges for c in self.candidates], description="trying grids")
-        found = [getattr(level_claims(objects, grid, r, pos_scale), CRITERIA[criterion]) for r, grid in tried]
-        self.is_bad = np.array(found).reshape(len(scale_ranges), len(self.candidates), len(objects))
+        tried = track([(r, c) for r in template.scale_ranges for c in self.candidates], description="trying grids")
+        claims = [level_claims(objects, grid, r, template.pos_scale) for r, grid in tried]
+        num_levels = len(template.scale_ranges)
+        shape = num_levels, len(self.candidates), len(objects)
+        if criterion == RECALL:  # lost is what no level shows, of what could be shown
+            is_large = large_enough(objects, template)
+            is_kept = np.array([c.is_in_range for c in claims]).reshape(shape) & is_large[:, None]
+            self.is_bad = ~is_kept | np.array([c.has_no_own_cell for c in claims]).reshape(shape)
+            self.num_bad_needed = num_levels
+            self.weights, self.whole = np.where(is_kept.any((0, 1)), recall_weights(objects), 0), 1
+        else:
+            self.is_bad = np.array([getattr(c, FATES[criterion]) for c in claims]).reshape(shape)
+            self.num_bad_needed = 1
+            self.weights, self.whole = np.ones(len(objects)), len(objects)
 
     def propose(self, target: float, max_cells: float = np.inf) -> Proposal:
-        """The least costly grids found for a target share of objects, within a number of cells.
+        """The least costly grids found for a target share, within a number of cells.
 
         Raises:
             InputError: if the coarsest grids have more cells.
         """
-        chosen = [0] * len(self.scale_ranges)
+        chosen = [0] * len(self.template.scale_ranges)
         if (fewest := self.cells[0] * len(chosen)) > max_cells:
             found, needed = f"{max_cells / COCO_CELLS:.2f}", f"{fewest / COCO_CELLS:.2f}"
             raise InputError(f"cost limit {found}, but the coarsest grids that are tried cost {needed}; give {needed} or more")
@@ -71,23 +87,29 @@ class Proposer:
         for level in reversed(range(len(chosen))):
             options = ([*chosen[:level], k, *chosen[level + 1 :]] for k in range(chosen[level] + 1))
             chosen = next(option for option in options if self._share(option) <= reached)
-        layout = Layout(tuple(self.candidates[k] for k in chosen), self.scale_ranges, self.pos_scale)
+        layout = replace(self.template, grids=tuple(self.candidates[k] for k in chosen))
         return Proposal(layout, self._share(chosen), self._share(chosen) <= target)
 
+    def _num_bad(self, chosen: list[int]) -> np.ndarray:
+        return np.sum([level[k] for level, k in zip(self.is_bad, chosen)], axis=0, dtype=np.int8)
+
     def _share(self, chosen: list[int]) -> float:
-        return float(np.any([level[k] for level, k in zip(self.is_bad, chosen)], axis=0).mean())
+        return self._lost(self._num_bad(chosen))
+
+    def _lost(self, num_bad: np.ndarray) -> float:
+        return float(self.weights[num_bad >= self.num_bad_needed].sum()) / self.whole
 
     def _best_step(self, chosen: list[int], max_cells: float) -> tuple[int, int] | None:
-        """The level and its new density that free most objects a cell; None where none frees any."""
+        """The level and its new density that free most a cell; None where none frees any."""
         best, best_gain = None, 0.0
         free = max_cells - sum(self.cells[k] for k in chosen)
-        num_bad_levels = np.sum([level[k] for level, k in zip(self.is_bad, chosen)], axis=0, dtype=np.int8)
-        before = np.count_nonzero(num_bad_levels)
+        num_bad = self._num_bad(chosen)
+        before = self._lost(num_bad)
         for level, k in enumerate(chosen):
-            is_bad_elsewhere = num_bad_levels > self.is_bad[level][k]
+            num_bad_elsewhere = num_bad - self.is_bad[level][k]
             for denser in range(k + 1, len(self.cells)):
                 extra = self.cells[denser] - self.cells[k]
-                gain = (before - np.count_nonzero(is_bad_elsewhere | self.is_bad[level][denser])) / extra
+                gain = (before - self._lost(num_bad_elsewhere + self.is_bad[level][denser])) / extra
                 if extra <= free and gain > best_gain:
                     best, best_gain = (level, denser), gain
         return best

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from solov2.grid_bound import Shown, recall_by_heart, shown_by_heart
 from solov2.grid_claims import COCO_CELLS, Claims, Layout, count_claims
 from solov2.grid_objects import Objects
 
@@ -40,7 +41,7 @@ def groups_of(objects: Objects) -> Iterator[tuple[str, str, np.ndarray]]:
 def examine(objects: Objects, layout: Layout) -> dict:
     """All numbers of a layout, as --json keeps them."""
     levels = count_claims(objects, layout)
-    claims = Claims.of_all(levels)
+    claims, shown = Claims.of_all(levels), shown_by_heart(objects, layout, levels)
     described = []
     for grid, scale_range, level in zip(layout.grids, layout.scale_ranges, levels):
         counts = counts_of(objects, level, level.is_in_range)
@@ -48,16 +49,20 @@ def examine(objects: Objects, layout: Layout) -> dict:
     groups: dict[str, dict] = {"size": {}, "class": {}}
     for kind, name, members in groups_of(objects):
         if members.any():
-            groups[kind][name] = counts_of(objects, claims, members)
+            groups[kind][name] = _describe(objects, claims, shown, members)
     return {
         "cells": layout.num_cells,
         "cost": layout.cost,
         "pos_scale": layout.pos_scale,
         "levels": described,
-        "all": counts_of(objects, claims, np.ones(len(objects), dtype=bool)),
+        "all": _describe(objects, claims, shown, np.ones(len(objects), dtype=bool)),
         "by_size": groups["size"],
         "by_class": groups["class"],
     }
+
+
+def _describe(objects: Objects, claims: Claims, shown: Shown, members: np.ndarray) -> dict:
+    return counts_of(objects, claims, members) | {"AR": recall_by_heart(objects, shown, members)}
 
 
 def format_levels(title: str, examined: dict) -> str:
@@ -70,17 +75,24 @@ def format_levels(title: str, examined: dict) -> str:
     rows.append(["all", str(examined["cells"]), "", *_with_shares(examined["all"], fates)])
     outside = _with_shares(examined["all"], ["outside"])[0]
     cells = f"{examined['cells']} cells, {examined['cost']:.2f} times COCO's {COCO_CELLS}"
-    return f"{title}: {cells}; outside all ranges: {outside}\n{_align(rows)}"
+    recall = examined["all"]["AR"]
+    by_heart = f"mask AR by heart {_range(recall)}, {100 * recall['apart']:.1f} if no objects met"
+    return f"{title}: {cells}; outside all ranges: {outside}\n{by_heart}\n{_align(rows)}"
 
 
 def format_groups(kind: str, now: dict, proposed: dict) -> str:
     """What becomes of the objects by size or class, in two layouts, as a table."""
     fates = ("outside", "collide", "no own cell", "centre lost", "lost")
-    rows = [[kind, "objects", "no pixel", *fates, "|", *fates]]
+    rows = [[kind, "objects", "no pixel", *fates, "AR", "|", *fates, "AR"]]
     for name, counts in now.items():
         shown_now = _with_shares(counts, ["objects", "no pixel", *fates], is_short=True)
-        rows.append([name, *shown_now, "|", *_with_shares(proposed[name], fates, is_short=True)])
+        shown_then = _with_shares(proposed[name], fates, is_short=True)
+        rows.append([name, *shown_now, _range(counts["AR"]), "|", *shown_then, _range(proposed[name]["AR"])])
     return _align(rows)
+
+
+def _range(recall: dict[str, float]) -> str:
+    return f"{100 * recall['alone']:.1f}-{100 * recall['labelled']:.1f}"
 
 
 def _with_shares(counts: dict, names: Sequence[str], is_short: bool = False) -> list[str]:

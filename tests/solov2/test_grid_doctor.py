@@ -3,8 +3,10 @@
 import copy
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,14 +16,18 @@ from mmdet.utils import register_all_modules
 from mmengine import Config
 from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from data.files import InputError, read_json
 from solov2 import grid_doctor
+from solov2.full_size_masks import full_size_masks
+from solov2.grid_bound import recall_by_heart, shown_by_heart
 from solov2.grid_claims import Claims, Layout, claimed_cells, count_claims, members_of_level
 from solov2.grid_objects import Resize, read_objects
-from solov2.grid_proposal import CRITERIA, Proposer, adapted_ranges
+from solov2.grid_proposal import CRITERIA, FATES, RECALL, Proposer, adapted_ranges
 from solov2.grid_tables import counts_of
-from solov2.location_head import LocationHead
+from solov2.location_head import LocationHead, select_candidates
 from solov2.settings import DEFAULT_CONFIG, load_config
 
 SIZE = (64, 128)
@@ -48,6 +54,11 @@ def draw_json(path: Path, masks_of_images, size=SIZE, **fields) -> Path:
     return path
 
 
+def layout_of(grids, scale_ranges, pos_scale=0.2, stride=0) -> Layout:
+    """A stride of 0 drops no mask that has a cell."""
+    return Layout(tuple(grids), scale_ranges, pos_scale, (stride,) * len(grids))
+
+
 def draw_boxes(*boxes, size=SIZE) -> list[np.ndarray]:
     masks = np.zeros((len(boxes), *size), dtype=bool)
     for mask, (y1, x1, y2, x2) in zip(masks, boxes):
@@ -58,7 +69,7 @@ def draw_boxes(*boxes, size=SIZE) -> list[np.ndarray]:
 def examine_boxes(tmp_path, grid, *boxes, scale_ranges=ALL_SIZES, pos_scale=0.2) -> Claims:
     """What happens to objects of one image, on one level."""
     objects = read_objects(draw_json(tmp_path / "drawn.json", [draw_boxes(*boxes)]), Resize(), 4, no_bar)
-    return Claims.of_all(count_claims(objects, Layout((grid,), scale_ranges, pos_scale)))
+    return Claims.of_all(count_claims(objects, layout_of([grid], scale_ranges, pos_scale)))
 
 
 def test_two_objects_share_the_only_cell_of_a_1x1_grid_but_none_of_2x2(tmp_path):
@@ -88,13 +99,13 @@ def test_an_object_may_collide_and_yet_keep_its_centre_and_a_cell(tmp_path):
 def test_objects_in_the_same_place_of_two_images_do_not_collide(tmp_path):
     path = draw_json(tmp_path / "drawn.json", [draw_boxes((0, 0, 16, 16)), draw_boxes((0, 0, 16, 16))])
     objects = read_objects(path, Resize(), 4, no_bar)
-    assert not count_claims(objects, Layout(((1, 1),), ALL_SIZES, 0.2))[0].collides.any()
+    assert not count_claims(objects, layout_of([(1, 1)], ALL_SIZES))[0].collides.any()
 
 
 def test_a_size_between_the_ranges_is_outside_all_and_claims_nothing(tmp_path):
     path = draw_json(tmp_path / "drawn.json", [draw_boxes((0, 0, 16, 16), (0, 0, 20, 20), (0, 0, 32, 32))])
     objects = read_objects(path, Resize(), 4, no_bar)
-    levels = count_claims(objects, Layout(((1, 1), (1, 1)), ((1, 16), (24, 64)), 0.2))  # ends included
+    levels = count_claims(objects, layout_of([(1, 1), (1, 1)], ((1, 16), (24, 64))))  # ends included
     assert Claims.of_all(levels).is_in_range.tolist() == [True, False, True]
     assert not Claims.of_all(levels).collides.any()  # the outer two are on different levels
     everything = np.ones(3, dtype=bool)
@@ -105,8 +116,8 @@ def test_on_overlapping_levels_an_object_is_lost_only_where_no_level_keeps_it(tm
     path = draw_json(tmp_path / "drawn.json", [draw_boxes((0, 0, 16, 16), (40, 80, 60, 100))])
     objects = read_objects(path, Resize(), 4, no_bar)
     coarse, fine = (1, 1), (4, 8)
-    assert Claims.of_all(count_claims(objects, Layout((coarse, fine), ALL_SIZES * 2, 0.2))).is_lost.tolist() == [False, False]
-    assert Claims.of_all(count_claims(objects, Layout((coarse, coarse), ALL_SIZES * 2, 0.2))).is_lost.tolist() == [True, False]
+    assert Claims.of_all(count_claims(objects, layout_of([coarse, fine], ALL_SIZES * 2))).is_lost.tolist() == [False, False]
+    assert Claims.of_all(count_claims(objects, layout_of([coarse, coarse], ALL_SIZES * 2))).is_lost.tolist() == [True, False]
 
 
 def test_cells_end_at_the_border_and_one_beyond_the_centres(tmp_path):
@@ -160,7 +171,7 @@ def test_claims_are_the_cells_that_the_head_learns_from(pos_scale, resize, tmp_p
     corners = np.sort(rng.integers(0, SIZE, (40, 2, 2)), axis=1)
     masks = [mask & (rng.random(SIZE) < 0.7) for mask in draw_boxes(*((*a, *(b + 1)) for a, b in corners))]
     masks = [mask for mask in masks if mask.any() and min(np.ptp(np.nonzero(mask), axis=1)) > 0]
-    layout = Layout(((12, 24), (8, 16), (3, 7)), ((1, 24), (12, 48), (24, 2048)), pos_scale)
+    layout = layout_of([(12, 24), (8, 16), (3, 7)], ((1, 24), (12, 48), (24, 2048)), pos_scale)
     objects = read_objects(draw_json(tmp_path / "drawn.json", [masks]), resize, 4, no_bar)
 
     height, width = resize.of(SIZE)
@@ -189,6 +200,91 @@ def test_scale_ranges_follow_the_shorter_side_as_in_solov2s_own_configs():
     assert adapted_ranges((512, 1024), 5) == ((1, 64), (32, 128), (64, 256), (128, 512), (256, 2048))
 
 
+def recall_of(tmp_path, grids, *boxes, scale_ranges=ALL_SIZES, stride=0) -> list[float]:
+    """AR by heart of one image's objects: alone, labelled, apart."""
+    objects = read_objects(draw_json(tmp_path / "drawn.json", [draw_boxes(*boxes)]), Resize(), 4, no_bar)
+    layout = layout_of(grids, scale_ranges, stride=stride)
+    return list(recall_by_heart(objects, shown_by_heart(objects, layout, count_claims(objects, layout))).values())
+
+
+def test_what_is_shown_by_heart_lies_between_own_cells_and_labelled_ones(tmp_path):
+    boxes = (0, 0, 16, 16), (40, 80, 60, 120)  # whole cells of 4 x 4, whose masks lose nothing but corners
+    assert recall_of(tmp_path, [(2, 2)], *boxes) == [1, 1, 1]
+    assert recall_of(tmp_path, [(1, 1)], *boxes) == [0, 0.5, 1]  # the later one has the label, none the cell alone
+    assert recall_of(tmp_path, [(1, 1), (2, 2)], *boxes, scale_ranges=ALL_SIZES * 2) == [1, 1, 1]
+    assert recall_of(tmp_path, [(2, 2)], *boxes, scale_ranges=((1, 20),)) == [0.5, 0.5, 0.5]
+    assert recall_of(tmp_path, [(2, 2)], *boxes, stride=16) == [0.5, 0.5, 0.5]  # 4 x 4 cells are no more than the stride
+
+
+def draw_classes(path: Path, images: list) -> Path:
+    """As draw_json, each object of a class of its own, so that no mask is matched with another's object."""
+    content = read_json(draw_json(path, images))
+    for annotation in content["annotations"]:
+        annotation["id"] += 1  # COCOeval takes an id of 0 for no match
+        annotation["category_id"] = annotation["id"]
+    content["categories"] = [{"id": a["id"], "name": str(a["id"])} for a in content["annotations"]]
+    path.write_text(json.dumps(content))
+    return path
+
+
+def show_targets(head, instances, network, size) -> list[tuple[int, dict]]:
+    """What the head finds whose cells give their label and the mask they are trained on: (label, code) each."""
+    targets, labels, _, indices = head._get_targets_single(instances, tuple(side // 4 for side in network))
+    # Of a cell's masks the last one stays, as the last label does.
+    cells = [(k, cell, mask) for k in range(len(indices)) for cell, mask in dict(zip(indices[k], targets[k])).items()]
+    candidates = InstanceData(
+        mask_logits=torch.stack([mask for _, _, mask in cells]).float() * 40 - 20,
+        class_scores=torch.ones(len(cells)),
+        labels=torch.tensor([int(labels[k].flatten()[cell]) for k, cell, _ in cells]),
+        smallest_areas=torch.tensor([float(head.strides[k]) for k, _, _ in cells]),
+    )
+    settings = dict(mask_thr=0.5, nms_pre=-1, max_per_img=-1, kernel="gaussian", sigma=2.0, filter_thr=-1.0)
+    found = select_candidates(candidates, settings)
+    crops = full_size_masks(
+        candidates.mask_logits[found.chosen], found.boxes, mask_stride=4, net_size=size, size=size, mask_thr=0.5
+    )
+    codes = []
+    for y, x, crop in crops:
+        mask = np.zeros(size, dtype=np.uint8, order="F")
+        mask[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
+        codes.append(coco_mask.encode(mask))
+    return list(zip(found.labels.tolist(), codes, strict=True))
+
+
+@pytest.mark.parametrize("resize", [Resize(), Resize((192, 96))], ids=str)
+def test_ar_by_heart_is_pycocotools_of_a_head_that_gives_its_targets(resize, tmp_path):
+    rng = np.random.default_rng(2)
+    corners = np.sort(rng.integers(0, SIZE, (4, 30, 2, 2)), axis=2)
+    path = draw_classes(tmp_path / "drawn.json", [draw_boxes(*((*a, *(b + 2)) for a, b in boxes)) for boxes in corners])
+    objects = read_objects(path, resize, 4, no_bar)
+    layout = layout_of([(8, 16), (4, 8)], ((1, 32), (24, 2048)), stride=8)
+    head = build_head(layout.grids, layout.scale_ranges, layout.pos_scale)
+    head.num_classes, head.strides = len(objects), layout.strides
+
+    truth, found = COCO(), []
+    truth.dataset, size = read_json(path), resize.of(SIZE)
+    network = tuple(int(side) for side in objects.image_sizes[0])
+    for annotation in truth.dataset["annotations"]:  # IoU is measured at the network's size
+        mask = cv2.resize(coco_mask.decode(annotation["segmentation"]), size[::-1], interpolation=cv2.INTER_NEAREST)
+        annotation["segmentation"] = coco_mask.encode(np.asfortranarray(mask))
+    truth.createIndex()
+    for image_id in range(len(corners)):
+        ids = np.flatnonzero(objects.images == image_id)
+        masks = np.stack([coco_mask.decode(truth.anns[k + 1]["segmentation"]) for k in ids])
+        bitmaps = BitmapMasks(masks, *size).pad(network)
+        instances = InstanceData(bboxes=objects.boxes[ids], labels=torch.from_numpy(ids), masks=bitmaps)
+        for label, code in show_targets(head, instances, network, size):
+            found.append({"image_id": image_id, "category_id": label + 1, "score": 1.0, "segmentation": code})
+    official = COCOeval(truth, truth.loadRes(found), "segm")
+    official.params.maxDets = [100]
+    official.evaluate()
+    official.accumulate()
+
+    recall = recall_by_heart(objects, shown_by_heart(objects, layout, count_claims(objects, layout)))
+    assert 0.1 < recall["alone"] < recall["labelled"] < recall["apart"]
+    assert recall["labelled"] == pytest.approx(official.eval["recall"][:, :, 0, 0].mean(), abs=1e-9)
+
+
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory):
     """20 images with 12 random objects each."""
@@ -204,24 +300,29 @@ def crowd(tmp_path_factory):
 @pytest.mark.parametrize("target", [0.05, 0.2, 0.5])
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_a_proposal_meets_the_target_it_promises_and_no_level_could_be_coarser(crowd, criterion, target):
-    ranges = ((1, 8), (4, 2048))
-    proposal = Proposer(crowd, ranges, 0.2, criterion, no_bar).propose(target)
+    template = layout_of([(1, 1), (1, 1)], ((1, 8), (4, 2048)))
+    proposal = Proposer(crowd, template, criterion, no_bar).propose(target)
     assert proposal.is_met
     assert all(columns == 2 * rows for rows, columns in proposal.layout.grids)
 
     def share(layout: Layout) -> float:
-        return getattr(Claims.of_all(count_claims(crowd, layout)), CRITERIA[criterion]).mean()
+        levels = count_claims(crowd, layout)
+        if criterion == RECALL:
+            recall = recall_by_heart(crowd, shown_by_heart(crowd, layout, levels))
+            return pytest.approx(recall["apart"] - recall["alone"], abs=1e-12)
+        return getattr(Claims.of_all(levels), FATES[criterion]).mean()
 
-    assert share(proposal.layout) == proposal.share <= target
+    assert proposal.share == share(proposal.layout)
+    assert proposal.share <= target
     for level, (rows, columns) in enumerate(proposal.layout.grids):
         if rows > 8:  # the coarsest that is tried
             grids = list(proposal.layout.grids)
             grids[level] = (rows - 4, columns - 8)
-            assert share(Layout(tuple(grids), ranges, 0.2)) > target
+            assert share(replace(template, grids=tuple(grids))) > target
 
 
 def test_a_proposal_stays_within_its_cells_and_says_that_the_target_is_missed(crowd):
-    proposer = Proposer(crowd, ((1, 8), (4, 2048)), 0.2, "collide", no_bar)
+    proposer = Proposer(crowd, layout_of([(1, 1), (1, 1)], ((1, 8), (4, 2048))), "collide", no_bar)
     tight = proposer.propose(0.05, max_cells=1000)
     assert not tight.is_met
     assert tight.layout.num_cells <= 1000
@@ -277,7 +378,7 @@ BAD_ARGUMENTS = {
     "other size": (["--annotations", "other_size.json"], "a mask is [9, 9], its image [64, 128]"),
     "config": (["--config", "nothing.py"], "nothing.py: no such config"),
     "other model": (["--config", "other.py"], "other.py: a SOLOv2 model.mask_head with num_grids and scale_ranges is needed"),
-    "levels": (["--cfg-options", "model.mask_head.num_grids=[8,4]"], "2 num_grids and 5 scale_ranges; give one of each a level"),
+    "levels": (["--cfg-options", "model.mask_head.num_grids=[8,4]"], "2 num_grids, 5 scale_ranges and 5 strides; give one of"),
     "grid": (["--cfg-options", "model.mask_head.num_grids=[[1,2,3]]"], "each level needs S or (rows, columns)"),
     "share": (["--target-share", "2"], "--target-share is 2.0, but a share from 0 on and below 1 was needed"),
     "size": (["--size", "0", "5"], "--size is 0 5, but a height and a width in pixels were needed"),
