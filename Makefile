@@ -43,7 +43,8 @@ demo: setup ## the main job on the embedded data set: draw, train both stages, d
 	$(RUN) fusion/solo_fusion.py --output $(DEMO)/truth_both --semantics truth --instances truth
 	@echo "== 6/6 score with both evaluators, report"
 	$(RUN) scripts/evaluate.py --truth datasets/streets/gtFine/cityscapes_panoptic_val.json --prediction $(DEMO)/panoptic.json \
-		--official --output $(DEMO)/scores.json --report $(DEMO)/report.html --images datasets/streets/leftImg8bit/val \
+		--official --output $(DEMO)/scores.json --report $(DEMO)/report.html --picture $(DEMO)/typical.png \
+		--images datasets/streets/leftImg8bit/val \
 		--compare "semantic argmax only (floor)=$(DEMO)/floor/scores.json" \
 		--compare "truth masks, our semantics=$(DEMO)/truth_masks/scores.json" \
 		--compare "truth masks and semantics at stride 4 (ceiling)=$(DEMO)/truth_both/scores.json"

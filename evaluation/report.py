@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from data.coco import ImageId
-from data.files import atomic_path
+from data.files import InputError, atomic_path
 from data.panoptic_png import PanopticMap
 from data.taxonomy import Taxonomy
 from evaluation.panoptic_quality import GROUPS
@@ -71,6 +71,18 @@ def pick_examples(image_pq: Mapping[ImageId, float | None], count: int = 3) -> t
     best = ranked[: min(count, (len(ranked) + 1) // 2)]
     worst = ranked[len(best) :][::-1][:count]
     return best, worst
+
+
+def typical_image(image_pq: Mapping[ImageId, float | None]) -> ImageId:
+    """The image of median PQ; of two, that of the lower one.
+
+    Raises:
+        InputError: if no image has a PQ.
+    """
+    ranked = sorted((i for i, pq in image_pq.items() if pq is not None), key=lambda i: (image_pq[i], str(i)))
+    if not ranked:
+        raise InputError("no image has a PQ, as neither truth nor prediction holds a segment; there is none to show")
+    return ranked[(len(ranked) - 1) // 2]
 
 
 def compare_scores(

@@ -10,6 +10,7 @@ import io
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from data.coco import ImageId, PanopticFile, read_panoptic_json, read_panoptic_map
-from data.files import InputError, find_pictures, one_line_errors, picture_id, read_json, read_picture, write_json
+from data.files import InputError, find_pictures, one_line_errors, picture_id, read_json, read_picture, write_json, write_picture
 from data.taxonomy import TAXONOMIES, Taxonomy
 from evaluation.panoptic_quality import GROUPS, FileScores, evaluate_files, format_table
-from evaluation.report import Example, Table, compare_scores, make_example, pick_examples, write_report
+from evaluation.render import side_by_side
+from evaluation.report import Example, Table, compare_scores, make_example, pick_examples, typical_image, write_report
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO_PREDICTION = ROOT / "outputs" / "demo" / "panoptic.json"
@@ -28,6 +30,7 @@ STREETS = ROOT / "datasets" / "streets"
 
 
 def parse_arguments() -> argparse.Namespace:
+    """The command line, parsed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--truth", type=Path, metavar="A.json", help="COCO panoptic JSON of the truth")
     parser.add_argument("--prediction", type=Path, metavar="B.json", help="COCO panoptic JSON of the prediction")
@@ -44,7 +47,10 @@ def parse_arguments() -> argparse.Namespace:
     output = ROOT / "outputs" / "evaluate" / "scores.json"
     parser.add_argument("--output", type=Path, metavar="FILE", default=output, help="scores as JSON; default: %(default)s")
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write a report with best and worst images")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="the photos, for the report; paired by image id")
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE.png", help="also show the image of median PQ: truth, result, errors"
+    )
+    parser.add_argument("--images", type=Path, metavar="DIR", help="the photos, for both; paired by image id")
     parser.add_argument(
         "--compare",
         action="append",
@@ -55,6 +61,8 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if (arguments.truth is None) != (arguments.prediction is None):
         parser.error("give both --truth and --prediction, or neither for the demo's result")
+    if arguments.picture and arguments.picture.suffix.lower() != ".png":
+        parser.error(f"--picture {arguments.picture}, but a name that ends in .png is needed")
     if arguments.workers < 1:
         parser.error(f"--workers {arguments.workers}, but at least 1 is needed")
     return arguments
@@ -167,10 +175,10 @@ def compare_runs(arguments: argparse.Namespace, ours: dict) -> list[Table]:
     return [compare_scores(f"Compared: {group}", runs, group, emphasis="this prediction") for group in GROUPS]
 
 
-def report(
-    arguments: argparse.Namespace, truth: PanopticFile, prediction: PanopticFile, result: FileScores, tables: list[Table]
-) -> None:
-    """Write the HTML report."""
+def example_maker(
+    arguments: argparse.Namespace, truth: PanopticFile, prediction: PanopticFile, result: FileScores
+) -> Callable[[ImageId], Example]:
+    """What shows an image: its photo where there is one, truth, prediction and errors."""
     photos = find_photos(arguments.images, truth)
 
     def show(image_id: ImageId) -> Example:
@@ -181,6 +189,18 @@ def report(
             raise InputError(f"{photos[image_id]}: photo and truth are {sizes} pixels; give the photos that were labelled")
         return make_example(image_id, result.image_pq[image_id], photo, *maps, truth.taxonomy)
 
+    return show
+
+
+def report(
+    arguments: argparse.Namespace,
+    truth: PanopticFile,
+    prediction: PanopticFile,
+    result: FileScores,
+    tables: list[Table],
+    show: Callable[[ImageId], Example],
+) -> None:
+    """Write the HTML report."""
     best, worst = pick_examples(result.image_pq)
     facts = {
         "Truth": truth.json_path,
@@ -204,6 +224,7 @@ def report(
 
 @one_line_errors()
 def main() -> None:
+    """The command; see above."""
     arguments = parse_arguments()
     if arguments.truth is None:
         use_demo(arguments)
@@ -213,8 +234,13 @@ def main() -> None:
     tables = compare_runs(arguments, result.scores)
     print(format_table(result.scores))
     write_json(arguments.output, result.scores)
+    show = example_maker(arguments, truth, prediction, result)
     if arguments.report:
-        report(arguments, truth, prediction, result, tables)
+        report(arguments, truth, prediction, result, tables, show)
+    if arguments.picture:
+        example = show(typical_image(result.image_pq))
+        titles, panels = zip(*example.panels, strict=True)
+        write_picture(arguments.picture, side_by_side(panels, titles))
     if arguments.official:
         theirs = score_officially(truth, prediction)
         lines = compare(result.scores, theirs)
@@ -224,7 +250,8 @@ def main() -> None:
         for rows in zip(*(table.rows for table in tables), strict=True):
             shown = ("n/a" if row[1] is None else str(row[1]) for row in rows)
             print(f"{rows[0][0]:48s} " + " ".join(f"{value:>6s}" for value in shown))
-    print(f"\nWrote {arguments.output}" + (f" and {arguments.report}" if arguments.report else ""))
+    written = [str(path) for path in (arguments.output, arguments.report, arguments.picture) if path]
+    print(f"\nWrote {' and '.join(written)}")
     if arguments.official and "differ" in lines[-1]:
         explain_difference(truth)
 

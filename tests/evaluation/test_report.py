@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.files import InputError
 from evaluation.figures import COLORS, bar_chart, scatter_chart
 from evaluation.panoptic_quality import PanopticQuality
-from evaluation.report import LARGEST_PANEL, Table, compare_scores, make_example, pick_examples, write_report
+from evaluation.report import LARGEST_PANEL, Table, compare_scores, make_example, pick_examples, typical_image, write_report
 
 VOID_ELEMENTS = {"meta", "img", "link", "br"}
 
@@ -121,6 +122,13 @@ def test_best_and_worst_images_share_none():
     assert pick_examples({"a": 0.1, "b": 0.9, "d": 0.5}, 3) == (["b", "d"], ["a"])
     assert pick_examples({"a": 0.1}) == (["a"], [])
     assert pick_examples({}) == ([], [])
+
+
+def test_the_typical_image_has_the_median_pq():
+    assert typical_image({"a": 0.1, "b": 0.9, "c": None, "d": 0.5}) == "d"
+    assert typical_image({"a": 0.1, "b": 0.9, "d": 0.5, "e": 0.3}) == "e"
+    with pytest.raises(InputError, match="no image has a PQ"):
+        typical_image({"c": None})
 
 
 def test_points_stand_where_their_numbers_say():

@@ -50,7 +50,7 @@ def test_it_writes_scores_and_report_from_any_folder(scene, tmp_path):
     photos.mkdir(parents=True)
     for image_id in ("town_000000", "town_000001"):
         Image.new("RGB", (48, 24), (90, 120, 150)).save(photos / f"{image_id}_leftImg8bit.png")
-    outputs = ["--output", "out/scores.json", "--report", "out/report.html", "--images", photos.parent]
+    outputs = ["--output", "out/scores.json", "--report", "out/report.html", "--picture", "out/a.png", "--images", photos.parent]
     result = run("--truth", truth, "--prediction", prediction, "--official", *outputs, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
@@ -61,9 +61,11 @@ def test_it_writes_scores_and_report_from_any_folder(scene, tmp_path):
     assert car["sq"] == pytest.approx(10 / 14)
     assert scores["Things"] == {"pq": car["pq"], "sq": car["sq"], "rq": 1.0, "n": 1}
     assert "agree to the last digit" in result.stdout
-    assert result.stdout.splitlines()[-1] == "Wrote out/scores.json and out/report.html"
+    assert result.stdout.splitlines()[-1] == "Wrote out/scores.json and out/report.html and out/a.png"
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count('alt="Image of town_00000') == 2
+    picture = np.asarray(Image.open(tmp_path / "out" / "a.png"))
+    assert (picture == (90, 120, 150)).all(-1).sum() > 48 * 24  # the photo is there, enlarged
 
 
 @needs_samples
