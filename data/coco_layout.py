@@ -106,9 +106,11 @@ class CocoPictures:
         return len(self.keys)
 
     def image_id(self, index: int) -> str:
+        """The id of a picture, by its place in the file."""
         return picture_id(self.picture_files[index])
 
     def picture_path(self, index: int) -> Path:
+        """Where the picture lies."""
         return self.picture_folder / self.picture_files[index]
 
     def png_path(self, index: int) -> Path:

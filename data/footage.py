@@ -26,6 +26,7 @@ class Footage:
 
     @property
     def is_video(self) -> bool:
+        """Whether it is one file of many frames."""
         return self.path.suffix.lower() in VIDEO_SUFFIXES
 
 

@@ -45,6 +45,7 @@ class CityscapesPictures:
         return len(self.frames)
 
     def image_id(self, index: int) -> str:
+        """The id of a picture, by its place in the split."""
         return self.frames[index].image_id
 
     def read(self, index: int) -> tuple[np.ndarray, PanopticMap]:

@@ -53,6 +53,7 @@ class Place:
 
     @property
     def horizon(self) -> int:
+        """The row of the horizon."""
         return int(self.canvas.camera.horizon)
 
     def depth_at(self, row: float) -> float:
@@ -104,6 +105,7 @@ class Place:
         self.items.append((z, paint))
 
     def paint_items(self) -> None:
+        """Paint what was put into the place, the furthest first, and forget it."""
         for _, paint in sorted(self.items, key=lambda item: -item[0]):
             paint()
         self.items.clear()

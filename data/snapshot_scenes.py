@@ -45,6 +45,7 @@ class Snapshot:
 
 
 def add_trees(place: Place, near: float, far: float, count: int) -> None:
+    """`count` trees between two depths."""
     rng = place.rng
     for _ in range(count):
         x, z = place.draw_place(near, far)
@@ -65,6 +66,7 @@ def add_some(place: Place, kinds: dict[str, float], near: float, far: float, cou
 
 
 def draw_meadow(place: Place) -> None:
+    """Grass to the horizon, trees behind."""
     rng = place.rng
     far = place.horizon / len(place.canvas.coverage)
     near = place.depth_at(0.97)
@@ -80,6 +82,7 @@ def draw_meadow(place: Place) -> None:
 
 
 def draw_beach(place: Place) -> None:
+    """Sand, the sea behind it."""
     rng = place.rng
     far = place.horizon / len(place.canvas.coverage)
     shore = far + float(rng.uniform(0.08, 0.22))
@@ -120,6 +123,7 @@ def draw_corner(place: Place) -> None:
 
 
 def draw_room(place: Place) -> None:
+    """A floor and a wall, furniture between."""
     rng = place.rng
     far = place.horizon / len(place.canvas.coverage) + float(rng.uniform(0.12, 0.24))
     paint_wall(place, far)
@@ -133,6 +137,7 @@ def draw_room(place: Place) -> None:
 
 
 def draw_table(place: Place) -> None:
+    """A table top from near by, things on it."""
     rng = place.rng
     edge = place.horizon / len(place.canvas.coverage) + float(rng.uniform(0.14, 0.24))
     paint_wall(place, 1.0)

@@ -20,12 +20,14 @@ def in_tiles(rng: Rng, tile: np.ndarray, strength: float) -> np.ndarray:
 
 
 def paint_grass(place: Place, top: float) -> None:
+    """Grass below a row, given as a share of the height."""
     x, _, rows = place.ground(top)
     gain = streaks(place.rng, x.shape, (5, 2), 0.3) * streaks(place.rng, x.shape, (26, 60), 0.18)
     place.paint_ground("grass-merged", random_color(place.rng, (0.17, 0.34), (0.35, 0.7), (0.35, 0.7)), gain, rows)
 
 
 def paint_sand(place: Place, top: float) -> None:
+    """Sand with ripples below a row, given as a share of the height."""
     x, z, rows = place.ground(top)
     ripples = np.where(np.floor(z * 9 + 2 * np.abs(x - np.floor(x) - 0.5)) % 2 > 0, 1.0, 0.95).astype(np.float32)
     gain = ripples * streaks(place.rng, x.shape, (16, 50), 0.14)
@@ -44,6 +46,7 @@ def paint_sea(place: Place, bottom: float) -> None:
 
 
 def paint_pavement(place: Place, top: float) -> None:
+    """Slabs with joints below a row, given as a share of the height."""
     x, z, rows = place.ground(top)
     side = float(place.rng.uniform(0.5, 0.9))
     column, row = np.floor(x / side), np.floor(z / side)

@@ -47,6 +47,7 @@ class Taxonomy:
 
     @property
     def num_classes(self) -> int:
+        """Things and stuff."""
         return len(self.categories)
 
     @cached_property

@@ -39,6 +39,7 @@ NUM_CHAIN_IMAGES = (25, 100)
 
 
 def parse_arguments() -> argparse.Namespace:
+    """The command line, parsed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", metavar="NAME", nargs="?", choices=[*STEPS, "all", "chain", "growth"], help=", ".join(STEPS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as a list of objects")
@@ -61,6 +62,7 @@ def find_rows(name: str) -> dict:
 
 
 def print_versions() -> None:
+    """What the times depend on."""
     import torch
 
     torch.set_num_threads(1)
@@ -104,6 +106,7 @@ def run_row(row: str, contest: Contest, repeats: int) -> dict:
 
 
 def run_chain() -> None:
+    """Time the whole chain, for two numbers of images."""
     from benchmarks import chain
 
     roots = {num_images: chain.prepare(num_images) for num_images in NUM_CHAIN_IMAGES}
@@ -126,6 +129,7 @@ def run_chain() -> None:
 
 
 def run_growth() -> None:
+    """Print how time and memory grow."""
     from benchmarks import growth
 
     for title, rows in growth.tables().items():
@@ -135,6 +139,7 @@ def run_growth() -> None:
 
 
 def main() -> None:
+    """The command; see above."""
     arguments = parse_arguments()
     with one_line_errors():
         if arguments.memory_of:

@@ -44,6 +44,7 @@ def build(folder: Path) -> None:
 
 
 def main() -> None:
+    """The command; see above."""
     kind = "CUDA" if torch.cuda.is_available() else "CPU"
     print(f"building inplace-abn for {kind}: a minute or two", flush=True)
     start = time.monotonic()

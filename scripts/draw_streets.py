@@ -12,6 +12,7 @@ from data.streets import DEFAULT_ROOT, StreetsSettings, ensure_streets
 
 
 def parse_arguments() -> argparse.Namespace:
+    """The command line, parsed."""
     defaults = StreetsSettings()
     parser = argparse.ArgumentParser(
         description="Draw Streets: procedural street scenes in the Cityscapes layout. The same settings give the same images; "
@@ -29,6 +30,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    """The command; see parse_arguments."""
     given = vars(parse_arguments())
     root = given.pop("root")
     with one_line_errors():

@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    """The command; see above."""
     args = build_parser().parse_args()
     with one_line_errors():
         run(args)

@@ -19,6 +19,7 @@ class Figure:
     parts: list[tuple[np.ndarray, Color, bool]] = field(default_factory=list)
 
     def add(self, points: np.ndarray, color: Color, is_outline: bool = True) -> None:
+        """One more polygon (N, 2), in front of those before."""
         self.parts.append((np.asarray(points, float), color, is_outline))
 
     def limb(self, start: Sequence[float], end: Sequence[float], thickness: tuple[float, float], color: Color) -> None:

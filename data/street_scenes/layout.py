@@ -69,9 +69,11 @@ class Layout:
         self.items.append(Item(offset, z if depth is None else depth, reach, lambda canvas: paint(canvas, place, *arguments)))
 
     def chance(self, probability: float) -> bool:
+        """True with this probability."""
         return bool(self.rng.random() < probability)
 
     def uniform(self, low: float, high: float) -> float:
+        """A random number between the two."""
         return float(self.rng.uniform(low, high))
 
     def depth(self, offset: float, near: float, far: float) -> float:
@@ -81,6 +83,7 @@ class Layout:
         return near + max(far - near, 4.0) * float(self.rng.random()) ** 2
 
     def is_side_street(self, side: int, z: float) -> bool:
+        """Whether a side street leaves there; side is -1 or 1, z the depth in metres."""
         return any(s == side and start < z < end for s, start, end in self.ground.side_streets)
 
 

@@ -32,6 +32,7 @@ class Body:
     """Above this height, in metres, the sides lean in by a quarter of their height."""
 
     def half_width(self, up: np.ndarray) -> np.ndarray:
+        """Half of the body's width at heights `up`, all in metres: it narrows above the belt line."""
         return self.width / 2 - 0.27 * np.maximum(up - self.belt, 0)
 
 
