@@ -134,12 +134,22 @@ def compare(args: argparse.Namespace) -> None:
         "pixels to panoptic ids, one thread. Instances are merged from a score of 0.2 (SOLOv2) and 0.5 (Mask R-CNN) on; AP "
         "counts those above 0.05."
     )
+    for path in write_comparison(results, note, out, len(frames)):
+        print(f"wrote {path}")
+
+
+def write_comparison(results: list[dict], note: str, out: Path, num_images: int) -> list[Path]:
+    """Print the tables; write them, all numbers, the report and its figures into `out`, and return what was written.
+
+    Args:
+        results: a system each, as benchmarks.scoring.score gives them; classes in the report are those of the first.
+    """
     table, by_size = systems_table(results, note), sizes_table(results)
     print("\n\n".join(f"{t.title}\n{to_markdown(t)}\n{t.note}" for t in (table, by_size)))
-
     write_json(out / "compare.json", results)
     with atomic_path(out / "compare.md") as partial:
         partial.write_text("\n\n".join(f"{to_markdown(t)}\n\n{t.note}" for t in (table, by_size)) + "\n")
+
     names = [result["name"] for result in results]
     groups = {n: {g: r["scores"][g]["pq"] for g in ("All", "Things", "Stuff")} for n, r in zip(names, results, strict=True)}
     recalls = {n: {s: r["sizes"][s]["recall"] for s in SIZES} for n, r in zip(names, results, strict=True)}
@@ -153,8 +163,6 @@ def compare(args: argparse.Namespace) -> None:
     for name, figure in figures.items():
         written.append(out / f"{name.lower().replace(',', '').replace(' ', '_')}.png")
         write_picture(written[-1], figure)
-    introduction = f"Classes and groups below are those of {names[0]}."
-    facts = {"command": f"python scripts/compare.py {' '.join(sys.argv[1:])}", "images": len(frames)}
     write_report(
         out / "report.html",
         "Comparison of systems",
@@ -162,11 +170,10 @@ def compare(args: argparse.Namespace) -> None:
         CITYSCAPES,
         tables=(table, by_size),
         figures=figures,
-        facts=facts,
-        introduction=introduction,
+        facts={"command": f"python scripts/compare.py {' '.join(sys.argv[1:])}", "images": num_images},
+        introduction=f"Classes and groups below are those of {names[0]}.",
     )
-    for path in written:
-        print(f"wrote {path}")
+    return written
 
 
 def main() -> None:

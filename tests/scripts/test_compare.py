@@ -4,13 +4,18 @@ import itertools
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from benchmarks import comparison
 from benchmarks.systems import Configs, System, all_systems
-from data.files import InputError
+from data.files import InputError, read_json
+from data.taxonomy import CITYSCAPES
 from efficientps.network import SemanticEfficientPS
+from evaluation.panoptic_quality import GROUPS, PanopticQuality
+from evaluation.size_breakdown import SIZES
 from scripts import compare
 
 
@@ -124,6 +129,26 @@ def test_rows_say_what_there_is_not_and_what_is_not_exact():
     assert table.rows == (("x", "50.0", "75.0", "n/a", "50.0", "50.0", "n/a", "25.0", "1.5", "> 60", "13"),)
     assert len(table.columns) == len(table.rows[0])
     assert comparison.to_markdown(SimpleNamespace(columns=("a", "b"), rows=((1, 2),))) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+
+
+def test_everything_that_is_written_is_named_and_shows_the_results(tmp_path, capsys):
+    scores = PanopticQuality().scores(CITYSCAPES)  # of nothing
+    results = []
+    for name, quality in (("one", 0.5), ("two", 0.25)):
+        groups = {group: {"pq": quality, "sq": 0.75, "rq": 0.5, "n": 1} for group in GROUPS}
+        sizes = {size: {"recall": quality, "total": 4} for size in SIZES}
+        row = {"name": name, "scores": scores | groups, "mask_ap": None, "miou": 0.25, "sizes": sizes, "parameters": 1}
+        results.append(row | {"training_seconds": 60.4, "is_time_exact": True, "milliseconds": 12.6})
+    written = compare.write_comparison(results, "a note", tmp_path, num_images=3)
+    assert sorted(written) == sorted(tmp_path.iterdir())
+    assert {path.suffix for path in written} == {".md", ".json", ".html", ".png"}
+    assert read_json(tmp_path / "compare.json") == results
+    assert "| one | 50.0 |" in capsys.readouterr().out.replace("\n", " ")
+    assert (tmp_path / "compare.md").read_text().startswith("|  | PQ | SQ |")
+    pictures = [np.asarray(Image.open(path)) for path in written if path.suffix == ".png"]
+    assert len(pictures) == 3
+    assert all(len(np.unique(picture)) > 2 for picture in pictures)
+    assert "Classes and groups below are those of one." in (tmp_path / "report.html").read_text()
 
 
 def test_seconds_are_cpu_time_of_the_command():
