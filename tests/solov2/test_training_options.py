@@ -47,12 +47,15 @@ def assert_same(first: object, second: object) -> None:
         assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
-@pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_killed_training_goes_on_bit_for_bit(num_workers, run_train, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("num_workers", "precision"), [(0, ()), (0, ("--amp", "bf16")), pytest.param(1, (), marks=pytest.mark.slow)]
+)
+def test_a_killed_training_goes_on_bit_for_bit(num_workers, precision, run_train, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)  # elsewhere it is slow, not another arithmetic
     # One image a step, so that order and flips show in the weights; small ones, as many steps are needed.
     options = ("train_dataloader.batch_size=1", f"train_dataloader.num_workers={num_workers}", "train_cfg.max_epochs=3")
     options += ("train_dataloader.dataset.dataset.pipeline.2.scale=(192,96)",)
-    run_train(tmp_path / "a", options=options)
+    run_train(tmp_path / "a", *precision, options=options)
 
     class Killed(Exception):
         pass
@@ -64,9 +67,9 @@ def test_a_killed_training_goes_on_bit_for_bit(num_workers, run_train, tmp_path,
     with monkeypatch.context() as patch:
         patch.setattr("solov2.epoch_seeds.EpochSeedHook.after_train_epoch", stop)
         with pytest.raises(Killed):
-            run_train(tmp_path / "b", options=options)
+            run_train(tmp_path / "b", *precision, options=options)
     assert not (tmp_path / "b/epoch_2.pth").exists()
-    run_train(tmp_path / "b", options=options)
+    run_train(tmp_path / "b", *precision, options=options)
     undisturbed, resumed = (read_checkpoint(tmp_path / name / "epoch_3.pth") for name in ("a", "b"))
     for part in ("state_dict", "ema_state_dict", "optimizer", "param_schedulers"):
         assert_same(undisturbed[part], resumed[part])
