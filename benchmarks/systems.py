@@ -82,7 +82,7 @@ class Plan:
         return ("--data-root", self.root)
 
     @property
-    def fuse(self) -> tuple:
+    def fuse_command(self) -> tuple:
         """Fusion's command, without its sources."""
         return ("fusion/solo_fusion.py", *self.data)
 
@@ -92,6 +92,11 @@ class Plan:
         number = self.configs.epochs["stage1"]
         schedule = (f"train_cfg.max_epochs={number}", f"train_cfg.val_begin={number + 1}", f"param_scheduler.1.end={number}")
         return ("--config", self.configs.stage1, "--cfg-options", *schedule)
+
+    @property
+    def semantics(self) -> Path:
+        """What stage 2 predicts: written with the two stages' fusion, read by the floor's."""
+        return self.out / "stage2_semantics"
 
     def last(self, name: str) -> Path:
         """What a training ends with; nothing is chosen on val."""
@@ -121,7 +126,7 @@ class Plan:
 
 def two_stages(plan: Plan) -> System:
     """Location-based EfficientPS: SOLOv2's instances and EfficientPS's semantics, fused."""
-    dumps, semantics, fused = plan.out / "stage1_dumps", plan.out / "stage2_semantics", plan.out / "two_stage"
+    dumps, semantics, fused = plan.out / "stage1_dumps", plan.semantics, plan.out / "two_stage"
 
     def load() -> Predict:
         instances = load_solov2(load_config(plan.configs.stage1), plan.last_of_stage1())
@@ -133,7 +138,7 @@ def two_stages(plan: Plan) -> System:
     def predictions() -> tuple[tuple, ...]:
         dump = ("--checkpoint", plan.last_of_stage1(), "--output", dumps, *plan.stage1_options)
         sources = ("--instances", dumps, "--checkpoint", plan.last("stage2"), "--save-semantics", semantics)
-        return (("solov2/eval.py", *plan.data, *dump), (*plan.fuse, *sources, "--output", fused))
+        return (("solov2/eval.py", *plan.data, *dump), (*plan.fuse_command, *sources, "--output", fused))
 
     return System(
         "SOLOv2 + EfficientPS semantics",
@@ -161,7 +166,7 @@ def original(plan: Plan) -> System:
     return System(
         "original EfficientPS (Mask R-CNN)",
         plan.lightning("joint", "efficientps/train_net.py"),
-        lambda: ((*plan.fuse, *sources, *kept),),
+        lambda: ((*plan.fuse_command, *sources, *kept),),
         fused,
         lambda: (checkpoint,),
         load,
@@ -172,7 +177,7 @@ def original(plan: Plan) -> System:
 
 def semantics_alone(plan: Plan) -> System:
     """The floor: the class of each pixel, and one object a thing class. It reads what two_stages writes."""
-    semantics, fused = plan.out / "stage2_semantics", plan.out / "floor"
+    semantics, fused = plan.semantics, plan.out / "floor"
 
     def load() -> Predict:
         predictor = load_semantic_predictor(plan.last("stage2"))
@@ -181,7 +186,7 @@ def semantics_alone(plan: Plan) -> System:
     return System(
         "semantic argmax only",
         plan.stage2(),
-        lambda: ((*plan.fuse, "--instances", "none", "--semantics", semantics, "--output", fused),),
+        lambda: ((*plan.fuse_command, "--instances", "none", "--semantics", semantics, "--output", fused),),
         fused,
         lambda: (plan.last("stage2"),),
         load,

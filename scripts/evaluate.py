@@ -48,9 +48,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, metavar="FILE", default=output, help="scores as JSON; default: %(default)s")
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write a report with best and worst images")
     parser.add_argument(
-        "--picture", type=Path, metavar="FILE.png", help="also show the image of median PQ: truth, result, errors"
+        "--picture",
+        type=Path,
+        metavar="FILE.png",
+        help="also write photo, truth, prediction, errors of the image of median PQ",
     )
-    parser.add_argument("--images", type=Path, metavar="DIR", help="the photos, for both; paired by image id")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="the photos, for --report and --picture; paired by image id")
     parser.add_argument(
         "--compare",
         action="append",
@@ -234,13 +237,9 @@ def main() -> None:
     tables = compare_runs(arguments, result.scores)
     print(format_table(result.scores))
     write_json(arguments.output, result.scores)
-    show = example_maker(arguments, truth, prediction, result)
+    show = example_maker(arguments, truth, prediction, result) if arguments.report or arguments.picture else None
     if arguments.report:
         report(arguments, truth, prediction, result, tables, show)
-    if arguments.picture:
-        example = show(typical_image(result.image_pq))
-        titles, panels = zip(*example.panels, strict=True)
-        write_picture(arguments.picture, side_by_side(panels, titles))
     if arguments.official:
         theirs = score_officially(truth, prediction)
         lines = compare(result.scores, theirs)
@@ -250,6 +249,11 @@ def main() -> None:
         for rows in zip(*(table.rows for table in tables), strict=True):
             shown = ("n/a" if row[1] is None else str(row[1]) for row in rows)
             print(f"{rows[0][0]:48s} " + " ".join(f"{value:>6s}" for value in shown))
+    if arguments.picture:
+        example = show(typical_image(result.image_pq))
+        titles, panels = zip(*example.panels, strict=True)
+        write_picture(arguments.picture, side_by_side(panels, titles))
+        print(f"\n{arguments.picture} shows {example.image_id}, the image of median PQ, {100 * example.pq:.1f}")
     written = [str(path) for path in (arguments.output, arguments.report, arguments.picture) if path]
     print(f"\nWrote {' and '.join(written)}")
     if arguments.official and "differ" in lines[-1]:

@@ -1,7 +1,8 @@
 """The mask AR of a network that has learnt SOLOv2's training targets by heart: what grids and strides leave of the objects.
 
-AR is COCO's: recall averaged over IoU 0.5:0.95 and classes, with any number of detections. No AP of the layout exceeds it, but
-for COCO's rounding of recall to 1/101. Grids take little from it where each object keeps one cell on one of its levels.
+AR is COCO's: recall averaged over IoU 0.5:0.95 and classes, with any number of detections; IoU is taken at the network's size. No
+AP of such a network is higher, but for COCO's rounding of recall to 1/101. Grids take little from it where each object keeps one
+cell on one of its levels.
 """
 
 from dataclasses import dataclass

@@ -13,8 +13,9 @@ one level claim the same cell, its kernel learns both masks at once and its labe
   centre lost  on one of its levels at least, the cell of its centre has the label of a later object
   lost         on each of its levels all of its cells have: no cell stands for it any more
   no pixel     nothing is left of its mask at the stride of the mask features: an empty mask is learned
-  AR           mask AR, which bounds AP, of a network that has learnt its targets by heart: it shows at least the objects that
-               somewhere have a cell of their own, at most those for which some cell stands, with the edges of the mask features
+  AR           mask AR of a network that has learnt its targets by heart, and that its AP can't exceed: it shows at least the
+               objects that somewhere have a cell of their own, at most those for which some cell stands; edges are those of the
+               mask features, enlarged and cut at probability 0.5
 
 The rule is that of the head itself, at the size of the training's resize (its largest where that is random). The proposal has the
 aspect ratio of the images, scale ranges as SOLOv2 itself adapts them to the shorter side, and the fewest cells that were found

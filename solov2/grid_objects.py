@@ -15,7 +15,7 @@ from data.files import InputError, read_json
 
 PAD_DIVISOR = 32
 MASK_THRESHOLD = 0.5
-"""Of a pixel's probability, from which on it belongs to the mask; mmdet's mask_thr."""
+"""A pixel of a higher probability belongs to the mask; mmdet's mask_thr."""
 
 Track = Callable[..., Iterable]
 """Wraps an iterable, with a `description`, for a progress bar."""
@@ -137,11 +137,14 @@ def _measure(annotation: dict, size: tuple[int, int], resize: Resize, mask_strid
     crop = mask[left : left + wide, top : top + high]
     num_in_rows, num_in_columns = (crop.sum(axis, dtype=np.int64) for axis in (0, 1))
     sums = num_in_rows @ np.arange(top, top + high), num_in_columns @ np.arange(left, left + wide)
-    small = mmcv.imrescale(mask, scale=1 / mask_stride)
+    padded = [-(-side // PAD_DIVISOR) * PAD_DIVISOR for side in network]
+    below, right = (side - unpadded for side, unpadded in zip(padded, network))
+    # The head shrinks padded masks: cells are then as wide as the stride, also at the border.
+    whole = cv2.copyMakeBorder(mask, 0, right, 0, below, cv2.BORDER_CONSTANT, value=0)
+    small = mmcv.imrescale(whole, scale=1 / mask_stride)
     x, y, w, h = annotation["bbox"]
     scale = np.float32([network[1] / width, network[0] / height] * 2)
     box = (np.float32([x, y, x + w, y + h]) * scale).clip(0, np.float32([network[1], network[0]] * 2))
-    padded = [-(-side // PAD_DIVISOR) * PAD_DIVISOR for side in network]
     area = int(num_in_rows.sum())
     return box, sums, area, np.count_nonzero(small), _enlarged_iou(small, mask, area, mask_stride), padded
 

@@ -18,6 +18,8 @@ FATES = {"collide": "collides", "no own cell": "has_no_own_cell", "centre lost":
 RECALL = "AR"
 """Or it keeps small what collisions take from the mask AR of a network that has learnt its targets by heart."""
 CRITERIA = (*FATES, RECALL)
+ROUNDING = 1e-12
+"""Shares that differ by less are the same: they are sums of floats."""
 
 
 def adapted_ranges(size: tuple[int, int], num_levels: int) -> tuple[tuple[int, int], ...]:
@@ -83,7 +85,7 @@ class Proposer:
             raise InputError(f"cost limit {found}, but the coarsest grids that are tried cost {needed}; give {needed} or more")
         while self._share(chosen) > target and (step := self._best_step(chosen, max_cells)):
             chosen[step[0]] = step[1]
-        reached = max(target, self._share(chosen))
+        reached = max(target, self._share(chosen) + ROUNDING)
         for level in reversed(range(len(chosen))):
             options = ([*chosen[:level], k, *chosen[level + 1 :]] for k in range(chosen[level] + 1))
             chosen = next(option for option in options if self._share(option) <= reached)
@@ -101,7 +103,7 @@ class Proposer:
 
     def _best_step(self, chosen: list[int], max_cells: float) -> tuple[int, int] | None:
         """The level and its new density that free most a cell; None where none frees any."""
-        best, best_gain = None, 0.0
+        best, best_gain = None, ROUNDING / self.cells[-1]
         free = max_cells - sum(self.cells[k] for k in chosen)
         num_bad = self._num_bad(chosen)
         before = self._lost(num_bad)

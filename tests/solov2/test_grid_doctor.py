@@ -251,7 +251,7 @@ def show_targets(head, instances, network, size) -> list[tuple[int, dict]]:
     return list(zip(found.labels.tolist(), codes, strict=True))
 
 
-@pytest.mark.parametrize("resize", [Resize(), Resize((192, 96))], ids=str)
+@pytest.mark.parametrize("resize", [Resize(), Resize((192, 96)), Resize((100, 50))], ids=str)
 def test_ar_by_heart_is_pycocotools_of_a_head_that_gives_its_targets(resize, tmp_path):
     rng = np.random.default_rng(2)
     corners = np.sort(rng.integers(0, SIZE, (4, 30, 2, 2)), axis=2)
@@ -354,6 +354,11 @@ def test_the_command_tells_all_and_its_lines_fit_into_a_config(streets, tmp_path
     pasted: dict = {}
     exec(printed.partition("to paste into a config:\n")[2].partition("\nwrote")[0], pasted)
     assert [list(grid) for grid in pasted["model"]["mask_head"]["num_grids"]] == [v["grid"] for v in found["proposed"]["levels"]]
+
+
+def test_a_network_of_one_pixel_is_padded_as_any_other(streets, tmp_path, monkeypatch):
+    run_doctor(monkeypatch, "--data-root", streets, "--json", tmp_path / "out.json", "--size", 1, 1)
+    assert read_json(tmp_path / "out.json")["configured"]["all"]["AR"]["apart"] == 0
 
 
 def test_the_size_of_the_network_changes_what_is_in_range(streets, tmp_path, monkeypatch):
