@@ -25,7 +25,8 @@ model = dict(
         # (grids/streets_512_street_grids.py). With Cityscapes, run the doctor again, and try COCO's grids too:
         #   python scripts/draw_streets.py --root datasets/streets_1024 --height 1024 --width 2048 --num-train 200 --num-val 0
         #   python solov2/grid_doctor.py --config configs/solov2/cityscapes_r50.py --data-root datasets/streets_1024
-        #   the second with --cfg-options model.mask_head.num_grids=[40,36,24,16,12] for COCO's grids
+        #   the second with --cfg-options model.mask_head.num_grids=[40,36,24,16,12] for COCO's grids,
+        #   the first with --num-train 60 --traffic 3 and another --root for the busier scenes
         num_grids=[(64, 128), (48, 96), (48, 96), (16, 32), (8, 16)],
         # COCO's for 1024 pixels of height instead of 800.
         scale_ranges=((1, 120), (60, 240), (120, 480), (240, 960), (480, 2048)),
