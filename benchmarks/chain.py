@@ -9,9 +9,9 @@ from pathlib import Path
 from time import perf_counter, sleep
 
 from benchmarks.scenes import REPOSITORY, predictions, street_frames
-from data.cityscapes import Frame, find_frames, read_truth
-from data.files import read_picture_size
+from data.images import read_image_size
 from data.instance_dump import read_instances, write_instances
+from data.layouts.cityscapes import Frame, find_frames, read_truth
 from data.panoptic_png import write_panoptic_png
 from data.semantic_dump import read_semantic, write_semantic
 from data.taxonomy import CITYSCAPES
@@ -84,7 +84,7 @@ def _one_image(root: Path, frame: Frame, spent: dict[str, float]) -> None:
         spent[name] = spent.get(name, 0) + perf_counter() - start
         return result
 
-    size = timed("read dumps", read_picture_size, frame.image_path)
+    size = timed("read dumps", read_image_size, frame.image_path)
     instances = timed("read dumps", read_instances, root / "instances", frame.image_id, CITYSCAPES, size)
     semantic = timed("read dumps", read_semantic, root / "semantics", frame.image_id, CITYSCAPES, size)
     panoptic = timed("fuse", fuse, instances, semantic, CITYSCAPES)

@@ -8,9 +8,9 @@ from statistics import median
 import torch
 
 from benchmarks.systems import System
-from data.cityscapes import Frame, instances_json_path, read_truth
-from data.coco import read_panoptic_json, read_panoptic_map
-from data.files import read_json, read_picture
+from data.images import read_image
+from data.layouts.cityscapes import Frame, instances_json_path, read_truth
+from data.panoptic_file import read_panoptic_json, read_panoptic_map
 from data.semantic_dump import read_semantic
 from data.targets import panoptic_to_semantic
 from data.taxonomy import CITYSCAPES
@@ -20,6 +20,7 @@ from evaluation.report import Table
 from evaluation.semantic_iou import SemanticIoU
 from evaluation.size_breakdown import SIZES, SizeBreakdown
 from fusion.logit_fusion import semantic_argmax
+from runtime.files import read_json
 from solov2.checkpoints import read_checkpoint
 
 COLUMNS = ("", "PQ", "SQ", "RQ", "PQ things", "PQ stuff", "mask AP", "mIoU", "parameters (M)", "training (CPU s)", "ms an image")
@@ -81,7 +82,7 @@ def measure_speed(system: System, frames: list[Frame]) -> float:
         predict = system.load()
         taken = []
         for frame in (frames * NUM_TIMED)[: NUM_WARM_UP + NUM_TIMED]:
-            picture = read_picture(frame.image_path)
+            picture = read_image(frame.image_path)
             start = time.process_time()
             predict(frame.image_id, picture)
             taken.append(1000 * (time.process_time() - start))

@@ -8,8 +8,8 @@ import numpy as np
 
 from benchmarks.pq import perturbed_files
 from benchmarks.scenes import predictions
-from data.coco import PanopticFile
 from data.instance_dump import InstanceLogits
+from data.panoptic_file import PanopticFile
 from data.semantic_dump import SemanticLogits
 from data.taxonomy import CITYSCAPES
 from evaluation.panoptic_quality import evaluate_files

@@ -17,9 +17,9 @@ from PIL import Image
 
 from benchmarks.scenes import REPOSITORY, street_frames
 from benchmarks.side_by_side import Contest
-from data.cityscapes import read_truth
-from data.coco import PanopticFile, read_listed_map, read_panoptic_json, read_panoptic_map, write_panoptic_json
-from data.files import read_picture_size
+from data.images import read_image_size
+from data.layouts.cityscapes import read_truth
+from data.panoptic_file import PanopticFile, read_listed_map, read_panoptic_json, read_panoptic_map, write_panoptic_json
 from data.panoptic_png import PanopticMap, describe_segments, ids_to_rgb, write_panoptic_png
 from data.taxonomy import CITYSCAPES
 from evaluation.panoptic_quality import PanopticQuality, evaluate_files
@@ -52,7 +52,7 @@ def perturbed_files(writer: str) -> tuple[PanopticFile, PanopticFile]:
                 write_panoptic_png(png, panoptic, "benchmark")
             else:
                 Image.fromarray(ids_to_rgb(panoptic.segment_ids)).save(png)
-            size = read_picture_size(frame.image_path)
+            size = read_image_size(frame.image_path)
             places[name].append((frame.image_id, frame.image_path.name, png.name, size, panoptic.segments))
     return tuple(_read(folder, name, entries) for name, entries in places.items())
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmarks.scenes import REPOSITORY, street_root
 from benchmarks.side_by_side import Contest
-from data.cityscapes import write_instances_json, write_panoptic
+from data.layouts.cityscapes import write_instances_json, write_panoptic
 
 FOLDER = REPOSITORY / "outputs" / "benchmark" / "prepare"
 SPLIT = "val"

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from data.cityscapes import Frame, find_frames, read_truth
+from data.drawn.streets import StreetsSettings, ensure_streets
 from data.instance_dump import InstanceLogits, from_full_logits
+from data.layouts.cityscapes import Frame, find_frames, read_truth
 from data.semantic_dump import SemanticLogits
-from data.streets import StreetsSettings, ensure_streets
 from data.targets import panoptic_to_instance_logits, panoptic_to_semantic_logits
 from data.taxonomy import CITYSCAPES
 

@@ -11,13 +11,13 @@ import solov2  # noqa: F401, before torch: it sets what torch reads when it is l
 # isort: split
 from data.panoptic_png import PanopticMap
 from data.taxonomy import CITYSCAPES
-from efficientps.inference import load_semantic_predictor
 from efficientps.panoptic_inference import load_panoptic_predictor
+from efficientps.predictor import load_semantic_predictor
 from fusion.logit_fusion import FusionSettings, fuse, semantic_only
 from pan_secb.predictor import load_predictor as load_pan_secb
 from panoptic_fpn.predictor import load_predictor as load_panoptic_fpn
 from solov2.checkpoints import find_last
-from solov2.inference import load_predictor as load_solov2
+from solov2.predictor import load_predictor as load_solov2
 from solov2.settings import load_config
 
 Predict = Callable[[str, np.ndarray], PanopticMap]

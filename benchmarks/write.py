@@ -8,7 +8,7 @@ from PIL import Image
 
 from benchmarks.scenes import REPOSITORY, street_frames
 from benchmarks.side_by_side import Contest
-from data.cityscapes import read_truth
+from data.layouts.cityscapes import read_truth
 from data.panoptic_png import write_segment_ids
 
 FOLDER = REPOSITORY / "outputs" / "benchmark" / "write"

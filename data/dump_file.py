@@ -7,7 +7,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from data.files import InputError, atomic_path
+from runtime.files import InputError, atomic_path
 
 VERSION = 1
 LARGEST_LOGIT = 60000.0

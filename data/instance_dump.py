@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from data import dump_file
 from data.dump_file import VERSION, check_header, grid_size, is_finite, read_dump, to_float16, write_dump
-from data.files import InputError
 from data.taxonomy import Taxonomy
+from runtime.files import InputError
 
 KIND = "instance-dump"
 SUFFIX = ".instances.safetensors"

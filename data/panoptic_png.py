@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data.files import InputError, open_picture
+from data.images import open_image
 from data.png_file import MAX_SEGMENT_ID as MAX_SEGMENT_ID
 from data.png_file import RGB8, check_segment_ids, read_plain_png, write_id_png
 from data.segment_runs import Runs, find_runs
+from runtime.files import InputError
 
 PRODUCER_CHUNK = "producer"
 SEGMENTS_CHUNK = "segments_info"
@@ -91,7 +92,7 @@ def _read_rgb(path: Path) -> tuple[np.ndarray, dict[str, str]]:
     """(H, W) ids and the texts by keyword."""
     if plain := read_plain_png(path, RGB8):
         return plain
-    with open_picture(path) as image:
+    with open_image(path) as image:
         if image.mode not in ("RGB", "RGBA"):
             needed = "a panoptic PNG is 8-bit RGB"
             raise InputError(f"{path}: PNG mode {image.mode}, but {needed}; write it with id = r + 256 g + 65536 b")

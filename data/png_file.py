@@ -1,7 +1,7 @@
 """PNGs of segment and instance ids, read and written without a picture library. Such maps are mostly stretches of one value.
 
 Read are only plain files: 8-bit RGB or 16-bit grey, not interlaced, every checksum and length right. All others, the damaged
-ones too, are left to Pillow (data.files.open_picture), so that it alone decides what is refused.
+ones too, are left to Pillow (runtime.files.open_picture), so that it alone decides what is refused.
 """
 
 import os
@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from zlib_ng import zlib_ng
 
-from data.compiled import has_compiler, kernel
-from data.files import InputError, atomic_path
 from data.segment_runs import BLOCK, equal_until
+from runtime.compiled import has_compiler, kernel
+from runtime.files import InputError, atomic_path
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADER = struct.Struct(">IIBBBBB")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from data.compiled import has_compiler, kernel
+from runtime.compiled import has_compiler, kernel
 
 BLOCK = 16
 """Values that are compared at once."""

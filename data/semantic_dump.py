@@ -7,8 +7,8 @@ import numpy as np
 
 from data import dump_file
 from data.dump_file import VERSION, check_header, grid_size, is_finite, read_dump, to_float16, write_dump
-from data.files import InputError
 from data.taxonomy import Taxonomy
+from runtime.files import InputError
 
 KIND = "semantic-dump"
 SUFFIX = ".semantic.safetensors"

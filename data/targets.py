@@ -3,12 +3,12 @@
 import numpy as np
 
 from data.dump_file import grid_size
-from data.files import InputError
 from data.instance_dump import InstanceLogits, from_full_logits
 from data.panoptic_png import PanopticMap, Segment
 from data.segment_runs import look_up
 from data.semantic_dump import SemanticLogits
 from data.taxonomy import VOID_TRAIN_ID, Taxonomy
+from runtime.files import InputError
 
 TRUTH_CONFIDENCE = 3.0
 """Largest absolute logit of truth given as logits: see cell_logits."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.files import InputError
+from runtime.files import InputError
 
 VOID_TRAIN_ID = 255
 """Train id of pixels without a class in semantic maps; every loss and every score ignores it."""

@@ -20,7 +20,7 @@ from torchvision.ops import MultiScaleRoIAlign, roi_align
 from torchvision.ops._utils import convert_boxes_to_roi_format
 from torchvision.ops.poolers import LevelMapper
 
-from data.files import InputError
+from runtime.files import InputError
 
 ROI_STRIDES = (4, 8, 16, 32)
 """Levels from which an object's features are taken; a coarser one only proposes."""

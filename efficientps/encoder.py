@@ -13,8 +13,8 @@ from efficientnet_pytorch.utils import get_model_params
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from data.files import InputError
 from efficientps.norm import NormAct
+from runtime.files import InputError
 
 STRIDES = (4, 8, 16, 32)
 VARIANTS = tuple(f"b{n}" for n in range(8))

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.files import InputError
 from data.panoptic_png import PanopticMap
 from data.taxonomy import CITYSCAPES
 from detection.instance_head import InstanceHeadSettings
@@ -17,6 +16,7 @@ from efficientps.norm import set_norm
 from efficientps.panoptic_inference import to_semantic_logits
 from evaluation.render import color_panoptic
 from fusion.logit_fusion import FusionSettings, fuse
+from runtime.files import InputError
 from training.module import PanopticModule, to_picture
 from training.schedule import OptimizerSettings
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data.files import InputError, shorten
+from runtime.files import InputError, shorten
 
 LEAKY_SLOPE = 0.01
 NORMS = ("bn", "iabn", "iabn_sync")

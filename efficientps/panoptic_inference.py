@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from data.dump_file import grid_size
-from data.files import InputError
 from data.instance_dump import InstanceLogits
+from data.normalization import normalize_and_pad
 from data.semantic_dump import SemanticLogits
 from data.taxonomy import Taxonomy
-from data.transforms import normalize_and_pad
 from detection.instance_masks import to_instance_logits
-from efficientps.inference import load_network
 from efficientps.network import LOGIT_STRIDE, EfficientPS
+from efficientps.predictor import load_network
+from runtime.files import InputError
 
 LOWEST_SCORE = 0.05
 """Of a detection, as torchvision's and SOLOv2's: mask AP needs the uncertain ones too, and the fusion has a limit of its own."""

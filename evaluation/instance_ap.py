@@ -10,9 +10,10 @@ from pycocotools import mask as rle_codec
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from data.files import InputError, picture_id, read_json
+from data.images import path_to_image_id
 from data.instance_dump import full_masks, read_instances
 from data.taxonomy import Taxonomy
+from runtime.files import InputError, read_json
 
 Detection = tuple[int, float, "np.ndarray | dict"]
 """(category id of the file, score, mask): the mask is (H, W) bool or uint8, or a COCO run-length code."""
@@ -96,7 +97,7 @@ def _to_coco(content: dict) -> COCO:
 def _images_by_id(path: Path, truth: COCO) -> dict[str, dict]:
     images: dict[str, dict] = {}
     for image in truth.dataset["images"]:
-        image_id = picture_id(image["file_name"])
+        image_id = path_to_image_id(image["file_name"])
         if images.setdefault(image_id, image) is not image:
             raise InputError(f"{path}: two pictures have image id {image_id!r}; rename one")
     return images

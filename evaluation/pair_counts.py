@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from data.compiled import has_compiler, kernel
-from data.files import InputError
+from runtime.compiled import has_compiler, kernel
+from runtime.files import InputError
 
 MANY, FEW = 64, 8
 """Pixels that are compared at once while a run goes on: first many, then few."""

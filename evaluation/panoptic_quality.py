@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from data.coco import ImageId, PanopticFile, read_listed_map, read_panoptic_map
-from data.files import InputError
+from data.panoptic_file import ImageId, PanopticFile, read_listed_map, read_panoptic_map
 from data.panoptic_png import PanopticMap
 from data.taxonomy import Taxonomy
-from data.threads import in_threads
 from evaluation.pair_counts import count_pairs
+from runtime.files import InputError
+from runtime.threads import in_threads
 
 VOID_SEGMENT_ID = 0
 GROUPS = ("All", "Things", "Stuff")

@@ -11,12 +11,12 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from data.coco import ImageId
-from data.files import InputError, atomic_path
+from data.panoptic_file import ImageId
 from data.panoptic_png import PanopticMap
 from data.taxonomy import Taxonomy
 from evaluation.panoptic_quality import GROUPS
 from evaluation.render import ERROR_COLORS, color_panoptic, error_map
+from runtime.files import InputError, atomic_path
 
 LARGEST_PANEL = 1024
 """Width in pixels to which embedded pictures are shrunk."""

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from data.files import atomic_path, write_json
 from evaluation.panoptic_quality import GROUPS
+from runtime.files import atomic_path, write_json
 
 COLUMNS = ("PQ", "SQ", "RQ", "N")
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from data.files import InputError
 from data.taxonomy import VOID_TRAIN_ID, Taxonomy
+from runtime.files import InputError
 
 
 class SemanticIoU:

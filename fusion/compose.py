@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data.compiled import has_compiler, kernel
-from data.files import InputError
 from data.panoptic_png import PanopticMap, describe_segments
 from data.segment_runs import look_up
 from data.taxonomy import VOID_TRAIN_ID, Taxonomy
+from runtime.compiled import has_compiler, kernel
+from runtime.files import InputError
 
 AREA_REFERENCE = 1024 * 2048
 """Area limits are given in pixels of an image of this size and scale with the image. For exactly A pixels of an (H, W) image

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.compiled import has_compiler, kernel
-from data.files import InputError
 from data.panoptic_png import PanopticMap
 from data.taxonomy import Taxonomy
 from fusion import embedding_proposals, embedding_proposals_compiled
 from fusion.compose import AREA_REFERENCE, Claimant, compose
+from runtime.compiled import has_compiler, kernel
+from runtime.files import InputError
 
 
 @dataclass(frozen=True)

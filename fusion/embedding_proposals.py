@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.files import InputError
 from data.taxonomy import MAX_INSTANCES_PER_IMAGE
+from runtime.files import InputError
 
 HALF = float(np.float32(math.log(2)))
 """A pixel belongs to a proposal where s_y dy^2 + s_x dx^2 is below: exp of minus that is above 1 / 2. All forms compare this sum,

@@ -7,9 +7,9 @@ each short run of them has a box around its points, and a proposal passes over r
 import numpy as np
 from torch import Tensor
 
-from data.compiled import kernel
 from data.taxonomy import MAX_INSTANCES_PER_IMAGE
 from fusion.embedding_proposals import HALF, Proposals, check_candidates
+from runtime.compiled import kernel
 
 LIMIT = np.float32(HALF)
 RUN = 64

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.compiled import has_compiler
-from data.files import InputError
 from data.instance_dump import InstanceLogits
 from data.panoptic_png import PanopticMap
 from data.taxonomy import Taxonomy
 from fusion import pixel_claims, pixel_claims_compiled
 from fusion.compose import Claimant, compose
+from runtime.compiled import has_compiler
+from runtime.files import InputError
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ import cv2
 import numpy as np
 import torch
 
-from data.compiled import has_compiler
-from data.files import InputError
 from data.instance_dump import InstanceLogits
 from data.panoptic_png import PanopticMap
 from data.semantic_dump import SemanticLogits
 from data.taxonomy import MAX_INSTANCES_PER_IMAGE, Taxonomy
 from fusion import pixel_claims, pixel_claims_compiled
 from fusion.compose import Claimant, compose
+from runtime.compiled import has_compiler
+from runtime.files import InputError
 
 
 @dataclass(frozen=True)

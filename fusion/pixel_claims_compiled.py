@@ -6,11 +6,11 @@ serve the rows between them. The inner loops have no branches, so that they beco
 
 import numpy as np
 
-from data.compiled import kernel
 from data.instance_dump import InstanceLogits
 from data.semantic_dump import SemanticLogits
 from data.taxonomy import Taxonomy
 from fusion.pixel_claims import Box, Claims, to_float32
+from runtime.compiled import kernel
 
 ONE = np.float32(1)
 

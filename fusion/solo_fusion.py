@@ -21,29 +21,18 @@ from jsonargparse.typing import PositiveInt
 from rich.progress import track
 
 from data import instance_dump, semantic_dump
-from data.cityscapes import Frame, data_root, find_frames, instances_json_path, read_truth
-from data.coco import write_panoptic_json
-from data.device import DEFAULT_DEVICE, check_device
-from data.files import (
-    InputError,
-    find_pictures,
-    one_line_errors,
-    picture_id,
-    read_picture_size,
-    remove_partial_files,
-    write_json,
-)
+from data.images import find_images, path_to_image_id, read_image_size
 from data.instance_dump import write_instances
+from data.layouts.cityscapes import Frame, data_root, find_frames, instances_json_path, read_truth
+from data.panoptic_file import write_panoptic_json
 from data.panoptic_png import PanopticMap, Segment, read_panoptic_png, write_panoptic_png
 from data.semantic_dump import write_semantic
 from data.taxonomy import CITYSCAPES
-from data.threads import in_threads
-from data.views import PLAIN, ViewSettings
-from efficientps.inference import load_semantic_predictor
 from efficientps.panoptic_inference import load_panoptic_predictor
+from efficientps.predictor import load_semantic_predictor
 from evaluation.panoptic_quality import ImageMatches, PanopticQuality, format_table, match_segments
 from fusion.logit_fusion import FusionSettings, fuse, semantic_only
-from fusion.sources import (
+from prediction.sources import (
     CocoResultInstances,
     DumpedInstances,
     DumpedSemantics,
@@ -54,6 +43,10 @@ from fusion.sources import (
     TruthInstances,
     TruthSemantics,
 )
+from prediction.views import PLAIN, ViewSettings
+from runtime.device import DEFAULT_DEVICE, check_device
+from runtime.files import InputError, one_line_errors, remove_partial_files, write_json
+from runtime.threads import in_threads
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TAXONOMY = CITYSCAPES
@@ -100,7 +93,7 @@ def parse(arguments: list[str]) -> Namespace:
 def find_inputs(args: Namespace) -> list[Frame]:
     """The frames to fuse: plain pictures, or a split with its truth where it has one."""
     if args.images:
-        return [Frame(picture_id(path), path, None) for path in find_pictures(args.images)]
+        return [Frame(path_to_image_id(path), path, None) for path in find_images(args.images)]
     return find_frames(data_root(args.data_root), args.split, need_labels=False)
 
 
@@ -171,7 +164,7 @@ def fuse_frame(
     made_from = [RULE_VERSION, asdict(args.fusion), semantics.fingerprint(frame)]
     made_from.append(instances.fingerprint(frame) if instances else "none")
     producer = "solo_fusion-" + hashlib.sha256(repr(made_from).encode()).hexdigest()[:16]
-    size = read_picture_size(frame.image_path)
+    size = read_image_size(frame.image_path)
     is_saved = _is_saved(frame, instances, semantics, args)
     if is_saved and (done := read_panoptic_png(png, producer)):
         return done

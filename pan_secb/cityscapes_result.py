@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data.cityscapes import LABEL_SUFFIX, Frame
-from data.files import InputError, write_picture
+from data.images import write_image
+from data.layouts.cityscapes import LABEL_SUFFIX, Frame
 from data.panoptic_png import PanopticMap
 from data.taxonomy import CITYSCAPES, MAX_INSTANCES_PER_IMAGE, VOID_TRAIN_ID
+from runtime.files import InputError
 
 UNLABELED = 0
 """The label id of what is not scored; the official tools leave it out, so that it is void."""
@@ -81,5 +82,5 @@ def write_labels(output: Path, split: str, frame: Frame, panoptic: PanopticMap, 
     Raises:
         InputError: as to_instance_ids.
     """
-    write_picture(instance_ids_path(output, split, frame), to_instance_ids(panoptic))
-    write_picture(label_ids_path(output, split, frame), to_label_ids(semantic_train_ids))
+    write_image(instance_ids_path(output, split, frame), to_instance_ids(panoptic))
+    write_image(label_ids_path(output, split, frame), to_label_ids(semantic_train_ids))

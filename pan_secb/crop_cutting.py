@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.cityscapes import (
+from data.images import read_image, read_image_size
+from data.layouts.cityscapes import (
     IMAGE_SUFFIX,
     LABEL_SUFFIX,
     Frame,
@@ -20,15 +21,15 @@ from data.cityscapes import (
     instance_ids_to_semantic,
     read_instance_ids,
 )
-from data.files import InputError, atomic_path, read_json, read_picture, read_picture_size, remove_partial_files, write_json
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
-from data.threads import in_threads
 from pan_secb.crops import WEIGHTS_FILE, class_folder
 from pan_secb.erfnet import STRIDE
+from runtime.files import InputError, atomic_path, read_json, remove_partial_files, write_json
+from runtime.threads import in_threads
 
 SETTINGS_FILE = "settings.json"
 MIN_AREA = 16
-"""As data.datamodule.MIN_INSTANCE_AREA, whose import takes seconds."""
+"""As data.loading.datamodule.MIN_INSTANCE_AREA, whose import takes seconds."""
 FORMULA = "pixels of other classes / pixels of the class's objects, over the crops or images that hold one of its objects"
 
 
@@ -85,7 +86,7 @@ def survey(frame: Frame, settings: CropSettings) -> Survey:
     Raises:
         InputError: as read_instance_ids.
     """
-    instance_ids = read_instance_ids(frame.label_path, read_picture_size(frame.image_path))
+    instance_ids = read_instance_ids(frame.label_path, read_image_size(frame.image_path))
     semantic, is_object = instance_ids_to_semantic(instance_ids), instance_ids >= 1000
     crops = []
     for segment in instance_ids_to_panoptic(instance_ids).segments:
@@ -179,7 +180,7 @@ def cut(found: Survey, folder: Path) -> int:
     missing = [crop for crop in found.crops if not all(_is_younger(p, changed) for p in _crop_paths(folder, crop))]
     if not missing:
         return 0
-    picture = read_picture(found.frame.image_path)
+    picture = read_image(found.frame.image_path)
     instance_ids = read_instance_ids(found.frame.label_path, picture.shape[:2]).astype(np.uint16)
     for crop in missing:
         y1, x1, y2, x2 = crop.window
@@ -206,7 +207,7 @@ def _track_nothing(items: Iterable, **about: object) -> Iterable:
 
 def default_crop_size(root: Path, split: str) -> int:
     """Half the height of the first image, in multiples of 8: the ancestor's 512 for Cityscapes."""
-    height, _ = read_picture_size(find_frames(root, split)[0].image_path)
+    height, _ = read_image_size(find_frames(root, split)[0].image_path)
     return max(STRIDE, height // 2 // STRIDE * STRIDE)
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data.cityscapes import IMAGE_SUFFIX, LABEL_SUFFIX, instance_ids_to_panoptic, read_instance_ids
-from data.epoch_sampler import EpochSampler
-from data.files import InputError, read_json, read_picture
+from data.images import read_image
+from data.layouts.cityscapes import IMAGE_SUFFIX, LABEL_SUFFIX, instance_ids_to_panoptic, read_instance_ids
+from data.loading.epoch_sampler import EpochSampler
 from data.panoptic_png import PanopticMap
 from data.taxonomy import CITYSCAPES, Taxonomy
+from runtime.files import InputError, read_json
 
 WEIGHTS_FILE = "foreground_weights.json"
 WEIGHT_COLUMNS = ("crops", "full")
@@ -31,7 +32,7 @@ def class_folder(folder: Path, train_id: int) -> Path:
 
 
 class CropPictures:
-    """The crops of a split, class by class, then by name; for training, see data.labelled_pictures.LabelledPictures.
+    """The crops of a split, class by class, then by name; for training, see data.split.LabelledPictures.
 
     Args:
         folder: <output>/<split> of generate_crops.py.
@@ -73,7 +74,7 @@ class CropPictures:
         Raises:
             InputError: if a file is broken, or the label is of another size than its picture.
         """
-        picture = read_picture(self.image_paths[index])
+        picture = read_image(self.image_paths[index])
         instance_ids = read_instance_ids(_label_path(self.image_paths[index]), picture.shape[:2])
         return picture, instance_ids_to_panoptic(instance_ids)
 

@@ -3,10 +3,10 @@
 from functools import cached_property
 from pathlib import Path
 
-from data.datamodule import PanopticDataModule, PanopticDataset
-from data.epoch_sampler import EpochSampler
-from data.streets import DEFAULT_ROOT
-from data.transforms import TrainingAugmentation
+from data.drawn.streets import DEFAULT_ROOT
+from data.loading.augmentation import TrainingAugmentation
+from data.loading.datamodule import PanopticDataModule, PanopticDataset
+from data.loading.epoch_sampler import EpochSampler
 from pan_secb.crop_cutting import MIN_AREA, CropSettings, default_crop_size, generate
 from pan_secb.crops import WEIGHTS_FILE, CropPictures, CropSampler, default_folder, read_foreground_weights
 

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data.files import InputError, atomic_path, one_line_errors
-from data.transforms import IMAGENET
+from data.normalization import IMAGENET
 from pan_secb.erfnet import STRIDE
 from pan_secb.network import EmbeddingOutput, PanSECB
 from pan_secb.predictor import DEFAULT_CHECKPOINT, PanSECBPredictor, load_predictor
+from runtime.files import InputError, atomic_path, one_line_errors
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 OUTPUT = REPOSITORY / "outputs" / "pan_secb" / "pan_secb.onnx"

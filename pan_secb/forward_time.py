@@ -28,18 +28,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.cityscapes import instance_ids_to_panoptic
-from data.device import DEFAULT_DEVICE, check_device
-from data.files import InputError, one_line_errors, read_picture, shorten, write_json, write_picture
+from data.drawn.streets import Scene, StreetsSettings, draw_scene
+from data.images import read_image, write_image
+from data.layouts.cityscapes import instance_ids_to_panoptic
+from data.normalization import IMAGENET, normalize_and_pad
 from data.panoptic_png import write_panoptic_png
-from data.streets import Scene, StreetsSettings, draw_scene
 from data.taxonomy import CITYSCAPES, Taxonomy
-from data.transforms import IMAGENET, normalize_and_pad
 from fusion.embedding_clusters import ClusterSettings, EmbeddingMaps, cluster, to_panoptic
 from pan_secb.embedding_maps import ideal_embeddings, to_embedding_maps
 from pan_secb.erfnet import STRIDE
 from pan_secb.network import EmbeddingOutput, PanSECB
 from pan_secb.predictor import load_predictor
+from runtime.device import DEFAULT_DEVICE, check_device
+from runtime.files import InputError, one_line_errors, shorten, write_json
 
 PARTS = ("network", "clustering", "merging", "read", "write")
 COMPUTED = PARTS[:3]
@@ -116,7 +117,7 @@ def load_subject(args: Namespace, size: tuple[int, int], device: str) -> Subject
     """
     if args.checkpoint is not None:
         predictor = load_predictor(args.checkpoint.expanduser(), device)
-        picture = _draw(size).image if args.image_path is None else read_picture(args.image_path)
+        picture = _draw(size).image if args.image_path is None else read_image(args.image_path)
         if picture.shape[:2] != size:
             picture = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA)
         return Subject(predictor.network, predictor.taxonomy, predictor.clustering, picture, None)
@@ -150,7 +151,7 @@ def time_parts(subject: Subject, form: Form, seconds: float) -> dict[str, list[f
     """
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         path = Path(folder) / "picture.png"
-        write_picture(path, subject.picture)
+        write_image(path, subject.picture)
         run_once = _make_run(subject, form, path)
         _warm_up(run_once, WARM_UP_SHARE * seconds)
         taken: dict[str, list[float]] = {part: [] for part in PARTS}
@@ -184,7 +185,7 @@ def _make_run(subject: Subject, form: Form, path: Path) -> Callable[[], dict[str
     about = {"height": height, "width": width, "taxonomy": subject.taxonomy, "pixels_per_unit": network.pixels_per_unit}
 
     def read() -> Tensor:
-        image = normalize_and_pad(read_picture(path), IMAGENET, STRIDE)
+        image = normalize_and_pad(read_image(path), IMAGENET, STRIDE)
         return torch.from_numpy(image)[None].to(form.device)
 
     def compute(image: Tensor) -> list[EmbeddingMaps]:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data.cityscapes import IMAGE_SUFFIX, LABEL_SUFFIX, data_root, find_frames, find_splits
-from data.files import InputError, one_line_errors
+from data.layouts.cityscapes import IMAGE_SUFFIX, LABEL_SUFFIX, data_root, find_frames, find_splits
 from pan_secb.crop_cutting import FORMULA, MIN_AREA, CropSettings, default_crop_size, generate
 from pan_secb.crops import WEIGHTS_FILE, default_folder
+from runtime.files import InputError, one_line_errors
 
 EPILOG = f"""
 OUTPUT/SPLIT/crops_ID gets one crop for each object of the class ID (26: cars), its middle as near to the object's centre as

@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.files import InputError
 from data.taxonomy import VOID_TRAIN_ID, Taxonomy
 from pan_secb.embeddings import PIXELS_PER_UNIT, bandwidth, embed
 from pan_secb.lovasz import lovasz_extension
 from pan_secb.network import EmbeddingOutput
 from pan_secb.targets import EmbeddingTargets
+from runtime.files import InputError
 
 ANCESTOR_FOREGROUND_WEIGHT = 10.0
 """Of cars, the only class that the ancestor's public configuration trains."""

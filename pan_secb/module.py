@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.files import InputError
 from data.taxonomy import Taxonomy
 from evaluation.render import color_panoptic, side_by_side
 from fusion.embedding_clusters import ClusterSettings, EmbeddingMaps, fuse_embeddings
@@ -15,6 +14,7 @@ from pan_secb.embeddings import PIXELS_PER_UNIT
 from pan_secb.loss import LossSettings, embedding_loss
 from pan_secb.network import EmbeddingOutput, PanSECB
 from pan_secb.targets import EmbeddingTargets
+from runtime.files import InputError
 from training.module import PanopticModule, to_picture
 from training.schedule import OptimizerSettings
 

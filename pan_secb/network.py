@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from data.files import InputError
 from pan_secb.embeddings import PIXELS_PER_UNIT
 from pan_secb.erfnet import SMALLEST_WIDTH, Decoder, Encoder, scaled_widths
+from runtime.files import InputError
 
 
 class EmbeddingOutput(NamedTuple):

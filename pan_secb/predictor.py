@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data.files import InputError, shorten
+from data.normalization import IMAGENET, normalize_and_pad
 from data.panoptic_png import PanopticMap
 from data.taxonomy import Taxonomy
-from data.transforms import IMAGENET, normalize_and_pad
 from fusion.embedding_clusters import ClusterSettings, EmbeddingMaps, fuse_embeddings
 from pan_secb.embedding_maps import to_embedding_maps
 from pan_secb.erfnet import STRIDE
 from pan_secb.network import PanSECB
+from runtime.files import InputError, shorten
 from training.checkpoints import load_weights, read_trained
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "outputs" / "pan_secb" / "streets_finetune" / "last.ckpt"

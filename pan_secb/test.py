@@ -24,10 +24,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from data.cityscapes import Frame, data_root, ensure_instances_json, find_frames, instances_json_path, read_truth
-from data.coco import ImageId, write_panoptic_json
-from data.device import DEFAULT_DEVICE, check_device
-from data.files import InputError, one_line_errors, open_picture, read_picture, remove_partial_files
+from data.images import open_image, read_image
+from data.layouts.cityscapes import Frame, data_root, ensure_instances_json, find_frames, instances_json_path, read_truth
+from data.panoptic_file import ImageId, write_panoptic_json
 from data.panoptic_png import PanopticMap, Segment, read_panoptic_png, write_panoptic_png
 from data.segment_runs import encode_masks, find_runs
 from data.targets import panoptic_to_semantic
@@ -39,6 +38,8 @@ from evaluation.semantic_iou import SemanticIoU
 from fusion.embedding_clusters import ClusterSettings
 from pan_secb.cityscapes_result import instance_ids_path, label_folder, label_ids_path, to_train_ids, write_labels
 from pan_secb.predictor import ADVICE, DEFAULT_CHECKPOINT, PanSECBPredictor, load_predictor
+from runtime.device import DEFAULT_DEVICE, check_device
+from runtime.files import InputError, one_line_errors, remove_partial_files
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 OUTPUT = REPOSITORY / "outputs" / "pan_secb" / "test"
@@ -94,9 +95,9 @@ def find_or_predict(predictor: PanSECBPredictor, frame: Frame, split: str, outpu
     if instance_ids_path(output, split, frame).is_file() and label_ids_path(output, split, frame).is_file():
         panoptic = read_panoptic_png(png, producer)
         if panoptic is not None:
-            with open_picture(label_ids_path(output, split, frame)) as image:
+            with open_image(label_ids_path(output, split, frame)) as image:
                 return panoptic, to_train_ids(np.asarray(image))
-    maps = predictor.maps(frame.image_id, read_picture(frame.image_path))
+    maps = predictor.maps(frame.image_id, read_image(frame.image_path))
     panoptic, semantic = predictor.fuse(maps), maps.semantic_train_ids.cpu().numpy()
     write_labels(output, split, frame, panoptic, semantic)
     write_panoptic_png(png, panoptic, producer)  # last: it says that the labels are of the same model

@@ -3,9 +3,9 @@
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
-from data.device import DEFAULT_DEVICE, check_device
 from fusion.heuristic_merge import MergeSettings
 from panoptic_fpn.predictor import InputSize, PanopticFPNPredictor, load_predictor
+from runtime.device import DEFAULT_DEVICE, check_device
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 OUTPUTS = REPOSITORY / "outputs" / "panoptic_fpn"

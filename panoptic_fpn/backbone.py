@@ -6,7 +6,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from data.files import InputError
+from runtime.files import InputError
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 STAGES = ("layer4", "layer3", "layer2", "layer1", "conv1")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.files import InputError, shorten
+from runtime.files import InputError, shorten
 
 RECONSTRUCT = np.empty(0).__reduce__()[0]
 """What a pickled array is made with: an empty one that is then filled."""

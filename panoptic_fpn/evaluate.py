@@ -24,13 +24,12 @@ from pycocotools import mask as rle_codec
 from rich.console import Console
 from rich.progress import track
 
-from data import cityscapes, coco_derived
-from data.coco import ImageId, write_panoptic_json
-from data.coco_layout import VAL_SPLIT, CocoPictures, coco_root
-from data.files import InputError, atomic_path, one_line_errors, remove_partial_files
 from data.instance_dump import InstanceLogits, full_masks
-from data.labelled_pictures import CityscapesPictures, LabelledPictures
+from data.layouts import cityscapes, coco_derived
+from data.layouts.coco import VAL_SPLIT, CocoPictures, coco_root
+from data.panoptic_file import ImageId, write_panoptic_json
 from data.panoptic_png import PanopticMap, Segment, describe_segments, read_panoptic_png, write_panoptic_png
+from data.split import CityscapesPictures, LabelledPictures
 from data.targets import panoptic_to_semantic
 from data.taxonomy import VOID_TRAIN_ID, Taxonomy
 from evaluation.instance_ap import Detection, score_instances
@@ -40,6 +39,7 @@ from evaluation.semantic_iou import SemanticIoU
 from fusion.heuristic_merge import merge
 from panoptic_fpn.arguments import OUTPUTS, make_parser, predictor_of
 from panoptic_fpn.predictor import PanopticFPNPredictor, fill_other
+from runtime.files import InputError, atomic_path, one_line_errors, remove_partial_files
 
 LAYOUTS = {"cityscapes": "val", "coco": VAL_SPLIT}
 """Layouts with the split that is scored by default."""

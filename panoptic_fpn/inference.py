@@ -19,14 +19,15 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from data.coco import write_panoptic_json
-from data.files import InputError, one_line_errors, read_picture, remove_partial_files, write_picture
-from data.footage import Footage, check_outside, find_footage, open_video, video_writer
+from data.images import read_image, write_image
+from data.panoptic_file import write_panoptic_json
 from data.panoptic_png import PanopticMap, Segment, read_panoptic_png, write_panoptic_png
 from data.taxonomy import Taxonomy
+from data.videos import Footage, check_outside, find_footage, open_video, video_writer
 from evaluation.render import draw_legend, overlay
 from panoptic_fpn.arguments import OUTPUTS, make_parser, predictor_of
 from panoptic_fpn.predictor import PanopticFPNPredictor
+from runtime.files import InputError, one_line_errors, remove_partial_files
 
 LEGEND_SHARE = 8
 """A video's legend has this part of the picture's width as its height: frames must be of one size, whatever they show."""
@@ -59,9 +60,9 @@ def predict_picture(predictor: PanopticFPNPredictor, footage: Footage, output: P
     producer = predictor.producer_of(footage.path)
     panoptic = read_panoptic_png(png, producer) if drawn.is_file() else None
     if panoptic is None:
-        picture = read_picture(footage.path)
+        picture = read_image(footage.path)
         panoptic = predictor.panoptic(footage.name, picture)
-        write_picture(drawn, overlay(picture, panoptic, predictor.taxonomy))
+        write_image(drawn, overlay(picture, panoptic, predictor.taxonomy))
         write_panoptic_png(png, panoptic, producer)  # last: it says that the overlay is of the same weights
     return Done(footage.name, footage.path.name, panoptic.segment_ids.shape, panoptic.segments)
 

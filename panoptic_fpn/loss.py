@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.files import InputError
 from data.taxonomy import VOID_TRAIN_ID
+from runtime.files import InputError
 
 
 @dataclass(frozen=True)

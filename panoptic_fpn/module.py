@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 
-from data.files import InputError
 from data.instance_dump import full_masks
 from data.panoptic_png import PanopticMap
 from data.targets import panoptic_to_instances, panoptic_to_semantic
@@ -18,6 +17,7 @@ from panoptic_fpn.loss import LossWeights, semantic_loss, to_output_index
 from panoptic_fpn.network import NetworkSettings, build_network, to_plain
 from panoptic_fpn.panels import Prediction, draw_panel
 from panoptic_fpn.predictor import InputSize, enlarge, fill_other, resize_and_pad, to_train_ids
+from runtime.files import InputError
 from training.module import PanopticModule, to_picture
 from training.schedule import OptimizerSettings
 

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import Tensor, nn
 
-from data.files import InputError
 from data.taxonomy import VOID_TRAIN_ID, Taxonomy
 from detection.instance_head import InstanceHead, InstanceHeadSettings
 from panoptic_fpn.backbone import Backbone
 from panoptic_fpn.semantic_head import SemanticHead
+from runtime.files import InputError
 
 LOGIT_STRIDE = 4
 MULTIPLE = 32

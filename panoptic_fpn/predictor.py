@@ -11,16 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data.dump_file import grid_size
-from data.files import InputError, shorten
 from data.instance_dump import InstanceLogits
+from data.normalization import IMAGENET, normalize_and_pad
 from data.panoptic_png import PanopticMap
 from data.targets import panoptic_to_semantic
 from data.taxonomy import VOID_TRAIN_ID, Taxonomy
-from data.transforms import IMAGENET, normalize_and_pad
 from detection.instance_head import Detections
 from detection.instance_masks import to_instance_logits
 from fusion.heuristic_merge import MergeSettings, merge
 from panoptic_fpn.network import LOGIT_STRIDE, MULTIPLE, PanopticFPN, build_network
+from runtime.files import InputError, shorten
 from training.checkpoints import load_weights, read_trained
 
 ROWS_AT_ONCE = 64

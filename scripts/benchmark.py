@@ -23,7 +23,7 @@ from benchmarks.side_by_side import ONE_THREAD
 os.environ.update(ONE_THREAD)  # before the libraries that read it are loaded
 
 from benchmarks.side_by_side import Contest, additional_peak_memory, memory_in_fresh_processes, time_contest
-from data.files import InputError, one_line_errors, write_json
+from runtime.files import InputError, one_line_errors, write_json
 
 STEPS = {
     "pq": ("pq",),

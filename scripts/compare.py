@@ -19,12 +19,13 @@ from pathlib import Path
 
 from benchmarks.comparison import score, sizes_table, systems_table, to_markdown
 from benchmarks.systems import Configs, all_systems
-from data.cityscapes import data_root, ensure_instances_json, find_frames
-from data.files import InputError, atomic_path, one_line_errors, read_json, write_json, write_picture
+from data.images import write_image
+from data.layouts.cityscapes import data_root, ensure_instances_json, find_frames
 from data.taxonomy import CITYSCAPES
 from evaluation.figures import bar_chart, scatter_chart
 from evaluation.report import write_report
 from evaluation.size_breakdown import SIZES
+from runtime.files import InputError, atomic_path, one_line_errors, read_json, write_json
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = REPOSITORY / "configs"
@@ -162,7 +163,7 @@ def write_comparison(results: list[dict], note: str, out: Path, num_images: int)
     written = [out / name for name in ("compare.md", "compare.json", "report.html")]
     for name, figure in figures.items():
         written.append(out / f"{name.lower().replace(',', '').replace(' ', '_')}.png")
-        write_picture(written[-1], figure)
+        write_image(written[-1], figure)
     write_report(
         out / "report.html",
         "Comparison of systems",

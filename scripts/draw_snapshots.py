@@ -7,9 +7,9 @@ python scripts/draw_snapshots.py --root datasets/snapshots-own --categories draw
 import argparse
 from pathlib import Path
 
-from data.coco_layout import TRAIN_SPLIT, VAL_SPLIT
-from data.files import one_line_errors
-from data.snapshots import CATEGORIES, DEFAULT_ROOT, SnapshotsSettings, ensure_snapshots
+from data.drawn.snapshots import CATEGORIES, DEFAULT_ROOT, SnapshotsSettings, ensure_snapshots
+from data.layouts.coco import TRAIN_SPLIT, VAL_SPLIT
+from runtime.files import one_line_errors
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -7,8 +7,8 @@ python scripts/draw_streets.py --root datasets/streets-256 --height 256 --width 
 import argparse
 from pathlib import Path
 
-from data.files import one_line_errors
-from data.streets import DEFAULT_ROOT, StreetsSettings, ensure_streets
+from data.drawn.streets import DEFAULT_ROOT, StreetsSettings, ensure_streets
+from runtime.files import one_line_errors
 
 
 def parse_arguments() -> argparse.Namespace:

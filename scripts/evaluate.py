@@ -17,12 +17,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from data.coco import ImageId, PanopticFile, read_panoptic_json, read_panoptic_map
-from data.files import InputError, find_pictures, one_line_errors, picture_id, read_json, read_picture, write_json, write_picture
+from data.images import find_images, path_to_image_id, read_image, write_image
+from data.panoptic_file import ImageId, PanopticFile, read_panoptic_json, read_panoptic_map
 from data.taxonomy import TAXONOMIES, Taxonomy
 from evaluation.panoptic_quality import GROUPS, FileScores, evaluate_files, format_table
 from evaluation.render import side_by_side
 from evaluation.report import Example, Table, compare_scores, make_example, pick_examples, typical_image, write_report
+from runtime.files import InputError, one_line_errors, read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO_PREDICTION = ROOT / "outputs" / "demo" / "panoptic.json"
@@ -157,8 +158,8 @@ def find_photos(folder: Path | None, truth: PanopticFile) -> dict[ImageId, Path]
     """The photo of each image that has one: by the image id, or by the file name that the JSON gives it."""
     if folder is None:
         return {}
-    by_id = {picture_id(path.name): path for path in find_pictures(folder)}
-    names = {i: (str(i), picture_id(truth.image_files.get(i, ""))) for i in truth.annotations}
+    by_id = {path_to_image_id(path.name): path for path in find_images(folder)}
+    names = {i: (str(i), path_to_image_id(truth.image_files.get(i, ""))) for i in truth.annotations}
     return {i: by_id[name] for i, pair in names.items() for name in pair if name in by_id}
 
 
@@ -186,7 +187,7 @@ def example_maker(
 
     def show(image_id: ImageId) -> Example:
         maps = read_panoptic_map(truth, image_id), read_panoptic_map(prediction, image_id)
-        photo = read_picture(photos[image_id]) if image_id in photos else None
+        photo = read_image(photos[image_id]) if image_id in photos else None
         if photo is not None and photo.shape[:2] != maps[0].segment_ids.shape:
             sizes = " and ".join(f"{h}x{w}" for h, w in (photo.shape[:2], maps[0].segment_ids.shape))
             raise InputError(f"{photos[image_id]}: photo and truth are {sizes} pixels; give the photos that were labelled")
@@ -252,7 +253,7 @@ def main() -> None:
     if arguments.picture:
         example = show(typical_image(result.image_pq))
         titles, panels = zip(*example.panels, strict=True)
-        write_picture(arguments.picture, side_by_side(panels, titles))
+        write_image(arguments.picture, side_by_side(panels, titles))
         print(f"\n{arguments.picture} shows {example.image_id}, the image of median PQ, {100 * example.pq:.1f}")
     written = [str(path) for path in (arguments.output, arguments.report, arguments.picture) if path]
     print(f"\nWrote {' and '.join(written)}")

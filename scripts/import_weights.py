@@ -19,19 +19,19 @@ import torch
 import solov2  # noqa: F401, first: it sets what torch reads when it is loaded
 
 # isort: split
-from data.coco import read_taxonomy
-from data.files import InputError, one_line_errors
+from data.panoptic_file import read_taxonomy
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC, TAXONOMIES, Taxonomy
-from data.weights_file import Source, count_names, find_source, match, read_tensors, write_weights
-from efficientps import pretrained as efficientps_pretrained
+from efficientps import weights as efficientps_pretrained
 from efficientps.encoder import VARIANTS
 from efficientps.network import EfficientPS, SemanticEfficientPS
-from panoptic_fpn import pretrained as panoptic_fpn_pretrained
+from panoptic_fpn import weights as panoptic_fpn_pretrained
 from panoptic_fpn.detectron2_pickle import read_pickle
 from panoptic_fpn.network import NetworkSettings, PanopticFPN
-from solov2 import pretrained as solov2_pretrained
+from runtime.files import InputError, one_line_errors
+from solov2 import weights as solov2_pretrained
 from solov2.checkpoints import allow_checkpoint_classes
 from solov2.settings import find_config, load_config
+from training.weights_file import Source, count_names, find_source, match, read_tensors, write_weights
 
 RESNETS = {"r18": "resnet18", "r34": "resnet34", "r50": "resnet50", "r101": "resnet101"}
 PANOPTIC_FPN = "panoptic-fpn"

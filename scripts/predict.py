@@ -14,11 +14,12 @@ from pathlib import Path
 
 from rich.progress import track
 
-from data.coco import read_panoptic_json, read_panoptic_map
-from data.files import find_pictures, one_line_errors, picture_id, read_picture, write_picture
-from data.footage import check_outside
-from data.views import ViewSettings
+from data.images import find_images, path_to_image_id, read_image, write_image
+from data.panoptic_file import read_panoptic_json, read_panoptic_map
+from data.videos import check_outside
 from evaluation.render import overlay
+from prediction.views import ViewSettings
+from runtime.files import one_line_errors
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -55,9 +56,9 @@ def run_stage(script: str, *options: str | list[str] | None) -> None:
 def run(args: argparse.Namespace) -> None:
     """Both stages, the fusion, then one overlay for each picture."""
     views = ViewSettings(tuple(args.tta_scales), args.tta_flip)
-    pictures = find_pictures(args.image_path)
+    pictures = find_images(args.image_path)
     for picture in pictures:
-        read_picture(picture)  # a broken picture is named before minutes of work, not after
+        read_image(picture)  # a broken picture is named before minutes of work, not after
     output = Path(args.output).expanduser().resolve()
     check_outside(args.image_path, pictures, output)
     dumps = output / "instances"
@@ -74,9 +75,9 @@ def run(args: argparse.Namespace) -> None:
     )  # fmt: skip
     result = read_panoptic_json(output / "panoptic.json")
     for picture in track(pictures, description="drawing"):
-        panoptic = read_panoptic_map(result, picture_id(picture))
-        drawn = overlay(read_picture(picture), panoptic, result.taxonomy)
-        write_picture(output / "overlay" / f"{picture_id(picture)}.png", drawn)
+        panoptic = read_panoptic_map(result, path_to_image_id(picture))
+        drawn = overlay(read_image(picture), panoptic, result.taxonomy)
+        write_image(output / "overlay" / f"{path_to_image_id(picture)}.png", drawn)
     print(f"wrote {len(pictures)} overlays to {output / 'overlay'}")
 
 

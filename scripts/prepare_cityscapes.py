@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data.cityscapes import (
+from data.layouts.cityscapes import (
     data_root,
     find_frames,
     find_splits,
@@ -20,7 +20,7 @@ from data.cityscapes import (
     write_instances_json,
     write_panoptic,
 )
-from data.files import InputError, one_line_errors, remove_partial_files
+from runtime.files import InputError, one_line_errors, remove_partial_files
 
 EPILOG = """
 For every split with labels this writes into the data root

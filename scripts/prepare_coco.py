@@ -10,9 +10,9 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data.coco_derived import Prepared, categories_path, prepare_split, write_categories
-from data.coco_layout import CocoPictures, coco_root, find_splits
-from data.files import InputError, one_line_errors, read_json
+from data.layouts.coco import CocoPictures, coco_root, find_splits
+from data.layouts.coco_derived import Prepared, categories_path, prepare_split, write_categories
+from runtime.files import InputError, one_line_errors, read_json
 
 EPILOG = """
 Looked for: annotations/panoptic_SPLIT.json, annotations/panoptic_SPLIT/*.png, SPLIT/ with the pictures (train2017, val2017).

@@ -8,7 +8,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import nn
 
-from data.files import InputError, shorten
+from runtime.files import InputError, shorten
 
 POINTER = "last_checkpoint"
 """The file in a work folder in which mmengine names its newest checkpoint."""

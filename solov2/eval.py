@@ -20,22 +20,15 @@ import solov2  # noqa: F401, first: it sets what torch reads when it is loaded
 # isort: split
 from mmengine import Config
 
-from data.cityscapes import Frame, data_root, ensure_instances_json, find_frames, instances_json_path
-from data.device import DEFAULT_DEVICE, check_device
-from data.files import (
-    InputError,
-    find_pictures,
-    one_line_errors,
-    picture_id,
-    read_picture,
-    remove_partial_files,
-    write_json,
-)
+from data.images import find_images, path_to_image_id, read_image
 from data.instance_dump import is_dumped_by, write_instances
-from data.views import PLAIN, ViewSettings
+from data.layouts.cityscapes import Frame, data_root, ensure_instances_json, find_frames, instances_json_path
 from evaluation.instance_ap import read_detections, score_instances
+from prediction.views import PLAIN, ViewSettings
+from runtime.device import DEFAULT_DEVICE, check_device
+from runtime.files import InputError, one_line_errors, remove_partial_files, write_json
 from solov2.checkpoints import find_last
-from solov2.inference import TAXONOMY, load_predictor, producer_name
+from solov2.predictor import TAXONOMY, load_predictor, producer_name
 from solov2.progress_display import track
 from solov2.settings import add_arguments, find_config, load_config, output_folder, shown
 
@@ -78,7 +71,7 @@ def dump_frames(
         # The picture's digest, so that another picture of the same name is not taken for done.
         producer = f"{name}-{hashlib.sha256(frame.image_path.read_bytes()).hexdigest()[:8]}"
         if not is_dumped_by(folder, frame.image_id, producer):
-            picture = read_picture(frame.image_path)
+            picture = read_image(frame.image_path)
             write_instances(folder, predictor().predict(frame.image_id, picture, producer))
             num_written += 1
     return num_written
@@ -101,7 +94,7 @@ def evaluate(args: argparse.Namespace) -> None:
     """Everything that the command does."""
     config_path, views = find_config(args.config), ViewSettings(tuple(args.tta_scales), args.tta_flip)
     if args.images:
-        root, frames = None, [Frame(picture_id(path), path, None) for path in find_pictures(args.images)]
+        root, frames = None, [Frame(path_to_image_id(path), path, None) for path in find_images(args.images)]
         place = Path(args.images).expanduser().resolve()
         # Under a name of its own, so that a folder called val is not taken for the split.
         default_name = Path("images", place.name if place.is_dir() else place.parent.name)

@@ -17,7 +17,7 @@ from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from data.views import logits_on_image
+from data.resizing import logits_on_image
 from solov2.full_size_masks import full_size_masks
 from solov2.mask_selection import Selection, cell_boxes, select_instances
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data import compiled
+from runtime import compiled
 from solov2.full_size_masks import mask_probabilities
 
 CHUNK = 2**21

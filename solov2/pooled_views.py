@@ -6,7 +6,7 @@ from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from data.views import logits_on_image
+from data.resizing import logits_on_image
 from solov2.location_head import LocationHead, select_candidates
 
 

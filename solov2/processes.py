@@ -8,7 +8,7 @@ import torch
 from mmengine import Config
 from mmengine.dist import barrier, get_world_size, init_dist, is_main_process, master_only
 
-from data.files import InputError
+from runtime.files import InputError
 
 say = master_only(print)
 """Print from the first process only."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from mmengine import Config, DictAction
 from mmengine.config import ConfigDict
 
-from data.files import InputError
+from runtime.files import InputError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT_CONFIG = REPOSITORY / "configs" / "solov2" / "streets_r18.py"

@@ -23,15 +23,15 @@ from mmengine import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from data.cityscapes import data_root, ensure_instances_json, instances_json_path
-from data.files import InputError, one_line_errors
-from data.processes import one_voice
+from data.layouts.cityscapes import data_root, ensure_instances_json, instances_json_path
+from runtime.files import InputError, one_line_errors
+from runtime.processes import one_voice
 from solov2.checkpoints import POINTER, allow_checkpoint_classes, find_last, load_weights, read_checkpoint
-from solov2.pretrained import StartFromWeights
 from solov2.processes import first_process_first, num_processes, say, start_processes
 from solov2.progress_display import ShortLogRunner, track
 from solov2.settings import add_arguments, find_config, load_config, output_folder, set_data_root, shown
 from solov2.training_options import add_training_arguments, apply_training_options
+from solov2.weights import StartFromWeights
 
 NEEDED = ("data_root", "model", "train_dataloader", "optim_wrapper", "train_cfg")
 """Settings without which nothing can be trained."""

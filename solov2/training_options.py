@@ -5,7 +5,7 @@ import argparse
 import torch
 from mmengine import Config
 
-from data.files import InputError
+from runtime.files import InputError
 from solov2.bfloat16 import CPUBfloat16OptimWrapper
 from solov2.epoch_seeds import EpochSeedHook
 from training.precision import has_bfloat16

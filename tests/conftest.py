@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from data.snapshots import SnapshotsSettings, ensure_snapshots
-from data.streets import StreetsSettings, ensure_streets
+from data.drawn.snapshots import SnapshotsSettings, ensure_snapshots
+from data.drawn.streets import StreetsSettings, ensure_streets
 
 REPOSITORY = Path(__file__).parents[1]
 for name in ("CITYSCAPES_DATASET", "CITYSCAPES_DIR", "COCO_DATASET"):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.datamodule import PanopticDataModule
+from data.loading.datamodule import PanopticDataModule
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC
 from efficientps.module import EfficientPSModule
 from efficientps.train_net import EfficientPSCLI

@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, WeightAveraging
 from torch import Tensor
 
-from data.files import InputError
+from runtime.files import InputError
 from training.seeds import seed_generators
 
 

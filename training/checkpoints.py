@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from data.files import InputError, shorten
-from data.weights_file import load_weights_file
+from runtime.files import InputError, shorten
+from training.weights_file import load_weights_file
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BROKEN = (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, KeyError, TypeError)

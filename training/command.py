@@ -14,8 +14,8 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from data.datamodule import PanopticDataModule
-from data.files import InputError, atomic_path, one_line_errors, shorten
+from data.loading.datamodule import PanopticDataModule
+from runtime.files import InputError, atomic_path, one_line_errors, shorten
 from training.callbacks import AveragedWeights, EpochSeeds
 from training.checkpoints import REPOSITORY, find_last, load_start
 from training.precision import has_bfloat16

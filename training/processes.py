@@ -7,8 +7,8 @@ from subprocess import Popen, TimeoutExpired
 
 import pytorch_lightning as pl
 
-from data.files import InputError
-from data.processes import LostPartner, one_voice
+from runtime.files import InputError
+from runtime.processes import LostPartner, one_voice
 
 
 @contextmanager

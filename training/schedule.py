@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from data.files import InputError
+from runtime.files import InputError
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ import pytest
 from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
 from PIL import Image
 
-from data import cityscapes, png_file, segment_runs
-from data.cityscapes import (
+from data import png_file, segment_runs
+from data.drawn.streets import StreetsSettings, ensure_streets
+from data.layouts import cityscapes
+from data.layouts.cityscapes import (
     data_root,
     ensure_instances_json,
     find_frames,
@@ -26,10 +28,9 @@ from data.cityscapes import (
     write_instances_json,
     write_panoptic,
 )
-from data.files import InputError
 from data.panoptic_png import Segment
-from data.streets import StreetsSettings, ensure_streets
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
+from runtime.files import InputError
 
 SPLITS = ("train", "val")
 
@@ -106,7 +107,7 @@ def test_the_data_root_is_the_argument_then_the_environment(tree, tmp_path, monk
 def test_without_any_the_embedded_set_is_used_and_one_line_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("CITYSCAPES_DATASET", raising=False)
     monkeypatch.delenv("CITYSCAPES_DIR", raising=False)
-    monkeypatch.setattr("data.streets.ensure_streets", lambda: tmp_path)
+    monkeypatch.setattr("data.drawn.streets.ensure_streets", lambda: tmp_path)
     cityscapes._embedded_root.cache_clear()
     assert data_root() == data_root() == tmp_path
     cityscapes._embedded_root.cache_clear()

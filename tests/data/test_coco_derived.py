@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from data.coco_derived import (
+from data.drawn.snapshots import SnapshotsSettings, ensure_snapshots
+from data.layouts.coco import VAL_SPLIT, CocoPictures
+from data.layouts.coco_derived import (
     categories_path,
     instances_json_path,
     panoptic_to_annotations,
@@ -18,12 +20,10 @@ from data.coco_derived import (
     stuff_folder,
     write_categories,
 )
-from data.coco_layout import VAL_SPLIT, CocoPictures
-from data.files import InputError
 from data.panoptic_png import PanopticMap, Segment, describe_segments
-from data.snapshots import SnapshotsSettings, ensure_snapshots
 from data.taxonomy import COCO_PANOPTIC, Category, Taxonomy
 from evaluation.instance_ap import score_instances
+from runtime.files import InputError
 
 
 @pytest.fixture

@@ -8,18 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.coco_layout import (
-    TRAIN_SPLIT,
-    VAL_SPLIT,
-    CocoPictures,
-    coco_root,
-    find_splits,
-    panoptic_json_path,
-    split_taxonomy,
-)
-from data.files import InputError
+from data.layouts.coco import TRAIN_SPLIT, VAL_SPLIT, CocoPictures, coco_root, find_splits, panoptic_json_path, split_taxonomy
 from data.panoptic_png import ids_to_rgb
 from data.taxonomy import COCO_PANOPTIC
+from runtime.files import InputError
 
 CATEGORIES = [
     {"id": 7, "name": "pump", "isthing": 1, "color": [200, 0, 0]},

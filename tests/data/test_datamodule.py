@@ -9,14 +9,15 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from data.cityscapes import find_frames, instance_ids_to_panoptic, instance_ids_to_semantic, read_instance_ids, read_truth
-from data.coco_layout import CocoPictures
-from data.datamodule import MIN_INSTANCE_AREA, PanopticDataModule, instance_targets
-from data.files import InputError, one_line_errors, read_picture
+from data.drawn.snapshots import SnapshotsSettings, ensure_snapshots
+from data.images import read_image
+from data.layouts.cityscapes import find_frames, instance_ids_to_panoptic, instance_ids_to_semantic, read_instance_ids, read_truth
+from data.layouts.coco import CocoPictures
+from data.loading.datamodule import MIN_INSTANCE_AREA, PanopticDataModule, instance_targets
+from data.normalization import normalize
 from data.panoptic_png import PanopticMap
-from data.snapshots import SnapshotsSettings, ensure_snapshots
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC, VOID_TRAIN_ID
-from data.transforms import normalize
+from runtime.files import InputError, one_line_errors
 
 CROP = {"crop_height": 32, "crop_width": 64}
 
@@ -64,7 +65,7 @@ def test_validation_images_are_whole_and_padded_with_void(tree):
     (batch,) = data.val_dataloader()
     assert batch["image"].shape == (3, 3, 64, 96)  # the largest height and width, each to a multiple of 32
     for k, frame in enumerate(find_frames(tree, "val")):
-        picture = read_picture(frame.image_path)
+        picture = read_image(frame.image_path)
         height, width = picture.shape[:2]
         semantic = instance_ids_to_semantic(read_instance_ids(frame.label_path))
         assert batch["image_id"][k] == frame.image_id

@@ -2,8 +2,8 @@
 
 import pytest
 
-from data.epoch_sampler import EpochSampler
-from data.files import InputError
+from data.loading.epoch_sampler import EpochSampler
+from runtime.files import InputError
 
 
 def test_an_epoch_is_the_same_whatever_came_before_it():

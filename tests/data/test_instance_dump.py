@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from data.files import InputError
 from data.instance_dump import InstanceLogits, dump_path, from_full_logits, is_dumped_by, read_instances, write_instances
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC
+from runtime.files import InputError
 
 PERSON, CAR = (next(k for k, c in enumerate(CITYSCAPES.categories) if c.name == name) for name in ("person", "car"))
 SIZE, STRIDE = (14, 22), 4  # a grid of 4x6, whose last row and column are cut

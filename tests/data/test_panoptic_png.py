@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.files import InputError
 from data.panoptic_png import (
     MAX_SEGMENT_ID,
     Segment,
@@ -14,6 +13,7 @@ from data.panoptic_png import (
     rgb_to_ids,
     write_segment_ids,
 )
+from runtime.files import InputError
 
 
 def test_ids_of_24_bits_survive_the_png(tmp_path):

@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data import png_file
-from data.compiled import has_compiler
-from data.files import InputError
 from data.panoptic_png import (
     PanopticMap,
     Segment,
@@ -25,6 +23,8 @@ from data.panoptic_png import (
     write_panoptic_png,
 )
 from data.png_file import BYTES_PER_PIXEL, GREY16, RGB8, SIGNATURE, filter_up, read_plain_png, write_id_png
+from runtime.compiled import has_compiler
+from runtime.files import InputError
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="numba is absent, so Pillow reads everything")
 WIDTHS = (1, 2, 15, 16, 17, 33, 64, 65, 150)

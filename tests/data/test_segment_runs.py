@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from data import segment_runs
-from data.compiled import has_compiler
 from data.segment_runs import encode_masks, find_runs, look_up
+from runtime.compiled import has_compiler
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="numba is absent")
 FIELDS = ("starts", "ends", "ids", "firsts")

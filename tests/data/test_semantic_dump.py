@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data.files import InputError
 from data.instance_dump import dump_path as instance_dump_path
 from data.instance_dump import read_instances
 from data.semantic_dump import SemanticLogits, dump_path, read_semantic, write_semantic
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC
+from runtime.files import InputError
 
 SIZE = (14, 22)
 

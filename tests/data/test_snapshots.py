@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.coco import read_panoptic_json, read_panoptic_map
-from data.coco_layout import TRAIN_SPLIT, VAL_SPLIT
-from data.files import InputError
-from data.snapshot_scenes import MIN_VISIBLE, Snapshot
-from data.snapshots import DRAWN_CLASSES, SnapshotsSettings, ensure_snapshots, image_key, snapshot
+from data.drawn.snapshot_scenes import MIN_VISIBLE, Snapshot
+from data.drawn.snapshots import DRAWN_CLASSES, SnapshotsSettings, ensure_snapshots, image_key, snapshot
+from data.layouts.coco import TRAIN_SPLIT, VAL_SPLIT
+from data.panoptic_file import read_panoptic_json, read_panoptic_map
 from data.taxonomy import COCO_PANOPTIC
+from runtime.files import InputError
 
 TINY = SnapshotsSettings(num_train=3, num_val=2)
 IS_THING = {c.name: c.is_thing for c in COCO_PANOPTIC.categories}

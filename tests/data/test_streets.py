@@ -14,11 +14,11 @@ from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
 from cityscapesscripts.preparation.json2labelImg import json2labelImg
 from PIL import Image
 
-from data import streets
-from data.files import InputError
+from data.drawn import streets
+from data.drawn.streets import LABELS, Scene, StreetsSettings, draw_scene, ensure_streets, write_streets
 from data.panoptic_png import describe_segments, read_segment_ids
-from data.streets import LABELS, Scene, StreetsSettings, draw_scene, ensure_streets, write_streets
 from data.taxonomy import CITYSCAPES
+from runtime.files import InputError
 
 TINY = StreetsSettings(128, 256, num_train=3, num_val=2)
 
@@ -198,13 +198,13 @@ def test_drawing_killed_half_way_goes_on_to_the_same_bytes(root, tmp_path, monke
         original(path, pixels)
 
     original = streets.write_picture
-    monkeypatch.setattr(streets, "write_picture", write_picture_or_die)
+    monkeypatch.setattr(streets, "write_image", write_picture_or_die)
     with pytest.raises(KeyboardInterrupt):
         write_streets(again, TINY)
     assert not (again / streets.MARKER).exists()
     drawn_before = {path: path.stat().st_mtime_ns for path in again.rglob("*_leftImg8bit.png")}
     assert drawn_before
-    monkeypatch.setattr(streets, "write_picture", original)
+    monkeypatch.setattr(streets, "write_image", original)
     ensure_streets(again, TINY)
     assert digests(again) == digests(root)
     assert all(path.stat().st_mtime_ns == time for path, time in drawn_before.items())

@@ -5,9 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from data.cityscapes import instance_ids_to_panoptic, instance_ids_to_semantic
-from data.files import InputError
 from data.instance_dump import read_instances, write_instances
+from data.layouts.cityscapes import instance_ids_to_panoptic, instance_ids_to_semantic
 from data.panoptic_png import PanopticMap, Segment, describe_segments
 from data.targets import (
     INSTANCE_GAIN,
@@ -18,6 +17,7 @@ from data.targets import (
     panoptic_to_semantic_logits,
 )
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
+from runtime.files import InputError
 
 ABOUT = {"image_id": "a", "producer": "truth"}
 ROAD, CAR = (next(k for k, c in enumerate(CITYSCAPES.categories) if c.name == name) for name in ("road", "car"))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from cityscapesscripts.helpers.labels import labels
 
-from data.files import InputError
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC, TAXONOMIES, VOID_TRAIN_ID, Taxonomy
+from runtime.files import InputError
 
 
 @pytest.mark.parity

@@ -5,11 +5,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
-from data.files import InputError
 from detection.instance_head import InstanceHead, InstanceHeadSettings, box_losses
 from efficientps.encoder import STRIDES
 from efficientps.mask_head import MaskHead
 from efficientps.network import EfficientPS
+from runtime.files import InputError
 
 THINGS = (1, 2, 5)
 SMALL = {"anchor_sizes": (8, 16, 32, 64), "box_channels": 32, "mask_channels": 16, "num_rois": 32}

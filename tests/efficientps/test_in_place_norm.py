@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data.files import InputError
 from efficientps.loss import hardest_pixels_loss
 from efficientps.network import SemanticEfficientPS
 from efficientps.norm import ConvNormAct, NormAct, SeparableConv, set_norm
 from efficientps.semantic_head import SemanticHead
 from efficientps.two_way_fpn import TwoWayFPN
+from runtime.files import InputError
 
 needs_package = pytest.mark.skipif(
     importlib.util.find_spec("inplace_abn") is None, reason="inplace-abn is not installed; make setup builds it with a compiler"

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from data.files import InputError
-from data.weights_file import Match, load_weights_file, write_weights
 from detection.instance_head import InstanceHeadSettings
 from efficientps.module import EfficientPSModule
 from efficientps.norm import NormAct
+from runtime.files import InputError
+from training.weights_file import Match, load_weights_file, write_weights
 
 SMALL = {"variant": "b0", "fpn_channels": 16}
 

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from data.cityscapes import instance_ids_to_panoptic, instance_ids_to_semantic
-from data.datamodule import instance_targets
-from data.files import InputError
+from data.layouts.cityscapes import instance_ids_to_panoptic, instance_ids_to_semantic
+from data.loading.datamodule import instance_targets
 from data.taxonomy import CITYSCAPES
 from detection.instance_masks import to_instance_logits
-from efficientps.inference import load_semantic_predictor
 from efficientps.loss import hardest_pixels_loss
 from efficientps.network import EfficientPS, SemanticEfficientPS
 from efficientps.panoptic_inference import PanopticPredictor, load_panoptic_predictor, to_semantic_logits
+from efficientps.predictor import load_semantic_predictor
 from evaluation.panoptic_quality import PanopticQuality
 from fusion.logit_fusion import FusionSettings, fuse
+from runtime.files import InputError
 
 SMALL_HEAD = {"anchor_sizes": (8, 16, 32, 64), "box_channels": 64, "mask_channels": 32, "num_rois": 32}
 ABOUT = {"image_id": "a", "taxonomy": CITYSCAPES, "producer": "test"}

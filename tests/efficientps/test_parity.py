@@ -8,10 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from data.weights_file import load_weights_file, match, write_weights
 from efficientps.network import SemanticEfficientPS
 from efficientps.official_weights import official_names
-from efficientps.pretrained import sources
+from efficientps.weights import sources
+from training.weights_file import load_weights_file, match, write_weights
 
 PARITY = Path(__file__).parents[3] / "shared" / "parity"
 pytestmark = [

@@ -7,9 +7,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from data.cityscapes import find_frames
-from data.epoch_sampler import EpochSampler
-from data.streets import StreetsSettings, ensure_streets
+from data.drawn.streets import StreetsSettings, ensure_streets
+from data.layouts.cityscapes import find_frames
+from data.loading.epoch_sampler import EpochSampler
 
 # Whole images without any augmentation, and norms that do not look at the batch: what an image teaches depends on it alone.
 # SGD, as its step is proportional to the gradient: Adam would turn rounding of tiny gradients into steps of full size.

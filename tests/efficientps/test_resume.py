@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from efficientps.inference import load_semantic_predictor
+from efficientps.predictor import load_semantic_predictor
 from efficientps.train_net import main
 from training import callbacks
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from data.cityscapes import find_frames, read_truth
-from data.files import read_picture
+from data.images import read_image
+from data.layouts.cityscapes import find_frames, read_truth
 from data.taxonomy import CITYSCAPES
-from efficientps.inference import load_semantic_predictor
 from efficientps.module import EfficientPSModule
 from efficientps.panoptic_inference import load_panoptic_predictor
+from efficientps.predictor import load_semantic_predictor
 from efficientps.train_net import main
 from evaluation.panoptic_quality import PanopticQuality
 from fusion.logit_fusion import FusionSettings, fuse
@@ -100,7 +100,7 @@ def test_the_original_trains_goes_on_and_its_checkpoint_gives_panoptic_maps(trai
     predictor = load_panoptic_predictor(tmp_path / "best.ckpt")
     quality = PanopticQuality()
     for frame in find_frames(streets, "val")[:2]:
-        instances, semantic = predictor.predict(frame.image_id, read_picture(frame.image_path))
+        instances, semantic = predictor.predict(frame.image_id, read_image(frame.image_path))
         quality.add(read_truth(frame), fuse(instances, semantic, predictor.taxonomy, FusionSettings(min_score=0.5)))
     # limit_val_batches leaves these two images: what picked best.ckpt is the quality of its maps
     assert quality.scores(CITYSCAPES)["All"]["pq"] == pytest.approx(best["best_model_score"].item(), abs=1e-5)

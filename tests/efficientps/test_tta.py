@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from data.taxonomy import CITYSCAPES
-from data.views import ViewSettings
-from efficientps.inference import SemanticPredictor, load_semantic_predictor
 from efficientps.network import SemanticEfficientPS
+from efficientps.predictor import SemanticPredictor, load_semantic_predictor
+from prediction.views import ViewSettings
 
 SETTINGS = {"num_classes": 19, "variant": "b0", "fpn_channels": 32, "is_separable": True, "norm_momentum": 0.1}
 
@@ -52,7 +52,7 @@ def test_the_mean_is_that_of_the_views(predict):
 def test_one_plain_view_is_the_network_itself_and_more_keep_the_grid(predict, network, size):
     picture = draw_picture(*size)
     rows, columns = -(-size[0] // 4), -(-size[1] // 4)
-    from data.transforms import normalize_and_pad
+    from data.normalization import normalize_and_pad
 
     image = torch.from_numpy(normalize_and_pad(picture))[None].contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle_codec
 
-from data.files import InputError
 from evaluation.instance_ap import score_instances
+from runtime.files import InputError
 
 CAR, PERSON, BUS = 26, 24, 28
 HEIGHT, WIDTH = 48, 64

@@ -5,10 +5,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data import compiled
-from data.compiled import has_compiler
-from data.files import InputError
 from evaluation.pair_counts import FEW, FIRST_CAPACITY, MANY, count_pairs
+from runtime import compiled
+from runtime.compiled import has_compiler
+from runtime.files import InputError
 
 
 @pytest.fixture(params=["compiled", "plain"], autouse=True)

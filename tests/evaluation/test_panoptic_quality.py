@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.coco import read_panoptic_json, read_panoptic_map, write_panoptic_json
-from data.files import InputError
+from data.panoptic_file import read_panoptic_json, read_panoptic_map, write_panoptic_json
 from data.panoptic_png import PanopticMap, Segment, describe_segments, ids_to_rgb, write_segment_ids
 from evaluation.panoptic_quality import PanopticQuality, evaluate_files, format_table, match_segments
+from runtime.files import InputError
 
 
 def score(taxonomy, truth, prediction):

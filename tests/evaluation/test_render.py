@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from data.files import InputError
 from data.panoptic_png import PanopticMap, describe_segments
 from evaluation.render import ERROR_COLORS, color_panoptic, draw_instances, draw_key, error_map, overlay, side_by_side
+from runtime.files import InputError
 
 SIZES = [(800, 800), (375, 1242), (128, 256), (6, 8), (1, 1)]
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.files import InputError
 from evaluation.figures import COLORS, bar_chart, scatter_chart
 from evaluation.panoptic_quality import PanopticQuality
 from evaluation.report import LARGEST_PANEL, Table, compare_scores, make_example, pick_examples, typical_image, write_report
+from runtime.files import InputError
 
 VOID_ELEMENTS = {"meta", "img", "link", "br"}
 

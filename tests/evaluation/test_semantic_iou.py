@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from data.files import InputError
 from evaluation.semantic_iou import SemanticIoU
+from runtime.files import InputError
 
 VOID = 255
 LETTERS = {"r": 0, "s": 1, "p": 2, ".": VOID}

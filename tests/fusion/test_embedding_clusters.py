@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from benchmarks.clusters import are_equal, plain_cluster, plain_fusion
-from data import compiled
-from data.compiled import has_compiler
-from data.files import InputError
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
 from fusion import embedding_proposals
 from fusion.compose import AREA_REFERENCE
 from fusion.embedding_clusters import ClusterSettings, EmbeddingMaps, cluster, fuse_embeddings
+from runtime import compiled
+from runtime.compiled import has_compiler
+from runtime.files import InputError
 
 NAMES = [c.name for c in CITYSCAPES.categories]
 ROAD, PERSON, CAR = (NAMES.index(name) for name in ("road", "person", "car"))

@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.published_rules import full_frame_logits, plain_heuristic_merge
-from data import compiled
-from data.compiled import has_compiler
-from data.files import InputError
 from data.instance_dump import InstanceLogits, from_full_logits
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
 from fusion.compose import AREA_REFERENCE
 from fusion.heuristic_merge import MergeSettings, merge
+from runtime import compiled
+from runtime.compiled import has_compiler
+from runtime.files import InputError
 
 NAMES = [c.name for c in CITYSCAPES.categories]
 ROAD, SKY, PERSON, CAR = (NAMES.index(name) for name in ("road", "sky", "person", "car"))

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.fusion import plain_official_fusion
-from data import compiled
-from data.compiled import has_compiler
-from data.files import InputError
 from data.instance_dump import InstanceLogits, from_full_logits
 from data.semantic_dump import SemanticLogits
 from data.taxonomy import CITYSCAPES
 from fusion.logit_fusion import FusionSettings, fuse, semantic_only
 from fusion.pixel_claims import fuse_logits
+from runtime import compiled
+from runtime.compiled import has_compiler
+from runtime.files import InputError
 
 NAMES = [c.name for c in CITYSCAPES.categories]
 ROAD, SKY, PERSON, CAR = (NAMES.index(name) for name in ("road", "sky", "person", "car"))

@@ -14,10 +14,9 @@ import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from data import compiled
-from data.cityscapes import find_frames, read_truth, write_instances_json
-from data.files import InputError, picture_id
+from data.images import path_to_image_id
 from data.instance_dump import read_instances, write_instances
+from data.layouts.cityscapes import find_frames, read_truth, write_instances_json
 from data.panoptic_png import read_segment_ids
 from data.semantic_dump import write_semantic
 from data.targets import panoptic_to_instance_logits, panoptic_to_instances, panoptic_to_semantic_logits
@@ -26,7 +25,9 @@ from detection.instance_head import InstanceHeadSettings
 from efficientps.network import SemanticEfficientPS, build_network
 from efficientps.panoptic_inference import load_panoptic_predictor
 from fusion.solo_fusion import main, parse, run
-from fusion.sources import LivePanoptic
+from prediction.sources import LivePanoptic
+from runtime import compiled
+from runtime.files import InputError
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -79,7 +80,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_truth_at_stride_1_without_area_limits_gives_pq_100(streets, tmp_path, monkeypatch):
     from fusion import solo_fusion
-    from fusion.sources import TruthInstances, TruthSemantics
+    from prediction.sources import TruthInstances, TruthSemantics
 
     monkeypatch.setattr(solo_fusion, "TruthInstances", lambda taxonomy: TruthInstances(taxonomy, stride=1))
     monkeypatch.setattr(solo_fusion, "TruthSemantics", lambda taxonomy: TruthSemantics(taxonomy, stride=1))
@@ -104,7 +105,7 @@ def test_dumps_give_what_the_same_logits_in_memory_give(streets, dumps, tmp_path
 
 def test_a_coco_result_json_of_another_framework_is_stage_1(streets, tmp_path):
     images_json = write_instances_json(streets, "val")
-    number_of = {picture_id(image["file_name"]): image["id"] for image in json.loads(images_json.read_text())["images"]}
+    number_of = {path_to_image_id(image["file_name"]): image["id"] for image in json.loads(images_json.read_text())["images"]}
     results = []
     for frame in find_frames(streets, "val"):
         masks, train_ids, _ = panoptic_to_instances(read_truth(frame), CITYSCAPES)

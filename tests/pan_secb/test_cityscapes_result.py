@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from data.cityscapes import Frame, instance_ids_to_panoptic, read_instance_ids
-from data.files import InputError, open_picture
+from data.images import open_image
+from data.layouts.cityscapes import Frame, instance_ids_to_panoptic, read_instance_ids
 from data.panoptic_png import PanopticMap, Segment
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC, VOID_TRAIN_ID
 from fusion.compose import Claimant, compose
@@ -16,6 +16,7 @@ from pan_secb.cityscapes_result import (
     to_train_ids,
     write_labels,
 )
+from runtime.files import InputError
 
 ROAD, CAR = (next(k for k, c in enumerate(CITYSCAPES.categories) if c.name == name) for name in ("road", "car"))
 
@@ -48,7 +49,7 @@ def test_what_is_written_reads_back_as_truth_of_the_same_segments(tmp_path):
         (26001, 26, False),
         (26002, 26, False),
     ]
-    with open_picture(label_ids_path(tmp_path, "val", frame)) as image:
+    with open_image(label_ids_path(tmp_path, "val", frame)) as image:
         assert np.array_equal(np.asarray(image), [[7, 26, 0, 26]] * 3)
 
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.cityscapes import find_frames, instance_ids_to_panoptic, read_instance_ids
-from data.datamodule import MIN_INSTANCE_AREA, PanopticDataset
-from data.files import InputError, read_picture
+from data.images import read_image
+from data.layouts.cityscapes import find_frames, instance_ids_to_panoptic, read_instance_ids
+from data.loading.datamodule import MIN_INSTANCE_AREA, PanopticDataset
 from data.taxonomy import CITYSCAPES
 from pan_secb import generate_crops
 from pan_secb.crop_cutting import MIN_AREA, CropSettings, crop_window, foreground_weights, generate, survey
 from pan_secb.crops import WEIGHTS_FILE, CropPictures, CropSampler, default_folder, read_foreground_weights
+from runtime.files import InputError
 
 REPOSITORY = Path(__file__).parents[2]
 NAMES = [CITYSCAPES.categories[k].name for k in CITYSCAPES.thing_ids]
@@ -59,7 +60,7 @@ def tiny_frame(tmp_path):
 def test_every_object_has_a_crop_cut_out_of_its_picture(streets, cut_once):
     expected = {}
     for frame in find_frames(streets, "val"):
-        picture, instance_ids = read_picture(frame.image_path), read_instance_ids(frame.label_path)
+        picture, instance_ids = read_image(frame.image_path), read_instance_ids(frame.label_path)
         values, areas = np.unique(instance_ids, return_counts=True)
         for value in values[(values >= 1000) & (areas >= MIN_AREA)].tolist():
             if value // 1000 in CITYSCAPES.dataset_ids[list(CITYSCAPES.thing_ids)]:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from data.cityscapes import instance_ids_to_panoptic
+from data.drawn.streets import StreetsSettings, draw_scene
+from data.layouts.cityscapes import instance_ids_to_panoptic
 from data.panoptic_png import PanopticMap
-from data.streets import StreetsSettings, draw_scene
 from data.taxonomy import CITYSCAPES
 from fusion.embedding_clusters import ClusterSettings, fuse_embeddings
 from pan_secb.embedding_maps import ideal_embeddings, to_embedding_maps

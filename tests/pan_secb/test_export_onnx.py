@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from data.files import InputError
 from data.taxonomy import Taxonomy
 from pan_secb import export_onnx
 from pan_secb.network import EmbeddingOutput
 from pan_secb.predictor import load_predictor
+from runtime.files import InputError
 
 pytestmark = pytest.mark.slow  # the exporter takes ten seconds for any network
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from data.cityscapes import instance_ids_to_panoptic
-from data.files import read_json, write_picture
-from data.streets import StreetsSettings, draw_scene
+from data.drawn.streets import StreetsSettings, draw_scene
+from data.images import write_image
+from data.layouts.cityscapes import instance_ids_to_panoptic
 from data.taxonomy import CITYSCAPES
 from fusion.embedding_clusters import ClusterSettings, fuse_embeddings
 from pan_secb import forward_time
 from pan_secb.forward_time import Form, Subject, load_subject, parse_size, summarize, time_parts
 from pan_secb.network import PanSECB
+from runtime.files import read_json
 
-SECONDS = {"to_embedding_maps": 1, "cluster": 2, "to_panoptic": 4, "read_picture": 8, "write_panoptic_png": 16}
+SECONDS = {"to_embedding_maps": 1, "cluster": 2, "to_panoptic": 4, "read_image": 8, "write_panoptic_png": 16}
 """How long each function takes by the test's clock."""
 
 
@@ -97,7 +98,7 @@ def test_the_network_runs_in_the_form_that_is_timed(form):
 
 def test_the_command_times_a_trained_network_on_a_picture_and_writes_all_numbers(checkpoint, tmp_path, monkeypatch, capsys):
     picture = tmp_path / "street.png"
-    write_picture(picture, np.random.default_rng(0).integers(0, 256, (100, 180, 3), dtype=np.uint8))
+    write_image(picture, np.random.default_rng(0).integers(0, 256, (100, 180, 3), dtype=np.uint8))
     arguments = ["--sizes", "64x96", "128x96", "--checkpoint", checkpoint, "--image-path", picture, "--device", "cpu"]
     arguments += ["--precision", "fp32", "bf16", "--seconds", "0", "--json", tmp_path / "times.json"]
     monkeypatch.setattr(sys, "argv", ["forward_time.py", *map(str, arguments)])

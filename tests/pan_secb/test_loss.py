@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.files import InputError
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
 from pan_secb.loss import LossSettings, embedding_loss
 from pan_secb.lovasz import lovasz_hinge
 from pan_secb.network import EmbeddingOutput
 from pan_secb.targets import EmbeddingTargets
+from runtime.files import InputError
 
 CAR, TRUCK = (next(k for k, c in enumerate(CITYSCAPES.categories) if c.name == name) for name in ("car", "truck"))
 WEIGHTS = tuple(float(k) for k in range(2, 10))

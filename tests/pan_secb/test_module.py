@@ -7,8 +7,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from data.cityscapes import find_frames, read_truth
-from data.files import read_picture
+from data.images import read_image
+from data.layouts.cityscapes import find_frames, read_truth
 from data.taxonomy import CITYSCAPES
 from evaluation.panoptic_quality import PanopticQuality
 from pan_secb.crop_cutting import CropSettings, generate
@@ -114,7 +114,7 @@ def test_the_logged_quality_is_that_of_the_checkpoints_predictions(train, street
     predictor, quality = load_predictor(tmp_path / "crops" / "last.ckpt"), PanopticQuality()
     assert predictor.clustering.min_seed == 0.1
     for frame in find_frames(streets, "val")[:2]:  # limit_val_batches leaves these
-        quality.add(read_truth(frame), predictor.panoptic(frame.image_id, read_picture(frame.image_path)))
+        quality.add(read_truth(frame), predictor.panoptic(frame.image_id, read_image(frame.image_path)))
     assert sum(counts.fp for counts in quality.counts.values()) > 0
     events = read_events(tmp_path / "crops")
     for name in ("pq", "sq", "rq"):

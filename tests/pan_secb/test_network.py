@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from data.files import InputError
 from data.taxonomy import CITYSCAPES
 from pan_secb.embeddings import bandwidth, coordinates, embed
 from pan_secb.erfnet import WIDTHS, Decoder, Encoder, NonBottleneck1D
 from pan_secb.loss import embedding_loss
 from pan_secb.network import PanSECB
 from pan_secb.targets import EmbeddingTargets
+from runtime.files import InputError
 
 THINGS, CLASSES = len(CITYSCAPES.thing_ids), CITYSCAPES.num_classes
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from data.files import InputError
+from data.normalization import IMAGENET, normalize
 from data.taxonomy import CITYSCAPES
-from data.transforms import IMAGENET, normalize
 from fusion.embedding_clusters import ClusterSettings, fuse_embeddings
 from pan_secb.embeddings import bandwidth, embed
 from pan_secb.predictor import load_predictor
+from runtime.files import InputError
 
 
 def drawn_picture(height: int = 45, width: int = 70) -> np.ndarray:

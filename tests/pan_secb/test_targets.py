@@ -2,8 +2,8 @@
 
 import torch
 
-from data.datamodule import PanopticDataset, collate
-from data.labelled_pictures import CityscapesPictures
+from data.loading.datamodule import PanopticDataset, collate
+from data.split import CityscapesPictures
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
 from pan_secb.targets import EmbeddingTargets, instance_map
 

@@ -14,8 +14,7 @@ import torch
 from cityscapesscripts.evaluation.evalPanopticSemanticLabeling import evaluatePanoptic
 from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
 
-from data.cityscapes import find_frames, read_truth
-from data.files import read_json
+from data.layouts.cityscapes import find_frames, read_truth
 from data.panoptic_png import PanopticMap
 from data.targets import panoptic_to_semantic
 from data.taxonomy import CITYSCAPES
@@ -23,6 +22,7 @@ from evaluation.panoptic_quality import PanopticQuality
 from pan_secb import test as command
 from pan_secb.embedding_maps import ideal_embeddings
 from pan_secb.predictor import PanSECBPredictor, load_predictor
+from runtime.files import read_json
 
 SHIFT = 3
 """Pixels by which the predictions are wrong."""

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from data.files import InputError
 from pan_secb import train
 from pan_secb.datamodule import PanSECBDataModule
+from runtime.files import InputError
 from training.command import REPOSITORY
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from data.cityscapes import find_frames
-from data.datamodule import instance_targets
-from data.files import read_picture
-from data.labelled_pictures import CityscapesPictures
+from data.images import read_image
+from data.layouts.cityscapes import find_frames
+from data.loading.datamodule import instance_targets
+from data.normalization import IMAGENET, normalize_and_pad
+from data.split import CityscapesPictures
 from data.targets import panoptic_to_semantic
 from data.taxonomy import CITYSCAPES, Taxonomy
-from data.transforms import IMAGENET, normalize_and_pad
 from detection.instance_head import InstanceHeadSettings
 from panoptic_fpn.loss import semantic_loss, to_output_index
 from panoptic_fpn.network import NetworkSettings, PanopticFPN, build_network, to_plain
@@ -88,4 +88,4 @@ def checkpoint(learned, save_checkpoint, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def street_picture(streets):
     """The picture that the network has learned, (H, W, 3) uint8."""
-    return read_picture(find_frames(streets, "val")[0].image_path)
+    return read_image(find_frames(streets, "val")[0].image_path)

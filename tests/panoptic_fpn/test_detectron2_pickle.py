@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from data.files import InputError
 from panoptic_fpn.detectron2_pickle import read_pickle
+from runtime.files import InputError
 
 ARRAYS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a.bias": np.array([0.5], dtype=np.float16)}
 

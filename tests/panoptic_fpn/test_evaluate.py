@@ -8,9 +8,8 @@ import pytest
 import torch
 from cityscapesscripts.evaluation.evalPanopticSemanticLabeling import evaluatePanoptic
 
-from data.cityscapes import find_frames, instances_json_path, panoptic_json_path, read_truth, write_panoptic
-from data.coco import read_panoptic_json
-from data.files import InputError
+from data.layouts.cityscapes import find_frames, instances_json_path, panoptic_json_path, read_truth, write_panoptic
+from data.panoptic_file import read_panoptic_json
 from data.panoptic_png import read_segment_ids
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC, VOID_TRAIN_ID
 from evaluation.panoptic_quality import evaluate_files
@@ -18,6 +17,7 @@ from evaluation.results_table import results_table
 from panoptic_fpn import evaluate
 from panoptic_fpn.network import build_network, to_plain
 from panoptic_fpn.predictor import PanopticFPNPredictor
+from runtime.files import InputError
 
 pytestmark = pytest.mark.slow
 FLAGS = ("--min-score", "0.3", "--min-stuff-area", "500", "--device", "cpu")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.coco import read_panoptic_json, read_panoptic_map
-from data.footage import open_video, video_writer
+from data.panoptic_file import read_panoptic_json, read_panoptic_map
+from data.videos import open_video, video_writer
 from panoptic_fpn import inference
 
 pytestmark = pytest.mark.slow

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from data.files import InputError
 from data.taxonomy import VOID_TRAIN_ID
 from panoptic_fpn.loss import LossWeights, semantic_loss, to_output_index
+from runtime.files import InputError
 
 V = VOID_TRAIN_ID
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from data.files import InputError
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC, VOID_TRAIN_ID
 from panoptic_fpn.backbone import Backbone
 from panoptic_fpn.network import NetworkSettings, PanopticFPN, build_network, semantic_outputs, to_plain
 from panoptic_fpn.semantic_head import SemanticHead
+from runtime.files import InputError
 
 
 def test_resnet50_for_coco_has_as_many_parameters_as_its_layers_need():

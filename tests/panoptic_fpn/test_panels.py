@@ -9,8 +9,8 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from data.datamodule import PanopticDataModule
 from data.instance_dump import InstanceLogits
+from data.loading.datamodule import PanopticDataModule
 from data.panoptic_png import PanopticMap, describe_segments
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
 from panoptic_fpn.module import PanopticFPNModule

@@ -31,16 +31,16 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
 from data.instance_dump import InstanceLogits, full_masks
+from data.normalization import IMAGENET
 from data.panoptic_png import PanopticMap
 from data.taxonomy import COCO_PANOPTIC
-from data.transforms import IMAGENET
-from data.weights_file import load_weights_file
 from detection.instance_head import Detections
 from detection.instance_masks import to_instance_logits
 from fusion.compose import AREA_REFERENCE
 from fusion.heuristic_merge import MergeSettings, merge
 from panoptic_fpn.network import INSTANCE_HEAD, NetworkSettings, PanopticFPN
 from panoptic_fpn.predictor import to_train_ids
+from training.weights_file import load_weights_file
 
 pytestmark = pytest.mark.parity
 

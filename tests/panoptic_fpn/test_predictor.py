@@ -7,14 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from data.files import InputError
-from data.labelled_pictures import CityscapesPictures
 from data.panoptic_png import PanopticMap, describe_segments
+from data.split import CityscapesPictures
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
 from detection.instance_head import Detections
 from evaluation.panoptic_quality import match_segments
 from fusion.heuristic_merge import MergeSettings
 from panoptic_fpn.predictor import InputSize, enlarge, fill_other, load_predictor, resize, to_train_ids
+from runtime.files import InputError
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from PIL import Image
 
 from benchmarks import comparison
 from benchmarks.systems import Configs, System, all_systems
-from data.files import InputError, read_json
 from data.taxonomy import CITYSCAPES
 from efficientps.network import SemanticEfficientPS
 from evaluation.panoptic_quality import GROUPS, PanopticQuality
 from evaluation.size_breakdown import SIZES
+from runtime.files import InputError, read_json
 from scripts import compare
 
 

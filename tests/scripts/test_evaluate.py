@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.coco import write_panoptic_json
+from data.panoptic_file import write_panoptic_json
 from data.panoptic_png import describe_segments, write_segment_ids
 from data.taxonomy import CITYSCAPES
 

@@ -24,16 +24,16 @@ from mmengine.hub import get_config
 from mmengine.logging import HistoryBuffer
 from torchvision.models import resnet18
 
-from data.files import InputError, write_json
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC
-from data.weights_file import load_weights_file, read_weights
 from efficientps.network import EfficientPS, SemanticEfficientPS
 from efficientps.official_weights import official_names
-from efficientps.pretrained import sources
+from efficientps.weights import sources
 from panoptic_fpn.network import NetworkSettings, PanopticFPN
-from panoptic_fpn.pretrained import sources as panoptic_fpn_sources
-from solov2.pretrained import build_network
+from panoptic_fpn.weights import sources as panoptic_fpn_sources
+from runtime.files import InputError, write_json
 from solov2.settings import load_config
+from solov2.weights import build_network
+from training.weights_file import load_weights_file, read_weights
 
 REPOSITORY = Path(__file__).parents[2]
 PARITY = REPOSITORY.parent / "shared" / "parity"

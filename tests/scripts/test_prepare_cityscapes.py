@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from data.streets import StreetsSettings, ensure_streets
+from data.drawn.streets import StreetsSettings, ensure_streets
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "prepare_cityscapes.py"
 

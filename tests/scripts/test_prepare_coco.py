@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from data.coco_layout import TRAIN_SPLIT, VAL_SPLIT, CocoPictures, find_splits, panoptic_json_path
-from data.files import one_line_errors
-from data.snapshots import SnapshotsSettings, ensure_snapshots
+from data.drawn.snapshots import SnapshotsSettings, ensure_snapshots
+from data.layouts.coco import TRAIN_SPLIT, VAL_SPLIT, CocoPictures, find_splits, panoptic_json_path
+from runtime.files import one_line_errors
 from scripts import prepare_coco
 
 

@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from mmdet.apis import inference_detector, init_detector
 from PIL import Image
 
-from data.cityscapes import find_frames, read_truth
-from data.files import read_json
 from data.instance_dump import dump_path, from_full_logits, full_masks, read_instances, write_instances
+from data.layouts.cityscapes import find_frames, read_truth
 from data.taxonomy import CITYSCAPES
+from runtime.files import read_json
 from solov2 import eval as evaluation
 from solov2.checkpoints import read_checkpoint
-from solov2.inference import load_predictor
+from solov2.predictor import load_predictor
 
 VAL_IMAGES = 6
 

@@ -19,14 +19,14 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from data.files import InputError, read_json
-from solov2 import grid_doctor
+from runtime.files import InputError, read_json
 from solov2.full_size_masks import full_size_masks
-from solov2.grid_bound import recall_by_heart, shown_by_heart
-from solov2.grid_claims import Claims, Layout, claimed_cells, count_claims, members_of_level
-from solov2.grid_objects import Resize, read_objects
-from solov2.grid_proposal import CRITERIA, FATES, RECALL, Proposer, adapted_ranges
-from solov2.grid_tables import counts_of
+from solov2.grids import doctor as grid_doctor
+from solov2.grids.claims import Claims, Layout, claimed_cells, count_claims, members_of_level
+from solov2.grids.objects import Resize, read_objects
+from solov2.grids.proposal import CRITERIA, FATES, RECALL, Proposer, adapted_ranges
+from solov2.grids.recall_bound import recall_by_heart, shown_by_heart
+from solov2.grids.tables import counts_of
 from solov2.location_head import LocationHead, select_candidates
 from solov2.settings import DEFAULT_CONFIG, load_config
 
@@ -369,7 +369,7 @@ def test_the_size_of_the_network_changes_what_is_in_range(streets, tmp_path, mon
 
 
 def test_the_command_starts_anywhere_and_says_nothing_of_its_libraries(streets, run_command):
-    result = run_command("solov2/grid_doctor.py", "--data-root", streets)
+    result = run_command("solov2/grids/doctor.py", "--data-root", streets)
     assert result.returncode == 0
     assert "Warning" not in result.stderr
 

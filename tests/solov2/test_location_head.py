@@ -9,9 +9,9 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine import ConfigDict
 from mmengine.structures import InstanceData
 
-from data import compiled
-from data.compiled import has_compiler
-from data.views import logits_on_image
+from data.resizing import logits_on_image
+from runtime import compiled
+from runtime.compiled import has_compiler
 from solov2.location_head import LocationHead, mask_boxes
 
 SIZES = {  # padded network input, network input, original image

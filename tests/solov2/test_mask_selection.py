@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from mmdet.models.layers import mask_matrix_nms
 
-from data import compiled
-from data.compiled import has_compiler
+from runtime import compiled
+from runtime.compiled import has_compiler
 from solov2 import mask_selection
 from solov2.full_size_masks import full_size_masks
 from solov2.mask_selection import cell_boxes, logit_of, select_instances

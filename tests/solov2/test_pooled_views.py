@@ -7,11 +7,11 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from data.files import InputError
 from data.instance_dump import InstanceLogits
-from data.views import PLAIN, View, ViewSettings
-from solov2.inference import load_predictor, producer_name
+from prediction.views import PLAIN, View, ViewSettings
+from runtime.files import InputError
 from solov2.pooled_views import select_from_views
+from solov2.predictor import load_predictor, producer_name
 
 TEST_CFG = dict(mask_thr=0.5, nms_pre=4, max_per_img=3, kernel="gaussian", sigma=2.0, filter_thr=0.05)
 

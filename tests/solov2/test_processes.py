@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from data.cityscapes import find_frames
-from data.streets import StreetsSettings, ensure_streets
+from data.drawn.streets import StreetsSettings, ensure_streets
+from data.layouts.cityscapes import find_frames
 from solov2 import train
 from solov2.checkpoints import read_checkpoint
 

@@ -17,8 +17,8 @@ from mmdet.utils import register_all_modules
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from data.files import InputError
 from data.taxonomy import CITYSCAPES
+from runtime.files import InputError
 from solov2 import train
 from solov2.checkpoints import find_last, read_checkpoint
 from solov2.settings import DEFAULT_CONFIG, load_config, set_data_root

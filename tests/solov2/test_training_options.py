@@ -13,8 +13,8 @@ from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from data.cityscapes import write_instances_json
-from data.files import InputError
+from data.layouts.cityscapes import write_instances_json
+from runtime.files import InputError
 from solov2 import train
 from solov2.checkpoints import read_checkpoint
 from solov2.progress_display import ShortLogRunner

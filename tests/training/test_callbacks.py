@@ -10,9 +10,9 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset
 
-from data.epoch_sampler import EpochSampler
-from data.files import InputError
+from data.loading.epoch_sampler import EpochSampler
 from efficientps.norm import ConvNormAct
+from runtime.files import InputError
 from training.callbacks import AveragedWeights, EpochSeeds, FixedNorms, moving_average
 
 QUIET = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}

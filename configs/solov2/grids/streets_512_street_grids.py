@@ -1,6 +1,6 @@
 """As streets_512_coco_grids.py, with grids for street images: rectangular, and dense where the objects are.
 
-What `python solov2/grid_doctor.py --config configs/solov2/grids/streets_512_coco_grids.py --data-root datasets/busy_512x1024
+What `python solov2/grids/doctor.py --config configs/solov2/grids/streets_512_coco_grids.py --data-root datasets/busy_512x1024
 --cost-limit 3` proposes: the share of objects that have no cell of their own on some level goes from 16.6 % to 5.9 %, with 2.9
 times the cells. The same command says how much that can give: the mask AR of a network that has learnt its targets by heart goes
 from 73.7-74.4 to 74.7-74.8; it would be 74.9 if no two objects met.

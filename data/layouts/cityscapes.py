@@ -1,0 +1,354 @@
+"""The Cityscapes layout: find image and label pairs, read labels, convert them to panoptic PNG + JSON and to COCO instances.
+
+The panoptic conversion equals cityscapesscripts/preparation/createPanopticImgs.py, the instance conversion mmdet's
+tools/dataset_converters/cityscapes.py. Differs: images are in order of their ids, files are written whole or not at all,
+and `annotations` stays in the instance JSON where it is empty.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+from cityscapesscripts.helpers.labels import id2label, labels, name2label
+
+from data.images import open_image, read_image_size
+from data.panoptic_png import PanopticMap, describe_runs, read_segment_ids, write_segment_ids
+from data.png_file import GREY16, read_plain_png
+from data.segment_runs import Runs, encode_masks, find_runs, look_up
+from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID, Taxonomy
+from runtime.files import InputError, read_json, write_json
+
+ENVIRONMENT = ("CITYSCAPES_DATASET", "CITYSCAPES_DIR")
+IMAGE_SUFFIX = "_leftImg8bit.png"
+LABEL_SUFFIX = "_gtFine_instanceIds.png"
+OFFICIAL_SPLITS = ("train", "val", "test")
+
+Track = Callable[[Iterable, int], Iterable]
+"""Wraps an iterable of known length, for a progress bar."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image; `label_path` is its gtFine_instanceIds.png, None where there is none."""
+
+    image_id: str
+    image_path: Path
+    label_path: Path | None
+
+
+def data_root(given: str | Path | None = None) -> Path:
+    """The data set's folder: `given`, else $CITYSCAPES_DATASET or $CITYSCAPES_DIR, else the embedded Streets (drawn if absent).
+
+    Prints one line where the embedded set is used.
+
+    Raises:
+        InputError: if the folder lacks leftImg8bit/ or gtFine/.
+    """
+    source, chosen = "--data-root", given
+    for name in ENVIRONMENT:
+        if not chosen and os.environ.get(name):
+            source, chosen = f"${name}", os.environ[name]
+    if not chosen:
+        return _embedded_root()
+    root = Path(chosen).expanduser()
+    absent = [folder for folder in ("leftImg8bit", "gtFine") if not (root / folder).is_dir()]
+    if absent:
+        found = "no such folder" if not root.is_dir() else f"no {'/ and no '.join(absent)}/ in it"
+        raise InputError(f"{root}: {found}; {source} must name the folder that holds leftImg8bit/ and gtFine/")
+    return root
+
+
+@cache
+def _embedded_root() -> Path:
+    # Imported here, since drawing needs what reading real data does not; cached, so that a process says its line once.
+    from data.drawn.streets import DEFAULT_ROOT, ensure_streets
+
+    print(f"no --data-root given: using the embedded data set Streets in {DEFAULT_ROOT}", flush=True)
+    return ensure_streets()
+
+
+def find_splits(root: Path) -> list[str]:
+    """The splits that hold images: train, val, test, then any others by name."""
+    folders = sorted(p.parent.parent.name for p in Path(root).glob(f"leftImg8bit/*/*/*{IMAGE_SUFFIX}"))
+    return sorted(set(folders), key=lambda s: (OFFICIAL_SPLITS.index(s) if s in OFFICIAL_SPLITS else len(OFFICIAL_SPLITS), s))
+
+
+def find_frames(root: Path, split: str, *, need_labels: bool = True) -> list[Frame]:
+    """The images of a split, sorted by id (`<city>_<sequence>_<frame>`), each with the label of the same id.
+
+    Raises:
+        InputError: if the split is missing or empty, two cities share an id, or (need_labels) an image has no label.
+    """
+    root = Path(root)
+    frames: dict[str, Frame] = {}
+    for image_path in sorted((root / "leftImg8bit" / split).glob(f"*/*{IMAGE_SUFFIX}")):
+        image_id = image_path.name.removesuffix(IMAGE_SUFFIX)
+        label_path = root / "gtFine" / split / image_path.parent.name / f"{image_id}{LABEL_SUFFIX}"
+        if not label_path.is_file():
+            if need_labels:
+                raise InputError(f"{image_path}: its label {label_path} is missing; add the label or remove the image")
+            label_path = None
+        if image_id in frames:
+            raise InputError(f"{frames[image_id].image_path} and {image_path}: both are image id {image_id!r}; rename one")
+        frames[image_id] = Frame(image_id, image_path, label_path)
+    if not frames:
+        known = ", ".join(find_splits(root)) or "none"
+        place = root / "leftImg8bit" / split
+        raise InputError(f"{place}: no <city>/*{IMAGE_SUFFIX} there; splits with images: {known}")
+    return [frames[image_id] for image_id in sorted(frames)]
+
+
+def read_instance_ids(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Read a gtFine_instanceIds.png as (H, W) int32: label id * 1000 + number for objects, the plain label id elsewhere.
+
+    Pillow's modes I;16 and I are read, and 8-bit grey where no class with instances occurs, so that no number can be lost.
+    65535 is a license plate (label id -1 in unsigned 16 bits) and stays as it is; it is not scored.
+
+    Args:
+        size: (height, width) that it must have.
+
+    Raises:
+        InputError: if the file is missing, broken, of another mode or size, or holds ids that Cityscapes does not know.
+    """
+    return _read_with_runs(path, size)[0]
+
+
+def _read_with_runs(path: Path, size: tuple[int, int] | None) -> tuple[np.ndarray, Runs]:
+    """As read_instance_ids, with the runs that tell which ids occur."""
+    if plain := read_plain_png(path, GREY16):
+        mode, instance_ids = "I;16", plain[0]
+    else:
+        with open_image(path) as image:
+            mode = image.mode
+            if mode not in ("I;16", "I", "L"):
+                raise InputError(f"{path}: PNG mode {mode}, but instance ids are 16-bit grey; give the *{LABEL_SUFFIX} file")
+            instance_ids = np.asarray(image).astype(np.int32)
+    if size is not None and instance_ids.shape != tuple(size):
+        found, needed = (f"{h}x{w}" for h, w in (instance_ids.shape, size))
+        raise InputError(f"{path}: {found} pixels, but its image has {needed}; use the label of the same image")
+    runs, is_known = find_runs(instance_ids), _known_values()
+    values = runs.ids.tolist()
+    strangers = [v for v in values if not (0 <= v < len(is_known) and is_known[v])]
+    if strangers:
+        raise InputError(f"{path}: ids {strangers[:5]} are of no Cityscapes label; give the *{LABEL_SUFFIX} file")
+    if mode == "L" and any(id2label[v].hasInstances for v in values):
+        raise InputError(f"{path}: 8-bit, so the instance numbers are lost (labelIds?); give the 16-bit *{LABEL_SUFFIX} file")
+    return instance_ids, runs
+
+
+@cache
+def _known_values() -> np.ndarray:
+    """(65536,) bool: whether a pixel value belongs to any label of the official table, scored or not."""
+    table = _values_of(label.id for label in labels if label.id >= 0)
+    table[65535] = True
+    return table
+
+
+@cache
+def _train_ids_of_values() -> np.ndarray:
+    """(65536,) uint8: pixel value -> train id, VOID_TRAIN_ID where the class is not scored."""
+    table = np.full(65536, VOID_TRAIN_ID, dtype=np.uint8)
+    for dataset_id, train_id in CITYSCAPES.dataset_id_to_train_id.items():
+        table[_values_of([dataset_id])] = train_id
+    return table
+
+
+@cache
+def _segment_ids_of_values() -> np.ndarray:
+    """(65536,) uint32: pixel value -> the same number, 0 where the class is not scored."""
+    values = np.arange(65536, dtype=np.uint32)
+    return np.where(_train_ids_of_values() == VOID_TRAIN_ID, np.uint32(0), values)
+
+
+def _values_of(label_ids: Iterable[int]) -> np.ndarray:
+    """(65536,) bool: the pixel values of these labels, plain or with an instance number."""
+    table = np.zeros(65536, dtype=bool)
+    for label_id in label_ids:
+        table[label_id] = True
+        if label_id > 0:
+            table[label_id * 1000 : (label_id + 1) * 1000] = True
+    return table
+
+
+def instance_ids_to_semantic(instance_ids: np.ndarray) -> np.ndarray:
+    """(H, W) instance ids -> (H, W) uint8 train ids; groups keep their class, what is not scored is VOID_TRAIN_ID."""
+    return look_up(_train_ids_of_values(), instance_ids)
+
+
+def instance_ids_to_panoptic(instance_ids: np.ndarray, taxonomy: Taxonomy = CITYSCAPES) -> PanopticMap:
+    """Segments as createPanopticImgs defines them: the pixel value is the segment id, a thing's value below 1000 is a crowd.
+
+    Args:
+        instance_ids: (H, W), as read_instance_ids gives them. Classes that are not scored become void.
+        taxonomy: CITYSCAPES or CITYSCAPES.with_train_ids(); decides the category ids.
+    """
+    return _to_panoptic(instance_ids, find_runs(instance_ids), taxonomy)
+
+
+def _to_panoptic(instance_ids: np.ndarray, runs: Runs, taxonomy: Taxonomy) -> PanopticMap:
+    train_ids, segment_of = _train_ids_of_values(), _segment_ids_of_values()
+    segments = describe_runs(
+        replace(runs, ids=segment_of[runs.ids]),
+        category_of=lambda value: int(taxonomy.dataset_ids[train_ids[value]]),
+        is_crowd=lambda value: value < 1000 and bool(taxonomy.is_thing[train_ids[value]]),
+    )
+    return PanopticMap(look_up(segment_of, instance_ids), segments)
+
+
+def read_truth(frame: Frame, taxonomy: Taxonomy = CITYSCAPES) -> PanopticMap:
+    """The panoptic truth of an image.
+
+    Raises:
+        InputError: as read_instance_ids, and if the label is missing or of another size than the image.
+    """
+    return _to_panoptic(*_read_label(frame), taxonomy)
+
+
+def _read_label(frame: Frame) -> tuple[np.ndarray, Runs]:
+    if frame.label_path is None:
+        raise InputError(f"{frame.image_path}: has no *{LABEL_SUFFIX}, but its truth is needed")
+    # Only the header of the image: decoding it would take longer than the conversion.
+    return _read_with_runs(frame.label_path, read_image_size(frame.image_path))
+
+
+def panoptic_json_path(root: Path, split: str, *, use_train_ids: bool = False) -> Path:
+    """Where createPanopticImgs puts its JSON; the folder of PNGs beside it has the same name without suffix."""
+    return Path(root) / "gtFine" / f"cityscapes_panoptic_{split}{'_trainId' if use_train_ids else ''}.json"
+
+
+def instances_json_path(root: Path, split: str) -> Path:
+    """Where mmdet's configurations look for the instance JSON."""
+    return Path(root) / "annotations" / f"instancesonly_filtered_gtFine_{split}.json"
+
+
+def is_prepared(path: Path, frames: list[Frame]) -> bool:
+    """Whether a JSON of write_panoptic or write_instances_json is whole: of just these images, and younger than their labels."""
+    if not path.is_file() or path.stat().st_mtime <= max(frame.label_path.stat().st_mtime for frame in frames):
+        return False
+    try:
+        content = read_json(path)
+        names = [Path(image["file_name"]).name.removesuffix(IMAGE_SUFFIX) for image in content["images"]]
+        pictures = [path.with_suffix("") / a["file_name"] for a in content["annotations"] if "file_name" in a]
+    except (InputError, KeyError, TypeError):
+        return False
+    ids = [name.removesuffix("_gtFine") for name in names]
+    return sorted(ids) == [frame.image_id for frame in frames] and all(picture.is_file() for picture in pictures)
+
+
+def _track_nothing(items: Iterable, total: int) -> Iterable:
+    return items
+
+
+def write_panoptic(
+    root: Path, split: str, *, use_train_ids: bool = False, track: Track = _track_nothing, workers: int | None = None
+) -> Path:
+    """Write gtFine/cityscapes_panoptic_{split}[_trainId].json and its folder of PNGs, equal to the official tool's.
+
+    The JSON comes last, and a PNG that already holds the right ids is kept, so that an interrupted run goes on.
+
+    Args:
+        workers: threads; None takes one a core, at most 8.
+
+    Raises:
+        InputError: as find_frames and read_truth.
+    """
+    path = panoptic_json_path(root, split, use_train_ids=use_train_ids)
+    taxonomy = CITYSCAPES.with_train_ids() if use_train_ids else CITYSCAPES
+    frames = find_frames(root, split)
+    work = partial(_write_panoptic_png, folder=path.with_suffix(""), taxonomy=taxonomy)
+    images, annotations = [], []
+    for frame, (size, annotation) in zip(frames, track(_map_frames(work, frames, workers), len(frames)), strict=True):
+        # The official tool names an image that no download has; readers know it and strip "gtFine_".
+        file_name = f"{frame.image_id}_gtFine_leftImg8bit.png"
+        images.append({"id": frame.image_id, "width": size[1], "height": size[0], "file_name": file_name})
+        annotations.append(annotation)
+    categories = [c | {"supercategory": name2label[c["name"]].category} for c in taxonomy.to_coco_categories()]
+    write_json(path, {"annotations": annotations, "categories": categories, "images": images})
+    return path
+
+
+def _write_panoptic_png(frame: Frame, folder: Path, taxonomy: Taxonomy) -> tuple[tuple[int, int], dict]:
+    """Write one PNG; return (height, width) and the image's entry in `annotations`."""
+    panoptic = read_truth(frame, taxonomy)
+    path = folder / f"{frame.image_id}_gtFine_panoptic.png"
+    if not _holds(path, panoptic.segment_ids):
+        write_segment_ids(path, panoptic.segment_ids)
+    segments = [segment.to_json() for segment in panoptic.segments]
+    return panoptic.segment_ids.shape, {"image_id": frame.image_id, "file_name": path.name, "segments_info": segments}
+
+
+def _holds(path: Path, segment_ids: np.ndarray) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        return np.array_equal(read_segment_ids(path), segment_ids)
+    except InputError:
+        return False
+
+
+def write_instances_json(root: Path, split: str, *, track: Track = _track_nothing, workers: int | None = None) -> Path:
+    """Write annotations/instancesonly_filtered_gtFine_{split}.json as mmdet's converter defines it.
+
+    `category_id` is a dataset id, groups (ids below 1000) are `iscrowd`, masks are compressed RLE, images and annotations are
+    numbered from 0.
+
+    Args:
+        workers: threads; None takes one a core, at most 8.
+
+    Raises:
+        InputError: as find_frames and read_truth.
+    """
+    path = instances_json_path(root, split)
+    frames = find_frames(root, split)
+    images, annotations = [], []
+    for frame, (size, found) in zip(frames, track(_map_frames(_coco_instances, frames, workers), len(frames)), strict=True):
+        city = frame.image_path.parent.name
+        image = {"file_name": f"{city}/{frame.image_path.name}", "height": size[0], "width": size[1]}
+        image |= {"segm_file": f"{city}/{frame.image_id}_gtFine_labelIds.png", "id": len(images)}
+        annotations += [a | {"image_id": image["id"], "id": len(annotations) + k} for k, a in enumerate(found)]
+        images.append(image)
+    categories = [{"id": c.dataset_id, "name": c.name} for c in CITYSCAPES.categories if c.is_thing]
+    write_json(path, {"images": images, "categories": categories, "annotations": annotations})
+    return path
+
+
+def ensure_instances_json(root: Path, split: str, *, track: Track = _track_nothing) -> bool:
+    """Write a split's COCO instance JSON where it is absent, broken, of other images or older than a label.
+
+    Returns:
+        Whether it was written now; it lies at instances_json_path.
+
+    Raises:
+        InputError: as write_instances_json.
+    """
+    if is_prepared(instances_json_path(root, split), find_frames(root, split)):
+        return False
+    write_instances_json(root, split, track=track)
+    return True
+
+
+def _coco_instances(frame: Frame) -> tuple[tuple[int, int], list[dict]]:
+    """(height, width) and the annotations of one image, ascending by instance id, without `id` and `image_id`."""
+    instance_ids, runs = _read_label(frame)
+    train_ids = _train_ids_of_values()[runs.ids]
+    things = np.flatnonzero(np.isin(train_ids, CITYSCAPES.thing_ids)).tolist()
+    areas, boxes = runs.areas().tolist(), runs.boxes().astype(float).tolist()
+    annotations = []
+    for k, counts in zip(things, encode_masks(instance_ids, runs, things), strict=True):
+        annotation = {"iscrowd": int(runs.ids[k] < 1000), "category_id": int(CITYSCAPES.dataset_ids[train_ids[k]])}
+        annotation |= {"bbox": boxes[k], "area": areas[k], "segmentation": {"size": list(runs.size), "counts": counts}}
+        annotations.append(annotation)
+    return instance_ids.shape, annotations
+
+
+def _map_frames(work: Callable[[Frame], tuple], frames: list[Frame], workers: int | None) -> Iterator[tuple]:
+    """Results in order. Threads suffice, since reading, kernels and compressing release the interpreter's lock."""
+    if workers == 1:
+        yield from map(work, frames)
+        return
+    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
+        yield from pool.map(work, frames)

@@ -1,0 +1,1 @@
+"""What a training reads: augmentation, samplers and the data module."""

@@ -1,0 +1,240 @@
+"""The COCO panoptic layout: one JSON (images, annotations, categories) and a folder of panoptic PNGs."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import numpy as np
+
+from data.panoptic_png import MAX_SEGMENT_ID, PanopticMap, Segment, read_segment_ids
+from data.segment_runs import find_runs
+from data.taxonomy import CITYSCAPES, TAXONOMIES, Taxonomy
+from runtime.files import InputError, read_json, write_json
+
+ImageId = str | int
+
+
+@dataclass(frozen=True)
+class PanopticAnnotation:
+    """One entry of `annotations`. `file_name` is the PNG, relative to the folder.
+
+    Areas and boxes of `segments` are what the JSON says (0 where it says nothing); read_panoptic_map counts the areas.
+    """
+
+    image_id: ImageId
+    file_name: str
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class PanopticFile:
+    """A panoptic JSON and its folder; annotations by image id, in the order of the file.
+
+    `image_files` holds the pictures' file names by image id where the JSON has `images`.
+    """
+
+    json_path: Path
+    folder: Path
+    taxonomy: Taxonomy
+    annotations: dict[ImageId, PanopticAnnotation]
+    image_files: dict[ImageId, str] = field(default_factory=dict)
+
+
+def read_panoptic_json(json_path: Path, folder: Path | None = None, taxonomy: Taxonomy | None = None) -> PanopticFile:
+    """Read and check a panoptic JSON; PNGs are read later, one by one.
+
+    Args:
+        folder: where the PNGs lie; default is the JSON's path without `.json`.
+        taxonomy: the classes of a file that has no `categories`. Default: Cityscapes train ids or Cityscapes ids,
+            whichever the file's category ids are.
+
+    Raises:
+        InputError: if the file is missing or no JSON, lacks a key, repeats an image id or a segment id of an image, uses
+            a category outside the taxonomy, names a PNG outside the folder, or if the folder is missing.
+    """
+    json_path = Path(json_path)
+    folder = json_path.with_suffix("") if folder is None else Path(folder)
+    content = read_json(json_path)
+    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+        raise InputError(f"{json_path}: has no list `annotations`; a COCO panoptic JSON was needed")
+    if not content["annotations"]:
+        raise InputError(f"{json_path}: `annotations` is empty; give a JSON with at least one image")
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder, but the PNGs of {json_path.name} were looked for there; name their folder")
+    annotations: dict[ImageId, PanopticAnnotation] = {}
+    for position, entry in enumerate(content["annotations"]):
+        annotation = _read_annotation(f"{json_path}: annotation {position}", entry)
+        if annotations.setdefault(annotation.image_id, annotation) is not annotation:
+            raise InputError(f"{json_path}: image id {annotation.image_id!r} occurs twice; keep one annotation an image")
+    if content.get("categories"):
+        taxonomy = _read_taxonomy(json_path, content["categories"])
+    elif taxonomy is None:
+        taxonomy = _guess_taxonomy(json_path, annotations.values())
+    for annotation in annotations.values():
+        strangers = {s.category_id for s in annotation.segments} - taxonomy.dataset_id_to_train_id.keys()
+        if strangers:
+            unknown = f"category ids {sorted(strangers)} of image {annotation.image_id!r} are not in taxonomy {taxonomy.name}"
+            raise InputError(f"{json_path}: {unknown}; its ids are {taxonomy.dataset_ids.tolist()}")
+    return PanopticFile(json_path, folder, taxonomy, annotations, _read_image_files(content.get("images")))
+
+
+def read_taxonomy(json_path: Path) -> Taxonomy:
+    """The classes of a panoptic JSON; a known taxonomy, with its name, where they are the same.
+
+    Raises:
+        InputError: if the file does not read, or has no `categories` with `isthing`.
+    """
+    content = read_json(json_path)
+    if not isinstance(content, dict) or not content.get("categories"):
+        raise InputError(f"{json_path}: has no `categories`; a COCO panoptic JSON lists its classes there")
+    return _read_taxonomy(Path(json_path), content["categories"])
+
+
+def read_panoptic_map(file: PanopticFile, image_id: ImageId) -> PanopticMap:
+    """Read the PNG of one image.
+
+    Segments keep the order of the JSON, on which the crowd rule of panoptic quality depends. Areas are counted from the
+    PNG; boxes are the JSON's. A segment whose listed id is 0 stays a segment, as in the official evaluator; pixels of a 0
+    that is not listed are void.
+
+    Raises:
+        InputError: if the image is not in the file, its PNG does not read, or PNG and JSON name different ids.
+    """
+    listed_map, path = read_listed_map(file, image_id)
+    areas = count_ids(listed_map.segment_ids)
+    listed = {s.segment_id for s in listed_map.segments}
+    only_drawn, only_listed = sorted(areas.keys() - listed - {0}), sorted(listed - areas.keys())
+    if only_drawn:
+        raise InputError(f"{path}: segment ids {_some(only_drawn)} are in the PNG, but not in {file.json_path}; write both again")
+    if only_listed:
+        raise InputError(f"{path}: segment ids {_some(only_listed)} of {file.json_path} are not in the PNG; write both again")
+    return PanopticMap(listed_map.segment_ids, tuple(replace(s, area=areas[s.segment_id]) for s in listed_map.segments))
+
+
+def read_listed_map(file: PanopticFile, image_id: ImageId) -> tuple[PanopticMap, Path]:
+    """The PNG of one image with the segments as the JSON lists them, areas and all unchecked, and the PNG's path.
+
+    Raises:
+        InputError: if the image is not in the file, or its PNG does not read.
+    """
+    annotation = file.annotations.get(image_id)
+    if annotation is None:
+        raise InputError(f"{file.json_path}: no annotation for image {image_id!r}; add one")
+    path = file.folder / annotation.file_name
+    return PanopticMap(read_segment_ids(path), annotation.segments), path
+
+
+def write_panoptic_json(
+    path: Path,
+    taxonomy: Taxonomy,
+    entries: Iterable[tuple[ImageId, str, str, tuple[int, int], Sequence[Segment]]],
+) -> None:
+    """Write a COCO panoptic JSON atomically; the same entries give the same bytes.
+
+    Args:
+        entries: (image id, file name of the picture, file name of the PNG, (height, width), segments) of each image.
+    """
+    images, annotations = [], []
+    for image_id, image_file, png_file, (height, width), segments in entries:
+        images.append({"id": image_id, "file_name": image_file, "height": int(height), "width": int(width)})
+        infos = [segment.to_json() for segment in segments]
+        annotations.append({"image_id": image_id, "file_name": png_file, "segments_info": infos})
+    write_json(path, {"images": images, "annotations": annotations, "categories": taxonomy.to_coco_categories()})
+
+
+def count_ids(segment_ids: np.ndarray) -> dict[int, int]:
+    """Pixels of each id that occurs in an (H, W) map, ascending by id."""
+    runs = find_runs(segment_ids)
+    return dict(zip(runs.ids.tolist(), runs.areas().tolist(), strict=True))
+
+
+def _read_annotation(place: str, entry: object) -> PanopticAnnotation:
+    if not isinstance(entry, dict) or not {"image_id", "file_name", "segments_info"} <= entry.keys():
+        raise InputError(f"{place} needs `image_id`, `file_name` and `segments_info`; give a COCO panoptic JSON")
+    image_id, file_name, infos = entry["image_id"], entry["file_name"], entry["segments_info"]
+    if not isinstance(image_id, str) and not _is_whole(image_id):
+        raise InputError(f"{place}: image id {image_id!r}, but a text or a whole number was needed")
+    if not isinstance(file_name, str) or not file_name or leaves_folder(file_name):
+        raise InputError(f"{place}: file_name {file_name!r} leaves its folder; a name relative to that folder was needed")
+    if not isinstance(infos, list):
+        raise InputError(f"{place}: `segments_info` of image {image_id!r} is no list; write the JSON again")
+    segments = tuple(_read_segment(f"{place} (image {image_id!r})", info) for info in infos)
+    ids = [s.segment_id for s in segments]
+    if len(set(ids)) < len(ids):
+        repeated = sorted({i for i in ids if ids.count(i) > 1})
+        raise InputError(f"{place}: segment ids {_some(repeated)} occur twice in image {image_id!r}; each segment needs its own")
+    return PanopticAnnotation(image_id, file_name, segments)
+
+
+def _read_segment(place: str, info: object) -> Segment:
+    if not isinstance(info, dict) or not _is_whole(info.get("id")) or not _is_whole(info.get("category_id")):
+        raise InputError(f"{place}: segment {str(info)[:80]} needs whole numbers `id` and `category_id`; write the JSON again")
+    if not 0 <= info["id"] <= MAX_SEGMENT_ID:
+        raise InputError(f"{place}: segment id {info['id']}, but a panoptic PNG holds 0..{MAX_SEGMENT_ID}; write the JSON again")
+    try:
+        x, y, width, height = (int(v) for v in info.get("bbox") or (0, 0, 0, 0))
+        score = None if info.get("score") is None else float(info["score"])
+        return Segment(
+            info["id"], info["category_id"], int(info.get("area") or 0), (x, y, width, height), info.get("iscrowd") == 1, score
+        )
+    except (TypeError, ValueError, OverflowError):
+        wrong = f"segment {info['id']} has an `area`, `bbox` or `score` that is no number"
+        raise InputError(f"{place}: {wrong}; write the JSON again") from None
+
+
+def _read_taxonomy(json_path: Path, categories: object) -> Taxonomy:
+    """The file's classes; a known taxonomy, with its name, where they are the same."""
+    plain = [c for c in categories if isinstance(c, dict) and "isthing" not in c] if isinstance(categories, list) else []
+    if plain:
+        needed = "a panoptic JSON says of each class whether its objects are counted: add 1 (thing) or 0 (stuff)"
+        raise InputError(f"{json_path}: category {str(plain[0])[:80]} has no `isthing`; {needed}")
+    try:
+        taxonomy = Taxonomy.from_coco_categories(json_path.stem, categories)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{json_path}: `categories` do not read ({error}); each needs `id`, `name` and `isthing`") from None
+    classes = [(c.dataset_id, c.name, c.is_thing) for c in taxonomy.categories]
+    for known in TAXONOMIES.values():
+        if classes == [(c.dataset_id, c.name, c.is_thing) for c in known.categories]:
+            return known
+    return taxonomy
+
+
+def _guess_taxonomy(json_path: Path, annotations: Iterable[PanopticAnnotation]) -> Taxonomy:
+    """Cityscapes ids or train ids. Ids such as 7 and 8 can be either; then the segment ids tell: 26 or 26001 is a car."""
+    segments = [s for annotation in annotations for s in annotation.segments]
+    used = {s.category_id for s in segments}
+    by_train_id = CITYSCAPES.with_train_ids()
+    are_dataset_ids = used <= CITYSCAPES.dataset_id_to_train_id.keys()
+    are_train_ids = used <= by_train_id.dataset_id_to_train_id.keys()
+    if are_dataset_ids and are_train_ids:
+        are_train_ids = any(s.category_id not in (s.segment_id, s.segment_id // 1000) for s in segments)
+    if are_train_ids:
+        return TAXONOMIES[by_train_id.name]
+    if are_dataset_ids:
+        return CITYSCAPES
+    needed = f"give a taxonomy ({', '.join(TAXONOMIES)}, or a JSON with `categories`)"
+    raise InputError(f"{json_path}: has no `categories`, and category ids {_some(sorted(used))} are not Cityscapes'; {needed}")
+
+
+def _read_image_files(images: object) -> dict[ImageId, str]:
+    """File names by image id; entries without them are no harm, since only pictures in a report need them."""
+    entries = [e for e in images if isinstance(e, dict)] if isinstance(images, list) else []
+    return {
+        e["id"]: e["file_name"] for e in entries if isinstance(e.get("file_name"), str) and isinstance(e.get("id"), str | int)
+    }
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def leaves_folder(file_name: str) -> bool:
+    """Also under Windows, where the same file may be read."""
+    paths = (PurePosixPath(file_name), PureWindowsPath(file_name))
+    return "\0" in file_name or any(path.is_absolute() or path.drive or path.root or ".." in path.parts for path in paths)
+
+
+def _some(values: Sequence[int]) -> str:
+    """At most five of them, so that the error stays one readable line."""
+    shown = ", ".join(str(v) for v in values[:5])
+    return shown if len(values) <= 5 else f"{shown} and {len(values) - 5} more"

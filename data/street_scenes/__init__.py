@@ -1,1 +1,0 @@
-"""How Streets looks: camera and canvas, plan of a street, what stands and moves in it. Used by data/streets.py alone."""

@@ -1,0 +1,1 @@
+"""Files, errors, threads, processes, progress and devices: knows no label and no image."""

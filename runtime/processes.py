@@ -1,0 +1,47 @@
+"""Several processes that train together: when one fails, one line says why, and the others end without a word."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch.distributed
+
+from runtime.files import InputError
+
+PATIENCE = 3.0
+"""Seconds that another process waits for the first, which may report the same error and end it."""
+
+
+class LostPartner(SystemExit):
+    """Another process of the training has ended; this one ends with code 1 and without a word."""
+
+
+def process_rank() -> int:
+    """0 in a single process and in the first of several; torchrun and Lightning set these."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+
+
+@contextmanager
+def one_voice() -> Iterator[None]:
+    """Let the process that fails speak, once; goes inside one_line_errors. What all find wrong is told by the first.
+
+    Raises:
+        LostPartner: where nothing is wrong but that another process has ended.
+    """
+    try:
+        yield
+    except (InputError, OSError):
+        if process_rank() > 0:
+            time.sleep(PATIENCE)
+        raise
+    except RuntimeError as error:
+        if not is_lost_partner(error):
+            raise
+        raise LostPartner(1) from None
+
+
+def is_lost_partner(error: BaseException) -> bool:
+    """Whether an exchange between processes failed, as when another one has ended."""
+    # gloo has no exception class of its own.
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error) or "Connection closed by peer" in str(error)

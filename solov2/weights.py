@@ -1,0 +1,64 @@
+"""SOLOv2 without its weights, which checkpoints can start it, how their names become ours, and training from a weights file."""
+
+import copy
+import sys
+from pathlib import Path
+
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+from mmengine import Config
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import nn
+
+from runtime.files import InputError
+from training.weights_file import Source, load_weights_file
+
+
+def build_network(config: Config, head: str | None = None) -> nn.Module:
+    """The config's model with random weights; nothing is downloaded, and the config stays as it is.
+
+    Args:
+        head: type of the mask head in place of the config's own, with the same settings.
+
+    Raises:
+        InputError: if it cannot be built.
+    """
+    register_all_modules()
+    try:
+        settings = copy.deepcopy(config.model)  # not config.model.copy(), which shares its parts
+        settings.backbone.init_cfg = None
+        if head is not None:
+            settings.mask_head.type = head
+        return MODELS.build(settings)
+    except (KeyError, TypeError, ValueError, AssertionError, AttributeError) as error:
+        raise InputError(f"{config.filename}: cannot be built ({' '.join(str(error).split())}); correct the config") from None
+
+
+def sources(network: nn.Module) -> tuple[Source, ...]:
+    """mmdet's own SOLOv2, in whose place LocationHead stands with the same names, and a backbone trained on ImageNet."""
+    names = list(network.state_dict())
+    backbone = {name: name.removeprefix("backbone.") for name in names if name.startswith("backbone.")}
+    return (
+        Source(
+            "mmdet SOLOv2",
+            marker="mask_head.conv_kernel.weight",
+            names={name: name for name in names},
+            class_layers=("mask_head.conv_cls.weight", "mask_head.conv_cls.bias"),
+        ),
+        Source("torchvision ResNet", marker="layer1.0.conv1.weight", names=backbone),
+    )
+
+
+class StartFromWeights(Hook):
+    """Loads a weights file after mmengine's Runner has initialised the model, and before the first step."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.console = sys.stdout  # while it trains, what others print is swallowed
+
+    def before_train(self, runner: Runner) -> None:
+        summary = load_weights_file(getattr(runner.model, "module", runner.model), self.path)
+        if is_main_process():
+            print(summary, file=self.console, flush=True)

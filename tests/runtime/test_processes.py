@@ -1,0 +1,39 @@
+"""Which of several processes tells what went wrong."""
+
+import pytest
+
+from runtime import processes
+from runtime.files import InputError
+from runtime.processes import LostPartner, one_voice
+
+
+def fail(error: Exception) -> None:
+    with one_voice():
+        raise error
+
+
+@pytest.mark.parametrize(("rank", "waits"), [(None, False), ("0", False), ("1", True)])
+def test_what_is_wrong_is_told_by_the_first_process_first(rank, waits, monkeypatch):
+    slept = []
+    monkeypatch.setattr(processes.time, "sleep", slept.append)
+    if rank is not None:
+        monkeypatch.setenv("RANK", rank)
+    for error in (InputError("no such file"), FileNotFoundError("x")):
+        with pytest.raises(type(error)):
+            fail(error)
+    assert bool(slept) == waits
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:3", "Connection closed by peer"],
+)
+def test_who_loses_its_partner_ends_without_a_word(message):
+    with pytest.raises(LostPartner) as end:
+        fail(RuntimeError(message))
+    assert end.value.code == 1  # a text would be printed
+
+
+def test_a_fault_of_the_program_keeps_its_traceback():
+    with pytest.raises(RuntimeError, match="shapes"):
+        fail(RuntimeError("shapes differ"))

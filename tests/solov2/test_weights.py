@@ -1,0 +1,60 @@
+"""Training from a weights file: mmengine neither initialises over it nor downloads anything."""
+
+import argparse
+
+import torch
+
+from solov2 import train
+from solov2.checkpoints import read_checkpoint
+from solov2.pooled_views import CandidateHead
+from solov2.settings import DEFAULT_CONFIG, add_arguments, load_config
+from solov2.weights import build_network
+from training.weights_file import Match, write_weights
+
+# A rate of zero and no decay: what is in the checkpoint afterwards is what training began with.
+STANDING_STILL = ("optim_wrapper.optimizer.lr=0.0", "train_cfg.max_epochs=1")
+
+
+def write_start(folder, options):
+    """Random weights of the backbone in a file, and a name of a weights file."""
+    config = load_config(DEFAULT_CONFIG, options)
+    torch.manual_seed(5)
+    network = build_network(config)
+    backbone = {name: tensor for name, tensor in network.state_dict().items() if name.startswith("backbone.")}
+    (folder / "source.pth").write_bytes(b"")
+    path = folder / "backbone.safetensors"
+    write_weights(path, Match(backbone, [], []), source="test", checkpoint=folder / "source.pth", network="solov2:streets_r18")
+    return path, backbone
+
+
+def parse_options(arguments):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return parser.parse_args(list(arguments)).cfg_options
+
+
+def test_training_begins_with_the_files_weights(streets, tiny, tmp_path, monkeypatch, capsys):
+    weights, backbone = write_start(tmp_path, parse_options(tiny))
+    # A checkpoint of a server, as cityscapes_r50.py has it, would be downloaded.
+    online = "model.backbone.init_cfg={'type':'Pretrained','checkpoint':'torchvision://none'}"
+    arguments = ["--data-root", streets, "--work-dir", tmp_path / "run", "--weights", weights, *tiny, *STANDING_STILL, online]
+    monkeypatch.setattr("sys.argv", ["train.py", *map(str, arguments)])
+    train.main()
+    assert f"{len(backbone)} tensors of test loaded; as initialised" in capsys.readouterr().out
+    trained = read_checkpoint(tmp_path / "run" / "epoch_1.pth")["state_dict"]
+    parameters = [name for name in backbone if "running" not in name and "num_batches" not in name]
+    assert all(torch.equal(trained[name], backbone[name]) for name in parameters)
+
+
+def test_building_a_network_leaves_the_config_as_it_is(tiny_config):
+    tiny_config.model.backbone.init_cfg = {"type": "Pretrained", "checkpoint": "torchvision://none"}
+    given = tiny_config.to_dict()
+    network = build_network(tiny_config, head=CandidateHead.__name__)
+    assert type(network.mask_head) is CandidateHead
+    assert tiny_config.to_dict() == given
+
+
+def test_a_file_for_another_model_is_refused_in_one_line(streets, tiny, tmp_path, fails_in_one_line):
+    weights, _ = write_start(tmp_path, {})
+    arguments = ("--data-root", streets, "--work-dir", tmp_path / "run", "--weights", weights, *tiny)
+    assert "the file is for solov2:streets_r18" in fails_in_one_line(train.main, *arguments)
