@@ -8,7 +8,7 @@ DEMO := outputs/demo
 export GOMP_SPINCOUNT ?= 100000
 # The demo and the tests use drawn data, whatever data set the user works with.
 unexport CITYSCAPES_DATASET CITYSCAPES_DIR
-.PHONY: help setup demo test lint clean
+.PHONY: help setup iabn demo test lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -23,8 +23,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(RUN) -m pip install --quiet --progress-bar off --constraint constraints.txt torch torchvision --editable '.[test,lint]'
 	@# Two packages ship the same cv2; the headless one must win, as the other needs a system library for windows.
 	$(RUN) -m pip install --quiet --progress-bar off --constraint constraints.txt --no-deps --force-reinstall opencv-python-headless
-	$(RUN) scripts/build_inplace_abn.py
 	@touch $@
+
+iabn: setup ## in-place ABN for --model.norm iabn, optional; needs a C++ compiler
+	$(RUN) scripts/build_inplace_abn.py
 
 demo: setup ## the main job on the embedded data set: draw, train both stages, dump, fuse, score, report
 	@echo "== 1/6 draw Streets"

@@ -12,10 +12,7 @@ from runtime.files import InputError, shorten
 LEAKY_SLOPE = 0.01
 NORMS = ("bn", "iabn", "iabn_sync")
 """Plain; in place; in place with the statistics of all processes together."""
-INSTALL = (
-    "run scripts/build_inplace_abn.py, or pip install setuptools_scm; pip install --no-build-isolation inplace-abn "
-    "(needs a C++ compiler)"
-)
+INSTALL = "run `make iabn`, or pip install setuptools_scm; pip install --no-build-isolation inplace-abn (needs a C++ compiler)"
 
 
 class NormAct(nn.BatchNorm2d):
@@ -48,7 +45,9 @@ class NormAct(nn.BatchNorm2d):
             return x
         is_sync = self.norm == "iabn_sync" and self.training and torch.distributed.is_initialized()
         if (x.is_cuda or is_sync) and not hasattr(functions._backend, "reduce_statistics"):
-            raise InputError("inplace-abn was built without CUDA; run scripts/build_inplace_abn.py here again, or choose norm bn")
+            raise InputError(
+                "inplace-abn was built without CUDA; run `make iabn` again where the GPU is visible, or choose norm bn"
+            )
         activation = "leaky_relu" if self.activated else "identity"
         statistics = (self.running_mean, self.running_var, self.training, self.momentum, self.eps)
         if is_sync:
