@@ -36,7 +36,7 @@ from solov2.weights import build_network
 from training.weights_file import load_weights_file, read_weights
 
 REPOSITORY = Path(__file__).parents[2]
-PARITY = REPOSITORY.parent / "shared" / "parity"
+PARITY = REPOSITORY / "tests" / "parity"
 SCRIPT = runpy.run_path(str(REPOSITORY / "scripts" / "import_weights.py"))
 STREETS = f"solov2:{REPOSITORY}/configs/solov2/streets_r18.py"
 
@@ -121,7 +121,6 @@ def test_an_imagenet_encoder_normalises_as_the_classifier_did(family, classifier
     torch.testing.assert_close(ours._bn1(ours._conv_head(x)), classifier._bn1(classifier._conv_head(x)), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.skipif(not PARITY.exists(), reason="the official names, ../shared/parity, do not come with a clone")
 def test_timms_names_are_those_of_the_official_backbone():
     rows = (line.split("\t") for line in (PARITY / "efficientps_official_keys.tsv").read_text().splitlines())
     wanted = {name.removeprefix("backbone."): shape for name, shape in rows if name.startswith("backbone.")}
