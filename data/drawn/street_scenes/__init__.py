@@ -1,1 +1,1 @@
-"""How Streets looks: camera and canvas, plan of a street, what stands and moves in it. Used by data/drawn/streets.py alone."""
+"""How a street is drawn: camera and canvas, plan, what stands and moves in it. streets.py draws with it; Snapshots uses parts."""
