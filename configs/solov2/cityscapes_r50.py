@@ -15,18 +15,8 @@ model = dict(
     mask_head=dict(
         type="LocationHead",
         num_classes=num_classes,
-        # COCO's 40, 36, 24, 16, 12 gave users 21.9 AP on Cityscapes, and SOLO's author says "num_grids should be larger, e.g.
-        # [80, 72, ...]" (WXinlong/SOLO#85). Ours are (rows, columns), as a square cell of a 2:1 image would be twice as wide as
-        # high and street objects stand side by side. Grids and ranges are what solov2/grids/doctor.py proposes for 200 scenes of
-        # Streets at this size, Cityscapes not being at hand: COCO's leave 8.9 % of the objects without a cell of their own on
-        # some level (24 % of the small ones), these 1.0 %, with 4.7 times the cells. What there is to gain is little: on 60
-        # scenes with --traffic 3 the mask AR of a network that has learnt its targets by heart is 82.1 to 83.3 in COCO's grids,
-        # 83.6 to 84.1 in these, and would be 84.2 if no two objects met. In short trainings dense grids lose
-        # (grids/streets_512_street_grids.py). With Cityscapes, run the doctor again, and try COCO's grids too:
-        #   python scripts/draw_streets.py --root datasets/streets_1024 --height 1024 --width 2048 --num-train 200 --num-val 0
-        #   python solov2/grids/doctor.py --config configs/solov2/cityscapes_r50.py --data-root datasets/streets_1024
-        #   the second with --cfg-options model.mask_head.num_grids=[40,36,24,16,12] for COCO's grids,
-        #   the first with --num-train 60 --traffic 3 and another --root for the busier scenes
+        # (rows, columns), denser than COCO's: what solov2/grids/doctor.py proposes for Streets at this size (docs/grids.md).
+        # No gain is shown: try COCO's too, by --cfg-options model.mask_head.num_grids=[40,36,24,16,12].
         num_grids=[(64, 128), (48, 96), (48, 96), (16, 32), (8, 16)],
         # COCO's for 1024 pixels of height instead of 800.
         scale_ranges=((1, 120), (60, 240), (120, 480), (240, 960), (480, 2048)),

@@ -1,6 +1,6 @@
 """Which cells of SOLOv2's grids the objects of a data set claim, and where two claim the same one.
 
-The rule is LocationHead's own (location_head.positive_cells); `tests/solov2/test_grid_doctor.py` compares the two.
+The rule is LocationHead's own (location_head.positive_cells); `tests/solov2/test_grids.py` compares the two.
 """
 
 from collections.abc import Sequence

@@ -13,13 +13,14 @@ one level claim the same cell, its kernel learns both masks at once and its labe
   centre lost  on one of its levels at least, the cell of its centre has the label of a later object
   lost         on each of its levels all of its cells have: no cell stands for it any more
   no pixel     nothing is left of its mask at the stride of the mask features: an empty mask is learned
-  AR           mask AR of a network that has learnt its targets by heart, and that its AP can't exceed: it shows at least the
-               objects that somewhere have a cell of their own, at most those for which some cell stands; edges are those of the
-               mask features, enlarged and cut at probability 0.5
+  AR           mask AR of a network that reproduces its training targets exactly, which its AP cannot exceed: it detects at
+               least the objects that have a cell of their own on some level, at most those whose label some cell has; edges
+               are those of the mask features, enlarged and cut at probability 0.5
 
 The rule is that of the head itself, at the size of the training's resize (its largest where that is random). The proposal has the
 aspect ratio of the images, scale ranges as SOLOv2 itself adapts them to the shorter side, and the fewest cells that were found
-for the target. --json keeps all numbers; nothing else is written, but for annotations that the data set lacks.
+for the target. --json keeps all numbers; nothing else is written, but for annotations that the data set lacks. What came of it
+on street images: docs/grids.md.
 """
 
 import argparse
@@ -37,9 +38,9 @@ from mmengine import Config
 from data.layouts.cityscapes import data_root, ensure_instances_json, instances_json_path
 from runtime.files import InputError, one_line_errors, write_json
 from solov2.grids.claims import COCO_CELLS, Layout
+from solov2.grids.collision_tables import config_lines, examine, format_groups, format_levels
 from solov2.grids.objects import Objects, Resize, read_objects
 from solov2.grids.proposal import CRITERIA, RECALL, Proposal, Proposer, adapted_ranges
-from solov2.grids.tables import config_lines, examine, format_groups, format_levels
 from solov2.location_head import rows_and_columns
 from solov2.progress_display import track
 from solov2.settings import DEFAULT_CONFIG, add_arguments, find_config, load_config, shown
@@ -50,9 +51,7 @@ MMDET_STRIDES = (4, 8, 16, 32, 64)
 
 def parse_arguments() -> argparse.Namespace:
     """The command line, parsed."""
-    parser = argparse.ArgumentParser(
-        prog="grid_doctor.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="doctor.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     parser.add_argument("--annotations", type=Path, help="COCO instances JSON (default: the data set's train split)")
     parser.add_argument(

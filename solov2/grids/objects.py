@@ -150,15 +150,15 @@ def _measure(annotation: dict, size: tuple[int, int], resize: Resize, mask_strid
 
 
 def _enlarged_iou(small: np.ndarray, mask: np.ndarray, area: int, stride: int) -> float:
-    """IoU of a mask with what a network shows that predicts it at a stride, enlarged bilinearly as the head does."""
+    """IoU of a mask with its exact prediction at a stride, enlarged bilinearly as the head does."""
     x, y, w, h = cv2.boundingRect(small)
     if not h:
         return 0.0
     # With a cell around it: further away everything enlarged is background.
     top, left, bottom, right = max(y - 1, 0), max(x - 1, 0), y + h + 1, x + w + 1
     crop = small[top:bottom, left:right].astype(np.float32)
-    shown = cv2.resize(crop, None, fx=stride, fy=stride, interpolation=cv2.INTER_LINEAR) > MASK_THRESHOLD
+    enlarged = cv2.resize(crop, None, fx=stride, fy=stride, interpolation=cv2.INTER_LINEAR) > MASK_THRESHOLD
     window = mask[top * stride : bottom * stride, left * stride : right * stride]
-    shown = shown[: window.shape[0], : window.shape[1]]
-    shared = np.count_nonzero(window[: shown.shape[0], : shown.shape[1]] & shown)
-    return shared / (area + np.count_nonzero(shown) - shared)
+    enlarged = enlarged[: window.shape[0], : window.shape[1]]
+    shared = np.count_nonzero(window[: enlarged.shape[0], : enlarged.shape[1]] & enlarged)
+    return shared / (area + np.count_nonzero(enlarged) - shared)

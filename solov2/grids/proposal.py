@@ -16,7 +16,7 @@ MAX_ROWS, ROW_STEP = 128, 4
 FATES = {"collide": "collides", "no own cell": "has_no_own_cell", "centre lost": "loses_center"}
 """What a proposal may keep rare on any level, and its field of Claims."""
 RECALL = "AR"
-"""Or it keeps small what collisions take from the mask AR of a network that has learnt its targets by heart."""
+"""Or it keeps small what collisions take from the mask AR of a network that reproduces its training targets exactly."""
 CRITERIA = (*FATES, RECALL)
 ROUNDING = 1e-12
 """Shares that differ by less are the same: they are sums of floats."""
@@ -62,7 +62,7 @@ class Proposer:
         claims = [level_claims(objects, grid, r, template.pos_scale) for r, grid in tried]
         num_levels = len(template.scale_ranges)
         shape = num_levels, len(self.candidates), len(objects)
-        if criterion == RECALL:  # lost is what no level shows, of what could be shown
+        if criterion == RECALL:  # lost is what no level detects, of what is large enough to be detected
             is_large = large_enough(objects, template)
             is_kept = np.array([c.is_in_range for c in claims]).reshape(shape) & is_large[:, None]
             self.is_bad = ~is_kept | np.array([c.has_no_own_cell for c in claims]).reshape(shape)

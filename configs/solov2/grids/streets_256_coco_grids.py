@@ -1,7 +1,6 @@
-r"""As streets_512_coco_grids.py at half the size, where a training takes a quarter of an hour on one core: to try grids.
+"""As streets_512_coco_grids.py at half the size, to try grids: a training takes a quarter of an hour on one core.
 
-    python solov2/train.py --config configs/solov2/grids/streets_256_coco_grids.py --data-root datasets/busy_512x1024 \
-        --work-dir outputs/grids/x --cfg-options "model.mask_head.num_grids=[[28,56],[25,50],[17,34],[11,22],[8,16]]"
+The grids that were tried are options; commands and results: docs/grids.md.
 """
 
 _base_ = "./streets_512_coco_grids.py"

@@ -1,10 +1,6 @@
 """COCO's square grids on street images: SOLOv2 with a narrow ResNet-18 on busy Streets at 512x1024, from scratch.
 
-The twin of streets_512_street_grids.py, which differs in its grids alone and says what came of both. From the repository:
-
-    python scripts/draw_streets.py --root datasets/busy_512x1024 --height 512 --width 1024 --traffic 3 --num-train 300
-    python solov2/train.py --config configs/solov2/grids/streets_512_coco_grids.py --data-root datasets/busy_512x1024
-    python solov2/eval.py --config configs/solov2/grids/streets_512_coco_grids.py --data-root datasets/busy_512x1024
+The twin of streets_512_street_grids.py, which differs in its grids alone. Commands and results: docs/grids.md.
 """
 
 _base_ = "../streets_r18.py"

@@ -1,4 +1,4 @@
-"""The grid doctor: drawn scenes whose collisions can be counted by hand, the head's own targets, proposals, the command."""
+"""Which objects share cells: drawn scenes to count by hand, the head's own targets, recall, proposals, the command."""
 
 import copy
 import json
@@ -21,12 +21,12 @@ from pycocotools.cocoeval import COCOeval
 
 from runtime.files import InputError, read_json
 from solov2.full_size_masks import full_size_masks
-from solov2.grids import doctor as grid_doctor
+from solov2.grids import doctor
 from solov2.grids.claims import Claims, Layout, claimed_cells, count_claims, members_of_level
+from solov2.grids.collision_tables import counts_of
 from solov2.grids.objects import Resize, read_objects
 from solov2.grids.proposal import CRITERIA, FATES, RECALL, Proposer, adapted_ranges
-from solov2.grids.recall_bound import recall_by_heart, shown_by_heart
-from solov2.grids.tables import counts_of
+from solov2.grids.recall_bound import detectable_objects, recall_upper_bound
 from solov2.location_head import LocationHead, select_candidates
 from solov2.settings import DEFAULT_CONFIG, load_config
 
@@ -201,13 +201,13 @@ def test_scale_ranges_follow_the_shorter_side_as_in_solov2s_own_configs():
 
 
 def recall_of(tmp_path, grids, *boxes, scale_ranges=ALL_SIZES, stride=0) -> list[float]:
-    """AR by heart of one image's objects: alone, labelled, apart."""
+    """Upper bounds of one image's mask AR: alone, labelled, apart."""
     objects = read_objects(draw_json(tmp_path / "drawn.json", [draw_boxes(*boxes)]), Resize(), 4, no_bar)
     layout = layout_of(grids, scale_ranges, stride=stride)
-    return list(recall_by_heart(objects, shown_by_heart(objects, layout, count_claims(objects, layout))).values())
+    return list(recall_upper_bound(objects, detectable_objects(objects, layout, count_claims(objects, layout))).values())
 
 
-def test_what_is_shown_by_heart_lies_between_own_cells_and_labelled_ones(tmp_path):
+def test_recall_is_bounded_by_the_objects_with_a_cell_of_their_own_and_by_those_with_a_label(tmp_path):
     boxes = (0, 0, 16, 16), (40, 80, 60, 120)  # whole cells of 4 x 4, whose masks lose nothing but corners
     assert recall_of(tmp_path, [(2, 2)], *boxes) == [1, 1, 1]
     assert recall_of(tmp_path, [(1, 1)], *boxes) == [0, 0.5, 1]  # the later one has the label, none the cell alone
@@ -227,7 +227,7 @@ def draw_classes(path: Path, images: list) -> Path:
     return path
 
 
-def show_targets(head, instances, network, size) -> list[tuple[int, dict]]:
+def detect_targets(head, instances, network, size) -> list[tuple[int, dict]]:
     """What the head finds whose cells give their label and the mask they are trained on: (label, code) each."""
     targets, labels, _, indices = head._get_targets_single(instances, tuple(side // 4 for side in network))
     # Of a cell's masks the last one stays, as the last label does.
@@ -252,7 +252,7 @@ def show_targets(head, instances, network, size) -> list[tuple[int, dict]]:
 
 
 @pytest.mark.parametrize("resize", [Resize(), Resize((192, 96)), Resize((100, 50))], ids=str)
-def test_ar_by_heart_is_pycocotools_of_a_head_that_gives_its_targets(resize, tmp_path):
+def test_the_bound_is_pycocotools_recall_of_a_head_that_reproduces_its_targets(resize, tmp_path):
     rng = np.random.default_rng(2)
     corners = np.sort(rng.integers(0, SIZE, (4, 30, 2, 2)), axis=2)
     path = draw_classes(tmp_path / "drawn.json", [draw_boxes(*((*a, *(b + 2)) for a, b in boxes)) for boxes in corners])
@@ -273,14 +273,14 @@ def test_ar_by_heart_is_pycocotools_of_a_head_that_gives_its_targets(resize, tmp
         masks = np.stack([coco_mask.decode(truth.anns[k + 1]["segmentation"]) for k in ids])
         bitmaps = BitmapMasks(masks, *size).pad(network)
         instances = InstanceData(bboxes=objects.boxes[ids], labels=torch.from_numpy(ids), masks=bitmaps)
-        for label, code in show_targets(head, instances, network, size):
+        for label, code in detect_targets(head, instances, network, size):
             found.append({"image_id": image_id, "category_id": label + 1, "score": 1.0, "segmentation": code})
     official = COCOeval(truth, truth.loadRes(found), "segm")
     official.params.maxDets = [100]
     official.evaluate()
     official.accumulate()
 
-    recall = recall_by_heart(objects, shown_by_heart(objects, layout, count_claims(objects, layout)))
+    recall = recall_upper_bound(objects, detectable_objects(objects, layout, count_claims(objects, layout)))
     assert 0.1 < recall["alone"] < recall["labelled"] < recall["apart"]
     assert recall["labelled"] == pytest.approx(official.eval["recall"][:, :, 0, 0].mean(), abs=1e-9)
 
@@ -308,7 +308,7 @@ def test_a_proposal_meets_the_target_it_promises_and_no_level_could_be_coarser(c
     def share(layout: Layout) -> float:
         levels = count_claims(crowd, layout)
         if criterion == RECALL:
-            recall = recall_by_heart(crowd, shown_by_heart(crowd, layout, levels))
+            recall = recall_upper_bound(crowd, detectable_objects(crowd, layout, levels))
             return pytest.approx(recall["apart"] - recall["alone"], abs=1e-12)
         return getattr(Claims.of_all(levels), FATES[criterion]).mean()
 
@@ -332,8 +332,8 @@ def test_a_proposal_stays_within_its_cells_and_says_that_the_target_is_missed(cr
 
 
 def run_doctor(monkeypatch, *arguments) -> None:
-    monkeypatch.setattr(sys, "argv", ["grid_doctor.py", *map(str, arguments)])
-    grid_doctor.main()
+    monkeypatch.setattr(sys, "argv", ["doctor.py", *map(str, arguments)])
+    doctor.main()
 
 
 def test_the_command_tells_all_and_its_lines_fit_into_a_config(streets, tmp_path, monkeypatch, capsys):
@@ -405,7 +405,7 @@ def test_bad_arguments_fail_in_one_line(arguments, message, tmp_path, monkeypatc
     (tmp_path / "no_mask.json").write_text(json.dumps(content))
     (tmp_path / "other.py").write_text("model = dict(type='MaskRCNN')")
     given = arguments if "--annotations" in arguments else ["--annotations", "good.json", *arguments]
-    assert message in fails_in_one_line(grid_doctor.main, *given)
+    assert message in fails_in_one_line(doctor.main, *given)
 
 
 @pytest.mark.parametrize("path", GRID_CONFIGS, ids=[p.stem for p in GRID_CONFIGS])

@@ -7,7 +7,7 @@ import numpy as np
 
 from solov2.grids.claims import COCO_CELLS, Claims, Layout, count_claims
 from solov2.grids.objects import Objects
-from solov2.grids.recall_bound import Shown, recall_by_heart, shown_by_heart
+from solov2.grids.recall_bound import Detectable, detectable_objects, recall_upper_bound
 
 SIDES = (0, 8, 16, 32, 64, 96, 192, np.inf)
 """Bounds of sqrt(mask area) in pixels of the original image; COCO's small, medium and large part at 32 and 96."""
@@ -41,7 +41,7 @@ def groups_of(objects: Objects) -> Iterator[tuple[str, str, np.ndarray]]:
 def examine(objects: Objects, layout: Layout) -> dict:
     """All numbers of a layout, as --json keeps them."""
     levels = count_claims(objects, layout)
-    claims, shown = Claims.of_all(levels), shown_by_heart(objects, layout, levels)
+    claims, detectable = Claims.of_all(levels), detectable_objects(objects, layout, levels)
     described = []
     for grid, scale_range, level in zip(layout.grids, layout.scale_ranges, levels):
         counts = counts_of(objects, level, level.is_in_range)
@@ -49,20 +49,20 @@ def examine(objects: Objects, layout: Layout) -> dict:
     groups: dict[str, dict] = {"size": {}, "class": {}}
     for kind, name, members in groups_of(objects):
         if members.any():
-            groups[kind][name] = _describe(objects, claims, shown, members)
+            groups[kind][name] = _describe(objects, claims, detectable, members)
     return {
         "cells": layout.num_cells,
         "cost": layout.cost,
         "pos_scale": layout.pos_scale,
         "levels": described,
-        "all": _describe(objects, claims, shown, np.ones(len(objects), dtype=bool)),
+        "all": _describe(objects, claims, detectable, np.ones(len(objects), dtype=bool)),
         "by_size": groups["size"],
         "by_class": groups["class"],
     }
 
 
-def _describe(objects: Objects, claims: Claims, shown: Shown, members: np.ndarray) -> dict:
-    return counts_of(objects, claims, members) | {"AR": recall_by_heart(objects, shown, members)}
+def _describe(objects: Objects, claims: Claims, detectable: Detectable, members: np.ndarray) -> dict:
+    return counts_of(objects, claims, members) | {"AR": recall_upper_bound(objects, detectable, members)}
 
 
 def format_levels(title: str, examined: dict) -> str:
@@ -76,8 +76,8 @@ def format_levels(title: str, examined: dict) -> str:
     outside = _with_shares(examined["all"], ["outside"])[0]
     cells = f"{examined['cells']} cells, {examined['cost']:.2f} times COCO's {COCO_CELLS}"
     recall = examined["all"]["AR"]
-    by_heart = f"mask AR by heart {_range(recall)}, {100 * recall['apart']:.1f} if no objects met"
-    return f"{title}: {cells}; outside all ranges: {outside}\n{by_heart}\n{_align(rows)}"
+    bound = f"mask AR at most {_range(recall)}, {100 * recall['apart']:.1f} if no two objects claimed the same cell"
+    return f"{title}: {cells}; outside all ranges: {outside}\n{bound}\n{_align(rows)}"
 
 
 def format_groups(kind: str, now: dict, proposed: dict) -> str:
@@ -85,9 +85,9 @@ def format_groups(kind: str, now: dict, proposed: dict) -> str:
     fates = ("outside", "collide", "no own cell", "centre lost", "lost")
     rows = [[kind, "objects", "no pixel", *fates, "AR", "|", *fates, "AR"]]
     for name, counts in now.items():
-        shown_now = _with_shares(counts, ["objects", "no pixel", *fates], is_short=True)
-        shown_then = _with_shares(proposed[name], fates, is_short=True)
-        rows.append([name, *shown_now, _range(counts["AR"]), "|", *shown_then, _range(proposed[name]["AR"])])
+        shares_now = _with_shares(counts, ["objects", "no pixel", *fates], is_short=True)
+        shares_then = _with_shares(proposed[name], fates, is_short=True)
+        rows.append([name, *shares_now, _range(counts["AR"]), "|", *shares_then, _range(proposed[name]["AR"])])
     return _align(rows)
 
 
