@@ -13,7 +13,7 @@ import numpy as np
 from zlib_ng import zlib_ng
 
 from data.segment_runs import BLOCK, equal_until
-from runtime.compiled import has_compiler, kernel
+from runtime.compiled import kernel
 from runtime.files import InputError, atomic_path
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -75,17 +75,12 @@ def filter_up(segment_ids: np.ndarray) -> np.ndarray:
     Raises:
         InputError: if an id is negative or needs more than 24 bits.
     """
-    if segment_ids.dtype != np.uint32 or not has_compiler():
-        segment_ids = check_segment_ids(segment_ids).astype(np.uint32, copy=False)
+    if segment_ids.dtype != np.uint32:
+        segment_ids = check_segment_ids(segment_ids).astype(np.uint32)
     height, width = segment_ids.shape
     filtered = np.zeros((height, 1 + 3 * width), dtype=np.uint8)
     filtered[:, 0] = UP
-    if not has_compiler():
-        rgb = np.ascontiguousarray(segment_ids.astype("<u4")).view(np.uint8).reshape(height, width, 4)[..., :3]
-        rgb = rgb.reshape(height, 3 * width)
-        filtered[:1, 1:] = rgb[:1]
-        np.subtract(rgb[1:], rgb[:-1], out=filtered[1:, 1:])
-    elif not _filter_up(np.ascontiguousarray(segment_ids), filtered):
+    if not _filter_up(np.ascontiguousarray(segment_ids), filtered):
         check_segment_ids(segment_ids)
     return filtered
 
@@ -125,7 +120,7 @@ def _filter_up(ids, filtered):
 
 
 def read_plain_png(path: Path, kind: tuple[int, int]) -> tuple[np.ndarray, dict[str, str]] | None:
-    """Read a plain PNG; None where Pillow must look at it (or no compiler is there).
+    """Read a plain PNG; None where Pillow must look at it.
 
     Args:
         kind: RGB8 or GREY16.
@@ -133,8 +128,6 @@ def read_plain_png(path: Path, kind: tuple[int, int]) -> tuple[np.ndarray, dict[
     Returns:
         (H, W) ids, uint32 of RGB8 and int32 of GREY16, and its texts by keyword.
     """
-    if not has_compiler():
-        return None
     try:
         return _read(Path(path), kind)
     except (NotPlainError, OSError, struct.error, UnicodeDecodeError, zlib_ng.error):

@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
-from runtime.compiled import has_compiler, kernel
+from runtime.compiled import kernel
 
 BLOCK = 16
 """Values that are compared at once."""
@@ -46,13 +45,8 @@ class Runs:
 
 def find_runs(ids: np.ndarray) -> Runs:
     """The runs of an (H, W) map of integers."""
-    if has_compiler() and ids.size:
-        starts = _find_starts(np.ascontiguousarray(ids))
-        values = ids[starts % len(ids), starts // len(ids)]
-    else:
-        flat = ids.ravel("F")
-        starts = _find_changes(flat)
-        values = flat[starts]
+    starts = _find_starts(np.ascontiguousarray(ids)) if ids.size else np.empty(0, np.int64)
+    values = ids[starts % len(ids), starts // len(ids)]
     ends = np.append(starts[1:], ids.size)[: len(starts)]
     # Numbers of 16 bits, as most ids are, sort five times as fast.
     is_short = len(values) and values.min() >= 0 and values.max() < 2**16
@@ -103,11 +97,8 @@ def _find_starts(ids):
 def look_up(table: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """table[ids] of an (H, W) map."""
     ids = np.ascontiguousarray(ids)
-    if has_compiler():
-        found = np.empty(ids.shape, table.dtype)
-        if _look_up(table, ids, found):
-            return found
-    return table[ids]
+    found = np.empty(ids.shape, table.dtype)
+    return found if _look_up(table, ids, found) else table[ids]  # NumPy counts negative ids from the end and refuses the others
 
 
 @kernel
@@ -155,10 +146,6 @@ def _are_equal(a, b, start, length):
 
 def encode_masks(ids: np.ndarray, runs: Runs, wanted: Iterable[int]) -> list[str]:
     """The compressed COCO run lengths of the masks ids == runs.ids[k], for each k of `wanted`."""
-    if not has_compiler():
-        by_column = np.asfortranarray(ids)
-        masks = ((by_column == runs.ids[k]).view(np.uint8)[..., None] for k in wanted)
-        return [coco_mask.encode(mask)[0]["counts"].decode() for mask in masks]
     bounds = np.append(runs.firsts, len(runs.starts))
     parts = (slice(bounds[k], bounds[k + 1]) for k in wanted)
     return [_compress(runs.starts[part], runs.ends[part], ids.size).tobytes().decode() for part in parts]

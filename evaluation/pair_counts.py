@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from runtime.compiled import has_compiler, kernel
+from runtime.compiled import kernel
 from runtime.files import InputError
 
 MANY, FEW = 64, 8
@@ -24,21 +24,13 @@ def count_pairs(truth_ids: np.ndarray, predicted_ids: np.ndarray) -> dict[tuple[
         sizes = " and ".join("x".join(str(n) for n in ids.shape) for ids in (truth_ids, predicted_ids))
         raise InputError(f"truth and prediction are {sizes} pixels; resize the prediction (nearest neighbour) to the truth")
     truth, predicted = (np.ascontiguousarray(ids, dtype=np.uint32).ravel() for ids in (truth_ids, predicted_ids))
-    keys, counts = _count_compiled(truth, predicted) if has_compiler() else _count_plain(truth, predicted)
+    keys, counts = _count(truth, predicted)
     pairs = zip((keys >> np.uint64(32)).tolist(), (keys & np.uint64(0xFFFFFFFF)).tolist(), strict=True)
     return dict(zip(pairs, counts.tolist(), strict=True))
 
 
-def _count_plain(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _count(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(keys ascending: truth << 32 | predicted, pixels of each)."""
-    starts = np.flatnonzero((truth[1:] != truth[:-1]) | (predicted[1:] != predicted[:-1])) + 1
-    starts = np.concatenate(([0], starts)) if truth.size else np.zeros(0, np.int64)
-    keys = truth[starts].astype(np.uint64) << np.uint64(32) | predicted[starts].astype(np.uint64)
-    values, inverse = np.unique(keys, return_inverse=True)
-    return values, np.bincount(inverse, np.diff(starts, append=truth.size), len(values)).astype(np.int64)
-
-
-def _count_compiled(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     capacity = FIRST_CAPACITY
     while True:
         keys, counts = np.zeros(capacity, dtype=np.uint64), np.zeros(capacity, dtype=np.int64)

@@ -7,7 +7,7 @@ import numpy as np
 from data.panoptic_png import PanopticMap, describe_segments
 from data.segment_runs import look_up
 from data.taxonomy import VOID_TRAIN_ID, Taxonomy
-from runtime.compiled import has_compiler, kernel
+from runtime.compiled import kernel
 from runtime.files import InputError
 
 AREA_REFERENCE = 1024 * 2048
@@ -77,17 +77,12 @@ def _pixels(area: float, winner: np.ndarray) -> float:
     return round(area * winner.size / AREA_REFERENCE, 6)
 
 
-def _owners(winner: np.ndarray, semantic_train_ids: np.ndarray) -> np.ndarray:
-    if has_compiler():
-        owners = np.empty(winner.shape, dtype=np.uint16)
-        _fill_owners(winner, semantic_train_ids, owners)
-        return owners
-    return np.where(winner < 0, semantic_train_ids.astype(np.int32) + 1, winner.astype(np.int32) + FIRST_OWNER).astype(np.uint16)
-
-
 @kernel
-def _fill_owners(winner, semantic_train_ids, owners):
+def _owners(winner, semantic_train_ids):
+    """(H, W) uint16, see FIRST_OWNER."""
+    owners = np.empty(winner.shape, dtype=np.uint16)
     for y in range(winner.shape[0]):
         for x in range(winner.shape[1]):
             is_free = winner[y, x] < 0
             owners[y, x] = np.int32(semantic_train_ids[y, x]) + 1 if is_free else np.int32(winner[y, x]) + FIRST_OWNER
+    return owners

@@ -22,8 +22,9 @@ from torch import Tensor
 from data.panoptic_png import PanopticMap
 from data.taxonomy import Taxonomy
 from fusion import embedding_proposals, embedding_proposals_compiled
+from fusion.settings import ClusterSettings
 from fusion.compose import AREA_REFERENCE, Claimant, compose
-from runtime.compiled import has_compiler, kernel
+from runtime.compiled import kernel
 from runtime.files import InputError
 
 
@@ -67,35 +68,6 @@ class EmbeddingMaps:
 
 
 @dataclass(frozen=True)
-class ClusterSettings:
-    """Which proposals are accepted and which segments are kept; the limits of seeds and pixels are the ancestor's."""
-
-    min_candidate_seed: float = 0.5
-    """Only pixels with a seed above may belong to a cluster."""
-    min_seed: float = 0.9
-    """No cluster starts from a seed below (test.py of the ancestor)."""
-    min_pixels: float = 128
-    """A proposal needs more pixels, and the search more free ones, in pixels of a 1024x2048 image; see fusion/compose.py. The
-    ancestor's does not scale."""
-    vote: Literal["semantic", "seed"] = "semantic"
-    """What names a cluster: the thing class that most of its pixels have in the semantic map, or the seed's largest map."""
-    min_thing_area: float = 0
-    """Smallest cluster kept after all have taken their pixels, in pixels of a 1024x2048 image; smaller goes to the semantics."""
-    min_stuff_area: float = 2048
-    """Smallest area that a stuff class may have, in pixels of a 1024x2048 image; smaller becomes void (as EfficientPS's)."""
-
-    def __post_init__(self):
-        for name in ("min_candidate_seed", "min_seed"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"clustering {name} is {getattr(self, name)}, but a share from 0 to 1 is needed")
-        for name in ("min_pixels", "min_thing_area", "min_stuff_area"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"clustering {name} is {getattr(self, name)}, but an area of 0 or more is needed")
-        if self.vote not in ("semantic", "seed"):
-            raise InputError(f"clustering vote is {self.vote!r}; choose semantic or seed")
-
-
-@dataclass(frozen=True)
 class Clusters:
     """The objects found in one image, best first.
 
@@ -118,7 +90,7 @@ def fuse_embeddings(maps: EmbeddingMaps, taxonomy: Taxonomy, settings: ClusterSe
 
 
 def cluster(maps: EmbeddingMaps, taxonomy: Taxonomy, settings: ClusterSettings = ClusterSettings()) -> Clusters:
-    """Find the clusters and name them: on the device of the maps, compiled on a CPU.
+    """Find the clusters and name them: on the device of the maps, compiled on a CPU, in torch elsewhere.
 
     Votes are counted over the pixels that a cluster has in the end. Of equally many the lower train id wins; without any vote for
     a thing class the largest map at the seed names it, of equal ones that of the lower train id.
@@ -127,8 +99,8 @@ def cluster(maps: EmbeddingMaps, taxonomy: Taxonomy, settings: ClusterSettings =
         InputError: if the maps are not of this taxonomy, or hold NaN or other impossible values.
     """
     _check(maps, taxonomy)
-    is_compiled = has_compiler() and maps.seeds.device.type == "cpu"
-    search = embedding_proposals_compiled.find_proposals if is_compiled else embedding_proposals.find_proposals
+    is_on_cpu = maps.seeds.device.type == "cpu"
+    search = embedding_proposals_compiled.find_proposals if is_on_cpu else embedding_proposals.find_proposals
     limits = {"min_candidate_seed": settings.min_candidate_seed, "min_seed": settings.min_seed}
     min_pixels = round(settings.min_pixels * maps.height * maps.width / AREA_REFERENCE, 6)
     try:
@@ -163,23 +135,15 @@ def to_panoptic(clusters: Clusters, maps: EmbeddingMaps, taxonomy: Taxonomy, set
     )
 
 
-def _count_votes(labels: np.ndarray, semantic_train_ids: np.ndarray, num_clusters: int) -> np.ndarray:
-    """(K, 256) int64: pixels of each cluster by train id."""
-    if has_compiler():
-        votes = np.zeros((num_clusters, 256), dtype=np.int64)
-        _add_votes(labels, semantic_train_ids, votes)
-        return votes
-    places = np.flatnonzero(labels.reshape(-1) >= 0)
-    pairs = labels.reshape(-1)[places].astype(np.int64) * 256 + semantic_train_ids.reshape(-1)[places]
-    return np.bincount(pairs, minlength=256 * num_clusters).reshape(num_clusters, 256)
-
-
 @kernel
-def _add_votes(labels, semantic_train_ids, votes):
+def _count_votes(labels, semantic_train_ids, num_clusters):
+    """(K, 256) int64: pixels of each cluster by train id."""
+    votes = np.zeros((num_clusters, 256), dtype=np.int64)
     for y in range(labels.shape[0]):
         for x in range(labels.shape[1]):
             if labels[y, x] >= 0:
                 votes[labels[y, x], semantic_train_ids[y, x]] += 1
+    return votes
 
 
 def _check(maps: EmbeddingMaps, taxonomy: Taxonomy) -> None:

@@ -16,35 +16,9 @@ from data.panoptic_png import PanopticMap
 from data.semantic_dump import SemanticLogits
 from data.taxonomy import MAX_INSTANCES_PER_IMAGE, Taxonomy
 from fusion import pixel_claims, pixel_claims_compiled
+from fusion.settings import DEFAULT_MIN_SCORE, FusionSettings
 from fusion.compose import Claimant, compose
-from runtime.compiled import has_compiler
 from runtime.files import InputError
-
-
-@dataclass(frozen=True)
-class FusionSettings:
-    """How instances are chosen, fused and dropped."""
-
-    min_score: float = 0.2
-    """Instances below are ignored. EfficientPS takes 0.5 of its box scores; SOLOv2's are lower. Tune it on val."""
-    max_overlap: float = 0.5
-    """An instance of which more than this share is covered by better ones is dropped (intersection / own area)."""
-    min_stuff_area: float = 2048
-    """Smallest area that a stuff class may have, in pixels of a 1024x2048 image; smaller becomes void (EfficientPS tests)."""
-    min_thing_area: float = 0
-    """Smallest area of a thing, same unit; its pixels go back to the semantic prediction. The official code has no limit."""
-    variant: str = "paper"
-    """paper, or official: mask logits times 4, support is the whole box, and outside of it instances score 0, not -inf."""
-
-    def __post_init__(self):
-        if self.variant not in ("paper", "official"):
-            raise InputError(f"fusion variant {self.variant!r} is unknown; choose paper or official")
-        for name in ("min_score", "max_overlap"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"fusion {name} is {getattr(self, name)}, but a share from 0 to 1 is needed")
-        for name in ("min_stuff_area", "min_thing_area"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"fusion {name} is {getattr(self, name)}, but an area of 0 or more is needed")
 
 
 def fuse(
@@ -61,14 +35,14 @@ def fuse(
     things numbered from the best score on.
 
     Args:
-        engine: what does the pixel work: compiled (numba, CPU only), torch, or auto, the faster one that is there. The result
-            is the same but for pixels where two logits agree to the last bits.
+        engine: what does the pixel work: compiled (CPU only), torch, or auto, which is compiled on a CPU and torch elsewhere.
+            The result is the same but for pixels where two logits agree to the last bits.
 
     Raises:
         InputError: if the two are of different images, sizes or taxonomies, or hold NaN.
     """
     _check_pair(instances, semantic, taxonomy)
-    chosen = pixel_claims.best_first(instances, settings.min_score)
+    chosen = pixel_claims.best_first(instances, DEFAULT_MIN_SCORE if settings.min_score is None else settings.min_score)
     rule = {"max_overlap": settings.max_overlap, "is_official": settings.variant == "official"}
     if _is_compiled(device, engine):
         claims = pixel_claims_compiled.claim_pixels(instances, chosen, semantic, taxonomy, **rule)
@@ -84,10 +58,12 @@ def fuse(
     )
 
 
-def semantic_argmax(semantic: SemanticLogits, taxonomy: Taxonomy, device: str | torch.device = "cpu") -> np.ndarray:
-    """(H, W) uint8 train ids of the largest logit at full resolution; ties go to the lower id."""
+def semantic_argmax(
+    semantic: SemanticLogits, taxonomy: Taxonomy, device: str | torch.device = "cpu", engine: str = "auto"
+) -> np.ndarray:
+    """(H, W) uint8 train ids of the largest logit at full resolution; ties go to the lower id. `engine` is as in fuse."""
     size = semantic.height, semantic.width
-    if _is_compiled(device):
+    if _is_compiled(device, engine):
         logits = pixel_claims.to_float32(semantic.logits)
         return pixel_claims_compiled.semantic_maps(logits, size, semantic.stride, taxonomy.is_thing)[1]
     logits = torch.from_numpy(semantic.logits).to(device).float()
@@ -95,10 +71,14 @@ def semantic_argmax(semantic: SemanticLogits, taxonomy: Taxonomy, device: str | 
 
 
 def semantic_only(
-    semantic: SemanticLogits, taxonomy: Taxonomy, settings: FusionSettings = FusionSettings(), device: str | torch.device = "cpu"
+    semantic: SemanticLogits,
+    taxonomy: Taxonomy,
+    settings: FusionSettings = FusionSettings(),
+    device: str | torch.device = "cpu",
+    engine: str = "auto",
 ) -> PanopticMap:
     """The floor of the fusion: the semantic argmax alone, where each connected region of a thing class is one object."""
-    argmax = semantic_argmax(semantic, taxonomy, device)
+    argmax = semantic_argmax(semantic, taxonomy, device, engine)
     regions, train_ids = np.zeros(argmax.shape, dtype=np.int32), []  # 0: no thing
     for train_id in taxonomy.thing_ids:
         num_regions, found = cv2.connectedComponents((argmax == train_id).astype(np.uint8))
@@ -118,9 +98,9 @@ def semantic_only(
     )
 
 
-def _is_compiled(device: str | torch.device, engine: str = "auto") -> bool:
+def _is_compiled(device: str | torch.device, engine: str) -> bool:
     assert engine in ("auto", "compiled", "torch"), engine
-    return engine == "compiled" or (engine == "auto" and has_compiler() and torch.device(device).type == "cpu")
+    return engine == "compiled" or (engine == "auto" and torch.device(device).type == "cpu")
 
 
 def _check_pair(instances: InstanceLogits, semantic: SemanticLogits, taxonomy: Taxonomy) -> None:

@@ -1,4 +1,4 @@
-"""The pixel work of logit fusion and heuristic merge in torch, on any device: which instance each pixel goes to, box by box.
+"""The pixel work of logit fusion in torch, on any device: which instance each pixel goes to, box by box.
 
 pixel_claims_compiled.py does the same on a CPU several times faster.
 """
@@ -73,26 +73,6 @@ def best_first(instances: InstanceLogits, min_score: float) -> list[int]:
         return -instances.scores[k], instances.train_ids[k], place, instances.crops[k].tobytes()
 
     return sorted(np.flatnonzero(instances.scores >= min_score).tolist(), key=key)[:MAX_INSTANCES_PER_IMAGE]
-
-
-def paste_pixels(instances: InstanceLogits, chosen: list[int], *, max_overlap: float) -> np.ndarray:
-    """Let the chosen instances, best first, take the pixels of their masks that are still free.
-
-    Args:
-        chosen: indices of the instances; their place in this list is their rank.
-        max_overlap: an instance of which more than this share is taken by others before it is dropped.
-
-    Returns:
-        (H, W) int16, rank of the instance that a pixel goes to, -1 where none.
-    """
-    winner = torch.full((instances.height, instances.width), -1, dtype=torch.int16)
-    for rank, k in enumerate(chosen):
-        box = Box.of(instances, k)
-        mask = _enlarged_crop(instances, k, box, winner.device) > 0
-        winner_box = winner[box.slices]
-        if _is_kept(mask, winner_box >= 0, max_overlap):
-            winner_box.masked_fill_(mask & (winner_box < 0), rank)
-    return winner.numpy()
 
 
 def claim_pixels(

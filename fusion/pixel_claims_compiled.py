@@ -1,7 +1,8 @@
 """The pixel work of logit fusion and heuristic merge on a CPU, compiled: every map is passed over once, row by row.
 
-Gives what pixel_claims.py gives. No class and no instance is ever enlarged as a whole: two source rows, enlarged horizontally,
-serve the rows between them. The inner loops have no branches, so that they become vector instructions.
+For logit fusion, pixel_claims.py does the same in torch. No class and no instance is ever enlarged as a whole: two source
+rows, enlarged horizontally, serve the rows between them. The inner loops have no branches, so that they become vector
+instructions.
 """
 
 import numpy as np
@@ -47,7 +48,15 @@ def claim_pixels(
 
 
 def paste_pixels(instances: InstanceLogits, chosen: list[int], *, max_overlap: float) -> np.ndarray:
-    """As pixel_claims.paste_pixels."""
+    """Let the chosen instances, best first, take the pixels of their masks that are still free.
+
+    Args:
+        chosen: indices of the instances; their place in this list is their rank.
+        max_overlap: an instance of which more than this share is taken by others before it is dropped.
+
+    Returns:
+        (H, W) int16, rank of the instance that a pixel goes to, -1 where none.
+    """
     size = instances.height, instances.width
     winner, covered = np.full(size, -1, dtype=np.int16), np.zeros(size, dtype=bool)
     weights = weights_between_cells(instances.stride)
@@ -184,7 +193,8 @@ def _claim(rank, mask_logits, class_logits, box, weights, is_official, best, win
     first, end = max(box[1] // stride - 1, 0), min(-(-box[3] // stride) + 1, num_columns)
     wide = np.empty((2, (end - first) * stride), dtype=np.float32)
     offset = box[1] - first * stride
-    other, mask_sigmoid, other_sigmoid = (np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32))
+    scaled, mask_sigmoid = np.empty(width, np.float32), np.empty(width, np.float32)
+    other, other_sigmoid = np.empty(width, np.float32), np.empty(width, np.float32)
     scale = np.float32(4) if is_official else ONE
     filled = _rows_around(box[0], weights, num_rows)[0] - 1
     for y in range(height):
@@ -197,12 +207,12 @@ def _claim(rank, mask_logits, class_logits, box, weights, is_official, best, win
         for x in range(width):
             other[x] = (ONE - weight) * row[x] + weight * next_row[x]
             covered_row[x] |= mask[x] > 0
-            mask[x] *= scale
-        _sigmoid(mask, mask_sigmoid)
+            scaled[x] = mask[x] * scale
+        _sigmoid(scaled, mask_sigmoid)
         _sigmoid(other, other_sigmoid)
         best_row, winner_row = best[box[0] + y, box[1] : box[3]], winner[box[0] + y, box[1] : box[3]]
         for x in range(width):
-            fused = (mask_sigmoid[x] + other_sigmoid[x]) * (mask[x] + other[x])
+            fused = (mask_sigmoid[x] + other_sigmoid[x]) * (scaled[x] + other[x])
             # The equation lifts a sum far below 0 to just below 0, above any stuff logit that is negative: two clear denials
             # would win. So the support ends where the sum does, except in the official rule.
             wins = (fused > best_row[x]) & (is_official | (fused > 0))

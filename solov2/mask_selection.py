@@ -1,8 +1,8 @@
 """Candidates with mask logits -> instances: maskness and matrix NMS (Wang et al., NeurIPS 2020, section 3.3).
 
 Rules and results are those of mmdet's SOLOV2Head and mask_matrix_nms. Differs: a candidate costs one pass over its logits and
-a packed bit a cell, and only masks of one class whose boxes overlap are compared. Equal scores keep their order. What numba
-compiles has a torch path beside it, for CUDA and without numba.
+a packed bit a cell, and only masks of one class whose boxes overlap are compared. Equal scores keep their order. Kernels
+measure and compare float32 masks on a CPU; a torch path does so for masks on a GPU or of another type.
 """
 
 from functools import cache
@@ -107,7 +107,7 @@ def _decay(ious: Tensor, kernel: str, sigma: float) -> Tensor:
 
 def _measure(logits: Tensor, mask_thr: float) -> _Masks:
     num, rows, columns = logits.shape
-    if logits.device.type != "cpu" or logits.dtype != torch.float32 or not compiled.has_compiler():
+    if logits.device.type != "cpu" or logits.dtype != torch.float32:
         return _Masks(*_measure_by_torch(logits, mask_thr), None, logits, mask_thr)
     packed = np.zeros((num, rows, -(-columns // WORD)), np.uint64)
     areas, sums, boxes = np.zeros(num, np.float32), np.zeros(num, np.float32), np.zeros((num, 4), np.int64)

@@ -1,4 +1,6 @@
-"""Runs down the columns tell areas, boxes and run lengths as the pixels do; compiled and plain paths agree."""
+"""Runs down the columns, and the areas, boxes and run lengths that they tell, against the pixels one by one."""
+
+from itertools import accumulate, chain, groupby
 
 import numpy as np
 import pytest
@@ -6,18 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from data import segment_runs
 from data.segment_runs import encode_masks, find_runs, look_up
-from runtime.compiled import has_compiler
 
-needs_compiler = pytest.mark.skipif(not has_compiler(), reason="numba is absent")
 FIELDS = ("starts", "ends", "ids", "firsts")
 
 
-def without_compiler(function, *args):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(segment_runs, "has_compiler", lambda: False)
-        return function(*args)
+def runs_pixel_by_pixel(ids: np.ndarray) -> dict[int, list[tuple[int, int]]]:
+    """(start, end) of the runs of each id, ascending."""
+    runs, position = {}, 0
+    for value, pixels in groupby(ids.ravel("F").tolist()):
+        start, position = position, position + len(list(pixels))
+        runs.setdefault(value, []).append((start, position))
+    return dict(sorted(runs.items()))
 
 
 @st.composite
@@ -50,13 +52,13 @@ def test_areas_and_boxes_are_those_of_the_pixels(ids):
         assert box == [xs.min(), ys.min(), xs.max() - xs.min() + 1, ys.max() - ys.min() + 1]
 
 
-@needs_compiler
 @settings(deadline=None, max_examples=100)
 @given(ids=maps())
-def test_compiled_and_plain_runs_are_equal(ids):
-    compiled, plain = find_runs(ids), without_compiler(find_runs, ids)
-    for name in FIELDS:
-        assert np.array_equal(getattr(compiled, name), getattr(plain, name))
+def test_runs_begin_and_end_where_the_pixels_change(ids):
+    runs, expected = find_runs(ids), runs_pixel_by_pixel(ids)
+    assert runs.ids.tolist() == list(expected)
+    assert [*runs.firsts.tolist(), len(runs.starts)] == [0, *accumulate(map(len, expected.values()))]
+    assert list(zip(runs.starts.tolist(), runs.ends.tolist(), strict=True)) == list(chain.from_iterable(expected.values()))
 
 
 @pytest.mark.parametrize("size", [(0, 4), (4, 0)])
@@ -71,9 +73,7 @@ def test_a_map_without_pixels_has_no_runs(size):
 def test_masks_are_encoded_as_pycocotools_encodes_them(ids):
     runs = find_runs(ids)
     expected = [coco_mask.encode(np.asfortranarray(ids == value).view(np.uint8))["counts"].decode() for value in runs.ids]
-    wanted = range(len(runs.ids))
-    assert encode_masks(ids, runs, wanted) == expected
-    assert without_compiler(encode_masks, ids, runs, wanted) == expected
+    assert encode_masks(ids, runs, range(len(runs.ids))) == expected
 
 
 def test_run_lengths_of_many_digits_are_encoded_as_pycocotools_encodes_them():

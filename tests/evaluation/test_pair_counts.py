@@ -1,4 +1,4 @@
-"""Counting pairs of ids: both implementations against counting pixel by pixel."""
+"""Counting pairs of ids by runs, against counting pixel by pixel."""
 
 from collections import Counter
 
@@ -6,17 +6,7 @@ import numpy as np
 import pytest
 
 from evaluation.pair_counts import FEW, FIRST_CAPACITY, MANY, count_pairs
-from runtime import compiled
-from runtime.compiled import has_compiler
 from runtime.files import InputError
-
-
-@pytest.fixture(params=["compiled", "plain"], autouse=True)
-def engine(request, monkeypatch):
-    if request.param == "compiled" and not has_compiler():
-        pytest.skip("numba is absent")
-    if request.param == "plain":
-        monkeypatch.setattr(compiled, "numba", None)
 
 
 def pixel_by_pixel(truth: np.ndarray, predicted: np.ndarray) -> dict:

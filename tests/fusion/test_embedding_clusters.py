@@ -9,11 +9,10 @@ import torch
 
 from benchmarks.clusters import are_equal, plain_cluster, plain_fusion
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
-from fusion import embedding_proposals
+from fusion import embedding_proposals, embedding_proposals_compiled
 from fusion.compose import AREA_REFERENCE
-from fusion.embedding_clusters import ClusterSettings, EmbeddingMaps, cluster, fuse_embeddings
-from runtime import compiled
-from runtime.compiled import has_compiler
+from fusion.embedding_clusters import EmbeddingMaps, cluster, fuse_embeddings
+from fusion.settings import ClusterSettings
 from runtime.files import InputError
 
 NAMES = [c.name for c in CITYSCAPES.categories]
@@ -26,11 +25,14 @@ RADIUS = math.log(2) / 0.5**2
 
 @pytest.fixture(params=["compiled", "torch"])
 def path(request, monkeypatch):
-    """Each of the two ways to the same clusters."""
+    """Each of the two ways to the same clusters, both on the CPU."""
     if request.param == "torch":
-        monkeypatch.setattr(compiled, "numba", None)
-    elif not has_compiler():
-        pytest.skip("numba is not installed")
+        search_by_torch(monkeypatch)
+
+
+def search_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU."""
+    monkeypatch.setattr(embedding_proposals_compiled, "find_proposals", embedding_proposals.find_proposals)
 
 
 def limits(size: tuple[int, int], pixels: float = 0, **options) -> ClusterSettings:
@@ -200,7 +202,7 @@ def test_all_paths_equal_the_plain_rule_on_random_scenes(path, num_sigma):
 
 
 def test_batches_of_any_size_give_the_same(monkeypatch):
-    monkeypatch.setattr(compiled, "numba", None)
+    search_by_torch(monkeypatch)
     for batch, most in ((1, 1), (5, 2), (7, 7)):
         monkeypatch.setattr(embedding_proposals, "BATCH", batch)
         monkeypatch.setattr(embedding_proposals, "MOST_PROPOSALS", most)

@@ -11,9 +11,9 @@ from benchmarks.published_rules import full_frame_logits, plain_heuristic_merge
 from data.instance_dump import InstanceLogits, from_full_logits
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
 from fusion.compose import AREA_REFERENCE
-from fusion.heuristic_merge import MergeSettings, merge
-from runtime import compiled
-from runtime.compiled import has_compiler
+from fusion.heuristic_merge import merge
+from fusion.settings import MergeSettings
+from fusion.pixel_claims_compiled import paste_pixels
 from runtime.files import InputError
 
 NAMES = [c.name for c in CITYSCAPES.categories]
@@ -164,16 +164,38 @@ def test_the_merge_equals_its_plain_full_frame_form(seed):
     assert (panoptic.segment_ids == expected).all()
 
 
-@pytest.mark.skipif(not has_compiler(), reason="numba is absent")
+def paste_in_torch(instances: InstanceLogits, chosen: list[int], max_overlap: float) -> np.ndarray:
+    """As paste_pixels: crops are enlarged by torch, and each mask is a whole frame."""
+    size, stride = (instances.height, instances.width), instances.stride
+    winner = torch.full(size, -1, dtype=torch.int16)
+    for rank, k in enumerate(chosen):
+        crop = torch.from_numpy(instances.crops[k]).float()[None, None]
+        top, left = (instances.crop_boxes[k, :2] * stride).tolist()
+        inside = (F.interpolate(crop, scale_factor=stride, mode="bilinear")[0, 0] > 0)[: size[0] - top, : size[1] - left]
+        mask, box = torch.zeros(size, dtype=torch.bool), torch.zeros(size, dtype=torch.bool)
+        mask[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+        x1, y1, x2, y2 = instances.boxes[k].astype(int)
+        box[y1:y2, x1:x2] = True
+        mask &= box
+        area, taken = mask.sum().item(), (mask & (winner >= 0)).sum().item()
+        if area and taken / area <= max_overlap:
+            winner[mask & (winner < 0)] = rank
+    return winner.numpy()
+
+
 @pytest.mark.parametrize("stride", [1, 3, 4, 5, 8])
-def test_the_compiled_path_equals_the_plain_one(stride, monkeypatch):
-    scenes = [random_scene(seed, (58, 91), stride) for seed in range(10)]
-    expected_maps = [merge(*scene, CITYSCAPES, NO_LIMITS) for scene in scenes]
-    monkeypatch.setattr(compiled, "numba", None)
-    for scene, expected in zip(scenes, expected_maps, strict=True):
-        found = merge(*scene, CITYSCAPES, NO_LIMITS)
-        assert (found.segment_ids == expected.segment_ids).all()
-        assert found.segments == expected.segments
+def test_pixels_are_pasted_as_in_torch_at_any_stride(stride):
+    for seed in range(10):
+        instances = random_scene(seed, (58, 91), stride)[0]
+        # Bilinear weights are multiples of 1 / (4 stride^2): no enlarged logit is nearer to 0, where rounding would decide.
+        least = 1 / (32 * stride**2)
+        crops = tuple(np.round(4 * crop.astype(np.float32)) / 4 + np.float32(least) for crop in instances.crops)
+        boxes = instances.boxes + [[3, 2, -3, -2]] * (instances.boxes[:, 2:] - instances.boxes[:, :2] > 12).all(1, keepdims=True)
+        instances = replace(instances, crops=crops, boxes=boxes.astype(np.float32))  # some boxes cut their masks
+        chosen = np.random.default_rng(seed).permutation(len(instances))[:9].tolist()
+        for max_overlap in (0.0, 0.3, 0.5, 1.0):
+            expected = paste_in_torch(instances, chosen, max_overlap)
+            assert np.array_equal(paste_pixels(instances, chosen, max_overlap=max_overlap), expected)
 
 
 def test_the_merge_does_not_depend_on_the_order_of_instances():

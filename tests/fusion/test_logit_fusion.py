@@ -1,6 +1,7 @@
 """Fusion on drawn scenes: each expectation follows from the picture in the test."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ from benchmarks.fusion import plain_official_fusion
 from data.instance_dump import InstanceLogits, from_full_logits
 from data.semantic_dump import SemanticLogits
 from data.taxonomy import CITYSCAPES
-from fusion.logit_fusion import FusionSettings, fuse, semantic_only
+from fusion import logit_fusion
+from fusion.logit_fusion import semantic_only
+from fusion.settings import FusionSettings
 from fusion.pixel_claims import fuse_logits
-from runtime import compiled
-from runtime.compiled import has_compiler
 from runtime.files import InputError
 
 NAMES = [c.name for c in CITYSCAPES.categories]
@@ -23,13 +24,16 @@ CLASS_OF = {"r": ROAD, "s": SKY, "p": PERSON, "c": CAR}
 NO_LIMITS = FusionSettings(min_stuff_area=0)
 
 
-@pytest.fixture(params=["compiled", "torch"], autouse=True)
-def engine(request, monkeypatch):
-    """Every test runs on both implementations of the pixel work."""
-    if request.param == "compiled" and not has_compiler():
-        pytest.skip("numba is absent")
-    if request.param == "torch":
-        monkeypatch.setattr(compiled, "numba", None)
+@pytest.fixture(params=["compiled", "torch"])
+def engine(request) -> str:
+    """Both implementations of the pixel work, on the CPU."""
+    return request.param
+
+
+@pytest.fixture
+def fuse(engine):
+    """The fusion by each of them."""
+    return partial(logit_fusion.fuse, engine=engine)
 
 
 def semantics(*rows: str, confidence: float = 4.0) -> SemanticLogits:
@@ -76,7 +80,7 @@ def names_of(panoptic) -> set[str]:
     return {NAMES[i] for i in train_ids}
 
 
-def test_an_instance_and_its_surroundings_become_one_segment_each():
+def test_an_instance_and_its_surroundings_become_one_segment_each(fuse):
     semantic = semantics("ssss", "rccr", "rccr")
     panoptic = fuse(masks((3, 4), (CAR, 0.9, ("....", ".##.", ".##."))), semantic, CITYSCAPES, NO_LIMITS)
     assert panoptic.segment_ids.tolist() == [[23] * 4, [7, 26001, 26001, 7], [7, 26001, 26001, 7]]
@@ -88,19 +92,19 @@ def test_an_instance_and_its_surroundings_become_one_segment_each():
     assert panoptic.segments[-1].score == pytest.approx(0.9)
 
 
-def test_thing_pixels_that_no_instance_claims_become_void():
+def test_thing_pixels_that_no_instance_claims_become_void(fuse):
     panoptic = fuse(masks((2, 4)), semantics("rccr", "rrrr"), CITYSCAPES, NO_LIMITS)
     assert panoptic.segment_ids.tolist() == [[7, 0, 0, 7], [7, 7, 7, 7]]
 
 
-def test_an_instance_below_the_score_limit_is_ignored():
+def test_an_instance_below_the_score_limit_is_ignored(fuse):
     instances = masks((1, 4), (CAR, 0.5, (".##.",)))
     for min_score, names in ((0.51, {"road"}), (0.5, {"road", "car"})):
         panoptic = fuse(instances, semantics("rccr"), CITYSCAPES, replace(NO_LIMITS, min_score=min_score))
         assert names_of(panoptic) == names
 
 
-def test_an_instance_goes_when_more_than_half_of_it_is_taken():
+def test_an_instance_goes_when_more_than_half_of_it_is_taken(fuse):
     best, half, more = ("###...",), (".####.",), ("..#...",)
     semantic = semantics("cccccc")
     # half: 2 of its 4 pixels are taken, which is not more than half; more: its only pixel is.
@@ -108,13 +112,13 @@ def test_an_instance_goes_when_more_than_half_of_it_is_taken():
     assert panoptic.segment_ids.tolist() == [[26001, 26001, 26001, 26002, 26002, 0]]
 
 
-def test_the_semantic_class_decides_between_overlapping_instances():
+def test_the_semantic_class_decides_between_overlapping_instances(fuse):
     instances = masks((1, 4), (CAR, 0.9, ("####",)), (PERSON, 0.8, ("..##",)), confidence=2.0)
     panoptic = fuse(instances, semantics("ccpp"), CITYSCAPES, replace(NO_LIMITS, max_overlap=1.0))
     assert panoptic.segment_ids.tolist() == [[26001, 26001, 24002, 24002]]
 
 
-def test_an_instance_that_mask_and_class_deny_does_not_win_over_negative_stuff():
+def test_an_instance_that_mask_and_class_deny_does_not_win_over_negative_stuff(fuse):
     # The last pixel is a person that nobody found: every stuff logit is negative there, and the car's box reaches it.
     semantic = semantics("ccrp", "ccrp", confidence=3.0)
     instances = masks((2, 4), (CAR, 0.9, ("##.#", "##..")))
@@ -125,7 +129,7 @@ def test_an_instance_that_mask_and_class_deny_does_not_win_over_negative_stuff()
     assert official.segment_ids.tolist() == [[26001, 26001, 7, 26001]] * 2
 
 
-def test_a_small_stuff_segment_becomes_void():
+def test_a_small_stuff_segment_becomes_void(fuse):
     semantic = semantics(*["r" * 32] * 15, "s" * 31 + "r")  # 512 pixels: the limit of 2048 scales to 0.5, 131072 to 32
     assert names_of(fuse(masks((16, 32)), semantic, CITYSCAPES)) == {"road", "sky"}
     panoptic = fuse(masks((16, 32)), semantic, CITYSCAPES, FusionSettings(min_stuff_area=32 * 4096))
@@ -133,14 +137,14 @@ def test_a_small_stuff_segment_becomes_void():
     assert (panoptic.segment_ids == 0).sum() == 31
 
 
-def test_pixels_of_a_thing_below_its_area_limit_go_back_to_the_semantics():
+def test_pixels_of_a_thing_below_its_area_limit_go_back_to_the_semantics(fuse):
     instances = masks((1, 8), (CAR, 0.9, ("##......",)))
     settings = FusionSettings(min_stuff_area=0, min_thing_area=3 * 1024 * 2048 / 8)
     panoptic = fuse(instances, semantics("rcrrrrrr", confidence=0.1), CITYSCAPES, settings)
     assert panoptic.segment_ids.tolist() == [[7, 0, 7, 7, 7, 7, 7, 7]]
 
 
-def test_an_instance_cannot_win_outside_its_box_unless_official():
+def test_an_instance_cannot_win_outside_its_box_unless_official(fuse):
     logits = np.full((CITYSCAPES.num_classes, 4, 4), -1.0, dtype=np.float32)
     semantic = SemanticLogits("scene", 4, 4, 1, "cityscapes", "drawn", logits)
     instances = masks((4, 4), (CAR, 0.9, ("##..", "##..", "....", "....")))
@@ -151,7 +155,7 @@ def test_an_instance_cannot_win_outside_its_box_unless_official():
 
 @pytest.mark.parity
 @pytest.mark.parametrize("seed", range(20))
-def test_official_variant_equals_the_plain_official_rule(seed):
+def test_official_variant_equals_the_plain_official_rule(fuse, seed):
     size = (64, 96) if seed % 2 else (59, 90)
     instances, semantic = random_pair(seed, size, num=8)
     settings = replace(NO_LIMITS, variant="official", min_score=0.1)
@@ -161,7 +165,7 @@ def test_official_variant_equals_the_plain_official_rule(seed):
 
 
 @pytest.mark.parametrize("variant", ["paper", "official"])
-def test_fusion_does_not_depend_on_the_order_of_instances(variant):
+def test_fusion_does_not_depend_on_the_order_of_instances(fuse, variant):
     instances, semantic = random_pair(3, num=8)
     tied = replace(instances, scores=np.array([0.9, 0.9, 0.9, 0.5, 0.5, 0.5, 0.5, 0.5][: len(instances)], dtype=np.float32))
     settings = FusionSettings(variant=variant)
@@ -174,7 +178,7 @@ def test_fusion_does_not_depend_on_the_order_of_instances(variant):
 
 
 @pytest.mark.parametrize("size", [(375, 1242), (800, 800), (64, 96), (61, 7)])
-def test_every_pixel_belongs_to_one_listed_segment_and_none_is_below_the_limits(size):
+def test_every_pixel_belongs_to_one_listed_segment_and_none_is_below_the_limits(fuse, size):
     instances, semantic = random_pair(1, size, num=5)
     settings = FusionSettings(min_score=0.0, min_stuff_area=40000, min_thing_area=20000)
     panoptic = fuse(instances, semantic, CITYSCAPES, settings)
@@ -187,7 +191,7 @@ def test_every_pixel_belongs_to_one_listed_segment_and_none_is_below_the_limits(
         assert area >= (20000 if segment_id >= 1000 else 40000) * unit
 
 
-def test_enlarging_boxes_equals_enlarging_the_whole_frame():
+def test_enlarging_boxes_equals_enlarging_the_whole_frame(fuse):
     instances, semantic = random_pair(7, (62, 94), num=6)
     settings = FusionSettings(min_score=0.0, min_stuff_area=0)
     whole = replace(
@@ -206,8 +210,8 @@ def _paste(instances: InstanceLogits, k: int, grid: tuple[int, int]) -> np.ndarr
     return full
 
 
-def test_semantic_only_makes_each_connected_region_of_a_thing_an_object():
-    panoptic = semantic_only(semantics("ccrcc", "ccrrr"), CITYSCAPES, NO_LIMITS)
+def test_semantic_only_makes_each_connected_region_of_a_thing_an_object(engine):
+    panoptic = semantic_only(semantics("ccrcc", "ccrrr"), CITYSCAPES, NO_LIMITS, engine=engine)
     assert panoptic.segment_ids.tolist() == [[26001, 26001, 7, 26002, 26002], [26001, 26001, 7, 7, 7]]
 
 
@@ -227,7 +231,7 @@ def test_fused_logits_follow_the_equation():
         ({"logits": np.zeros((7, 1, 4), np.float32)}, "7 classes"),
     ],
 )
-def test_predictions_that_do_not_fit_are_refused(change, words):
+def test_predictions_that_do_not_fit_are_refused(fuse, change, words):
     with pytest.raises(InputError, match=words):
         fuse(masks((1, 4)), replace(semantics("rrrr"), **change), CITYSCAPES)
 

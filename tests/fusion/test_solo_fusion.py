@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,10 @@ from data.taxonomy import CITYSCAPES
 from detection.instance_head import InstanceHeadSettings
 from efficientps.network import SemanticEfficientPS, build_network
 from efficientps.panoptic_inference import load_panoptic_predictor
+from fusion import solo_fusion
+from fusion.logit_fusion import fuse
 from fusion.solo_fusion import main, parse, run
 from prediction.sources import LivePanoptic
-from runtime import compiled
 from runtime.files import InputError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -79,7 +81,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_truth_at_stride_1_without_area_limits_gives_pq_100(streets, tmp_path, monkeypatch):
-    from fusion import solo_fusion
     from prediction.sources import TruthInstances, TruthSemantics
 
     monkeypatch.setattr(solo_fusion, "TruthInstances", lambda taxonomy: TruthInstances(taxonomy, stride=1))
@@ -147,16 +148,16 @@ def test_a_second_run_reuses_what_is_done_and_other_settings_do_not(streets, dum
     assert png.stat().st_mtime_ns > written
 
 
-def test_workers_and_the_compiler_change_the_time_but_not_a_byte(streets, dumps, tmp_path, monkeypatch):
+def test_workers_and_the_engine_change_the_time_but_not_a_byte(streets, dumps, tmp_path, monkeypatch):
     given = ("--data-root", streets, "--instances", dumps / "instances", "--semantics", dumps / "semantics")
     fuse_with(tmp_path / "one", *given, "--workers", "1")
     fuse_with(tmp_path / "four", *given, "--workers", "4")
-    monkeypatch.setattr(compiled, "numba", None)
-    fuse_with(tmp_path / "plain", *given, "--workers", "2")
+    monkeypatch.setattr(solo_fusion, "fuse", partial(fuse, engine="torch"))
+    fuse_with(tmp_path / "torch", *given, "--workers", "2")
     expected = contents(tmp_path / "one")
     assert len(expected) == 8  # six PNGs, their JSON, the scores
     assert contents(tmp_path / "four") == expected
-    assert contents(tmp_path / "plain") == expected
+    assert contents(tmp_path / "torch") == expected
 
 
 def test_both_predictions_of_the_original_are_fused_saved_and_fused_again_from_the_dumps(streets, joint_checkpoint, tmp_path):

@@ -7,8 +7,6 @@ import torch
 import torch.nn.functional as F
 from mmdet.models.layers import mask_matrix_nms
 
-from runtime import compiled
-from runtime.compiled import has_compiler
 from solov2 import mask_selection
 from solov2.full_size_masks import full_size_masks
 from solov2.mask_selection import cell_boxes, logit_of, select_instances
@@ -16,13 +14,16 @@ from solov2.mask_selection import cell_boxes, logit_of, select_instances
 SETTINGS = dict(mask_thr=0.5, nms_pre=500, max_per_img=100, kernel="gaussian", sigma=2.0, filter_thr=0.05)
 
 
-@pytest.fixture(params=["compiled", "torch"], autouse=True)
-def path(request, monkeypatch):
-    if request.param == "torch":
-        monkeypatch.setattr(compiled, "has_compiler", lambda: False)
-    elif not has_compiler():
-        pytest.skip("numba is absent")
-    return request.param
+@pytest.fixture(params=[torch.float32, torch.float64], ids=["compiled", "torch"])
+def select(request):
+    """select_instances by either path, with SETTINGS and no limit of areas by default; float64 takes the path of a GPU."""
+
+    def run(logits, scores, labels, smallest_areas=None, **settings):
+        smallest_areas = torch.zeros(len(logits)) if smallest_areas is None else smallest_areas
+        scores, labels = torch.as_tensor(scores), torch.as_tensor(labels)
+        return select_instances(logits.to(request.param), scores, labels, smallest_areas, **SETTINGS | settings)
+
+    return run
 
 
 def draw(*pictures):
@@ -39,11 +40,6 @@ def draw_candidates(num, size, num_classes=3):
     logits = 3 * F.interpolate(coarse, size, mode="bilinear")[0, :num]
     labels = torch.randint(num_classes, (-(-num // 3),), generator=generator).repeat_interleave(3)[:num]
     return logits, torch.rand(num, generator=generator), labels, torch.full((num,), 16.0)
-
-
-def select(logits, scores, labels, smallest_areas=None, **settings):
-    smallest_areas = torch.zeros(len(logits)) if smallest_areas is None else smallest_areas
-    return select_instances(logits, torch.tensor(scores), torch.tensor(labels), smallest_areas, **SETTINGS | settings)
 
 
 def mmdet_selection(logits, scores, labels, smallest_areas, *, mask_thr, max_per_img, **settings):
@@ -80,9 +76,9 @@ def pasted(crops, size):
     ],
     ids=str,
 )
-def test_selection_is_that_of_mmdet(size, settings):
+def test_selection_is_that_of_mmdet(select, size, settings):
     candidates, settings = draw_candidates(60, size), SETTINGS | settings
-    found = select_instances(*candidates, **settings)
+    found = select(*candidates, **settings)
     scores, labels, chosen = mmdet_selection(*candidates, **settings)
     assert torch.equal(found.chosen, chosen)
     assert torch.equal(found.labels, labels)
@@ -91,21 +87,19 @@ def test_selection_is_that_of_mmdet(size, settings):
     assert torch.equal(found.boxes, cell_boxes(candidates[0].sigmoid() > settings["mask_thr"])[chosen])
 
 
-def test_both_paths_measure_the_same(monkeypatch):
-    logits = draw_candidates(20, (21, 71))[0]
-    here = mask_selection._measure(logits, 0.5)
-    monkeypatch.setattr(compiled, "has_compiler", lambda: False)
-    monkeypatch.setattr(mask_selection, "CHUNK", 3 * 21 * 71)  # so that there are chunks
-    there = mask_selection._measure(logits, 0.5)
-    assert torch.equal(here.areas, there.areas)
-    assert torch.equal(here.boxes, there.boxes)
-    torch.testing.assert_close(here.maskness, there.maskness, rtol=1e-6, atol=0)
-    chosen, labels = torch.arange(19, -1, -1), torch.arange(20) % 2
-    ious = [mask_selection._class_ious(masks, chosen, labels) for masks in (here, there)]
-    assert torch.equal(*ious)
+@pytest.mark.parametrize("num_candidates", [1, 3, 7])
+def test_the_torch_path_gives_the_same_in_chunks(num_candidates, monkeypatch):
+    candidates, settings = draw_candidates(20, (21, 71)), SETTINGS | dict(filter_thr=-1)
+    compiled = select_instances(*candidates, **settings)
+    monkeypatch.setattr(mask_selection, "CHUNK", num_candidates * 21 * 71)
+    in_chunks = select_instances(candidates[0].double(), *candidates[1:], **settings)
+    assert len(compiled.chosen) > 10
+    for name in ("chosen", "labels", "boxes"):
+        assert torch.equal(getattr(in_chunks, name), getattr(compiled, name))
+    torch.testing.assert_close(in_chunks.scores, compiled.scores, rtol=1e-6, atol=0)
 
 
-def test_a_mask_decays_a_lesser_one_of_its_class_only():
+def test_a_mask_decays_a_lesser_one_of_its_class_only(select):
     logits = draw("###.....", "##......", "##......", ".....###")
     found = select(logits, [0.9, 0.8, 0.7, 0.6], [0, 0, 1, 0])
     iou = 2 / 3
@@ -115,7 +109,7 @@ def test_a_mask_decays_a_lesser_one_of_its_class_only():
     assert found.boxes.tolist() == [[0, 0, 1, 3], [0, 0, 1, 2], [0, 5, 1, 8], [0, 0, 1, 2]]
 
 
-def test_what_is_suppressed_itself_suppresses_less():
+def test_what_is_suppressed_itself_suppresses_less(select):
     # Mask 1 is mask 0 but for one cell, so against mask 2 its decay counts relative to its own.
     logits = draw("####", "###.", "#...")
     found = select(logits, [0.9, 0.8, 0.7], [0, 0, 0], filter_thr=-1)
@@ -123,8 +117,8 @@ def test_what_is_suppressed_itself_suppresses_less():
     assert found.scores[found.chosen == 2].item() == pytest.approx(0.9 * 0.7 * min(1, by_0, by_1), rel=1e-6)
 
 
-def test_no_candidates_give_an_empty_selection():
-    found = select_instances(torch.zeros(0, 5, 7), torch.zeros(0), torch.zeros(0, dtype=torch.int64), torch.zeros(0), **SETTINGS)
+def test_no_candidates_give_an_empty_selection(select):
+    found = select(torch.zeros(0, 5, 7), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
     assert [tuple(field.shape) for field in found] == [(0,), (0,), (0,), (0, 4)]
     assert (
         list(full_size_masks(torch.zeros(0, 5, 7), found.boxes, mask_stride=4, net_size=(20, 28), size=(9, 9), mask_thr=0.5))
@@ -132,21 +126,21 @@ def test_no_candidates_give_an_empty_selection():
     )
 
 
-def test_empty_masks_and_masks_no_larger_than_asked_are_dropped():
+def test_empty_masks_and_masks_no_larger_than_asked_are_dropped(select):
     logits = draw("....|....", "##..|....", "##..|#...")
     found = select(logits, [0.9, 0.8, 0.7], [0, 1, 2], torch.tensor([0.0, 2.0, 2.0]))
     assert found.chosen.tolist() == [2]
     assert found.labels.tolist() == [2]
 
 
-def test_equal_scores_keep_their_order():
+def test_equal_scores_keep_their_order(select):
     # 40, as torch sorts up to 16 stably in any case.
     logits = draw(*["." * k + "#" + "." * (39 - k) for k in range(40)])
     found = select(logits, [0.5] * 40, [0] * 40, max_per_img=30)
     assert found.chosen.tolist() == list(range(30))
 
 
-def test_a_duplicate_of_a_duplicate_is_not_a_number_in_the_linear_kernel_as_in_mmdet():
+def test_a_duplicate_of_a_duplicate_is_not_a_number_in_the_linear_kernel_as_in_mmdet(select):
     candidates = (
         draw("##..", "##..", "##..", "..##"),
         torch.tensor([0.9, 0.8, 0.7, 0.6]),
@@ -155,7 +149,7 @@ def test_a_duplicate_of_a_duplicate_is_not_a_number_in_the_linear_kernel_as_in_m
     )
     for filter_thr in (0.05, -1):
         settings = SETTINGS | dict(kernel="linear", filter_thr=filter_thr)
-        found = select_instances(*candidates, **settings)
+        found = select(*candidates, **settings)
         scores, _, chosen = mmdet_selection(*candidates, **settings)
         assert torch.equal(found.chosen, chosen)
         torch.testing.assert_close(found.scores, scores, rtol=1e-6, atol=0, equal_nan=True)
@@ -170,7 +164,7 @@ def test_half_precision_logits_are_summed_in_single():
 
 
 @pytest.mark.parametrize("settings", [dict(kernel="box"), dict(mask_thr=1.0)], ids=str)
-def test_settings_without_meaning_are_refused(settings):
+def test_settings_without_meaning_are_refused(select, settings):
     with pytest.raises(ValueError, match="gaussian or linear and a value in"):
         select(draw("#"), [0.5], [0], **settings)
 
