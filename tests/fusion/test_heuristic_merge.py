@@ -11,8 +11,7 @@ from benchmarks.published_rules import full_frame_logits, plain_heuristic_merge
 from data.instance_dump import InstanceLogits, from_full_logits
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
 from fusion.compose import AREA_REFERENCE
-from fusion.heuristic_merge import merge
-from fusion.settings import MergeSettings
+from fusion.heuristic_merge import MergeSettings, merge
 from fusion.pixel_claims_compiled import paste_pixels
 from runtime.files import InputError
 
