@@ -16,7 +16,8 @@ from benchmarks.scenes import STRIDE, placed_objects
 from benchmarks.side_by_side import Contest
 from data.taxonomy import CITYSCAPES, Taxonomy
 from fusion.compose import AREA_REFERENCE
-from fusion.embedding_clusters import Clusters, ClusterSettings, EmbeddingMaps, cluster, fuse_embeddings
+from fusion.embedding_clusters import Clusters, EmbeddingMaps, cluster, fuse_embeddings
+from fusion.settings import ClusterSettings
 
 SIZE = (1024, 2048)
 NUM_OBJECTS = 12

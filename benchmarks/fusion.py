@@ -14,7 +14,8 @@ from benchmarks.side_by_side import Contest
 from data.instance_dump import InstanceLogits
 from data.semantic_dump import SemanticLogits
 from data.taxonomy import CITYSCAPES, Taxonomy
-from fusion.logit_fusion import FusionSettings, fuse
+from fusion.logit_fusion import fuse
+from fusion.settings import FusionSettings
 
 SETTINGS = FusionSettings(variant="official", min_score=0.0)
 

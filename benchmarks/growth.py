@@ -13,7 +13,8 @@ from data.panoptic_file import PanopticFile
 from data.semantic_dump import SemanticLogits
 from data.taxonomy import CITYSCAPES
 from evaluation.panoptic_quality import evaluate_files
-from fusion.logit_fusion import FusionSettings, fuse
+from fusion.logit_fusion import fuse
+from fusion.settings import FusionSettings
 
 SETTINGS = FusionSettings(min_score=0.0)
 INSTANCES = (0, 10, 30, 100, 300)

@@ -13,7 +13,8 @@ from data.panoptic_png import PanopticMap
 from data.taxonomy import CITYSCAPES
 from efficientps.panoptic_inference import load_panoptic_predictor
 from efficientps.predictor import load_semantic_predictor
-from fusion.logit_fusion import FusionSettings, fuse, semantic_only
+from fusion.logit_fusion import fuse, semantic_only
+from fusion.settings import FusionSettings
 from pan_secb.predictor import load_predictor as load_pan_secb
 from panoptic_fpn.predictor import load_predictor as load_panoptic_fpn
 from solov2.checkpoints import find_last

@@ -5,15 +5,16 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from glob import glob
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from runtime.files import InputError, atomic_path
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+PRODUCER_KEY = "producer"
 MAX_PIXELS = 2**28
 """A header that promises more pixels than this (16384 x 16384) is refused before anything is decoded."""
 
@@ -83,10 +84,27 @@ def read_image(path: Path) -> np.ndarray:
         return np.array(image.convert("RGB"))
 
 
-def write_image(path: Path, pixels: np.ndarray) -> None:
-    """Write (H, W), (H, W, 3) uint8 or (H, W) uint16 atomically, in the format that the suffix names."""
+def write_image(path: Path, pixels: np.ndarray, producer: str | None = None) -> None:
+    """Write (H, W), (H, W, 3) uint8 or (H, W) uint16 atomically, in the format that the suffix names.
+
+    Args:
+        producer: what made it, for is_made_by; PNG only.
+    """
+    options = {}
+    if producer is not None:
+        options["pnginfo"] = PngInfo()
+        options["pnginfo"].add_text(PRODUCER_KEY, producer)
     with atomic_path(path) as partial:
-        Image.fromarray(pixels).save(partial)
+        Image.fromarray(pixels).save(partial, **options)
+
+
+def is_made_by(path: Path, producer: str) -> bool:
+    """Whether a whole PNG that write_image wrote for this producer is there."""
+    try:
+        with open_image(path) as image:
+            return getattr(image, "text", {}).get(PRODUCER_KEY) == producer
+    except InputError:
+        return False
 
 
 def path_to_image_id(path: str | Path) -> str:
@@ -95,26 +113,3 @@ def path_to_image_id(path: str | Path) -> str:
     The official panoptic JSON names pictures `<id>_gtFine_leftImg8bit.png`: that `_gtFine` goes too.
     """
     return Path(path).stem.removesuffix("_leftImg8bit").removesuffix("_gtFine")
-
-
-def find_images(place: str | Path) -> list[Path]:
-    """The pictures that a file, a folder (searched recursively) or a glob names, sorted.
-
-    Raises:
-        InputError: if there is none, or two would get the same image id.
-    """
-    path = Path(place).expanduser()
-    if path.is_dir():
-        found = [p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
-    elif path.is_file():
-        found = [path]
-    else:
-        found = [Path(p) for p in glob(str(path), recursive=True) if Path(p).is_file()]
-    if not found:
-        raise InputError(f"{place}: no pictures there; give a file, a folder or a glob with one of {', '.join(IMAGE_SUFFIXES)}")
-    by_id: dict[str, Path] = {}
-    for picture in sorted(found):
-        other = by_id.setdefault(path_to_image_id(picture), picture)
-        if other != picture:
-            raise InputError(f"{other} and {picture}: both would be image id {path_to_image_id(picture)!r}; rename one")
-    return sorted(found)

@@ -8,7 +8,7 @@ import numpy as np
 
 from data.panoptic_png import MAX_SEGMENT_ID, PanopticMap, Segment, read_segment_ids
 from data.segment_runs import find_runs
-from data.taxonomy import CITYSCAPES, TAXONOMIES, Taxonomy
+from data.taxonomy import CITYSCAPES, TAXONOMIES, Taxonomy, recognise
 from runtime.files import InputError, read_json, write_json
 
 ImageId = str | int
@@ -192,11 +192,7 @@ def _read_taxonomy(json_path: Path, categories: object) -> Taxonomy:
         taxonomy = Taxonomy.from_coco_categories(json_path.stem, categories)
     except (TypeError, ValueError) as error:
         raise InputError(f"{json_path}: `categories` do not read ({error}); each needs `id`, `name` and `isthing`") from None
-    classes = [(c.dataset_id, c.name, c.is_thing) for c in taxonomy.categories]
-    for known in TAXONOMIES.values():
-        if classes == [(c.dataset_id, c.name, c.is_thing) for c in known.categories]:
-            return known
-    return taxonomy
+    return recognise(taxonomy)
 
 
 def _guess_taxonomy(json_path: Path, annotations: Iterable[PanopticAnnotation]) -> Taxonomy:

@@ -114,13 +114,13 @@ def write_panoptic_png(path: Path, panoptic: PanopticMap, producer: str) -> None
     write_id_png(path, panoptic.segment_ids, {PRODUCER_CHUNK: producer, SEGMENTS_CHUNK: segments})
 
 
-def read_panoptic_png(path: Path, producer: str) -> PanopticMap | None:
-    """Read back what write_panoptic_png wrote; None if there is no whole file of this producer."""
+def read_panoptic_png(path: Path, producer: str | None = None) -> PanopticMap | None:
+    """Read back what write_panoptic_png wrote; None if there is no whole file of this producer (None: of any)."""
     try:
         segment_ids, text = _read_rgb(path)
     except InputError:
         return None
-    if text.get(PRODUCER_CHUNK) != producer or SEGMENTS_CHUNK not in text:
+    if (producer is not None and text.get(PRODUCER_CHUNK) != producer) or SEGMENTS_CHUNK not in text:
         return None
     return PanopticMap(segment_ids, tuple(Segment.from_json(entry) for entry in json.loads(text[SEGMENTS_CHUNK])))
 

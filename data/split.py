@@ -1,54 +1,151 @@
-"""Pictures with their panoptic truth, whatever layout they lie in: what a training reads."""
+"""The images that a command works on, in order, with or without truth: one interface for every layout."""
 
+import hashlib
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from data.images import read_image
-from data.layouts.cityscapes import find_frames, read_truth
+from data.images import read_image, read_image_size
+from data.panoptic_file import ImageId
 from data.panoptic_png import PanopticMap
-from data.taxonomy import CITYSCAPES, Taxonomy
+from data.taxonomy import Taxonomy
+from runtime.files import InputError
 
 
-class LabelledPictures(Protocol):
-    """A split of a data set: pictures by index, in an order that never changes."""
+@runtime_checkable
+class Split(Protocol):
+    """Images by index, in an order that never changes. A new layout is a file in data/layouts/ with a class that does this."""
 
-    taxonomy: Taxonomy
-    """The classes that the truth's category ids are of."""
+    name: str
+    """Such as `val of datasets/streets`, for messages."""
+    taxonomy: Taxonomy | None
+    """The classes that the truth's category ids are of; None where there is no truth at all."""
 
     def __len__(self) -> int: ...
 
     def image_id(self, index: int) -> str:
-        """Names the picture in this split, and the files that are made for it."""
+        """Names the image in this split, and the files that are made for it; it may hold folders: `a/b`."""
 
-    def read(self, index: int) -> tuple[np.ndarray, PanopticMap]:
-        """(H, W, 3) uint8 RGB, and the truth of the same size.
+    def key(self, index: int) -> ImageId:
+        """The image's id in a panoptic JSON: COCO's are numbers."""
+
+    def file_name(self, index: int) -> str:
+        """The image's file name in a panoptic JSON."""
+
+    def image(self, index: int) -> np.ndarray:
+        """(H, W, 3) uint8 RGB.
 
         Raises:
-            InputError: if a file is broken, or the truth is of another size than its picture.
+            InputError: if the file is broken.
         """
 
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) of the image, without decoding it where that is possible."""
 
-class CityscapesPictures:
-    """A split of the Cityscapes layout, in order of the image ids.
+    def digest(self, index: int) -> str:
+        """Changes with the content of the image's file: a result of another image of the same name is not taken for its own."""
 
-    Raises:
-        InputError: as data.layouts.cityscapes.find_frames.
-    """
+    def has_truth(self, index: int) -> bool:
+        """Whether `truth` gives a map."""
 
-    def __init__(self, root: Path, split: str):
-        self.taxonomy = CITYSCAPES
-        self.frames = find_frames(root, split)
+    def truth(self, index: int) -> PanopticMap | None:
+        """The truth, of the image's size; None where the image has none.
+
+        Raises:
+            InputError: if a file is broken, or the truth is of another size than its image.
+        """
+
+    def truth_digest(self, index: int) -> str:
+        """Changes with the content of the truth, as `digest` with the image's."""
+
+
+class FileSplit:
+    """Base of splits whose images are files: a subclass gives `image_path`, and its truth."""
+
+    taxonomy: Taxonomy | None = None
+    name = ""
 
     def __len__(self) -> int:
-        return len(self.frames)
+        raise NotImplementedError
+
+    def image_path(self, index: int) -> Path:
+        """Where the image lies."""
+        raise NotImplementedError
 
     def image_id(self, index: int) -> str:
-        """The id of a picture, by its place in the split."""
-        return self.frames[index].image_id
+        """See Split."""
+        raise NotImplementedError
 
-    def read(self, index: int) -> tuple[np.ndarray, PanopticMap]:
-        """See LabelledPictures."""
-        frame = self.frames[index]
-        return read_image(frame.image_path), read_truth(frame)
+    def key(self, index: int) -> ImageId:
+        """See Split."""
+        return self.image_id(index)
+
+    def file_name(self, index: int) -> str:
+        """See Split."""
+        return self.image_path(index).name
+
+    def image(self, index: int) -> np.ndarray:
+        """See Split."""
+        return read_image(self.image_path(index))
+
+    def size(self, index: int) -> tuple[int, int]:
+        """See Split."""
+        return read_image_size(self.image_path(index))
+
+    def digest(self, index: int) -> str:
+        """See Split."""
+        return file_digest(self.image_path(index))
+
+    def has_truth(self, index: int) -> bool:
+        """See Split."""
+        return False
+
+    def truth(self, index: int) -> PanopticMap | None:
+        """See Split."""
+        return None
+
+    def truth_digest(self, index: int) -> str:
+        """See Split."""
+        raise InputError(f"{self.image_path(index)}: has no truth, but it is needed; give a data set with labels")
+
+    @cached_property
+    def index_of(self) -> dict[str, int]:
+        """Image id -> index."""
+        return {self.image_id(index): index for index in range(len(self))}
+
+
+class Subset:
+    """Some images of a split, such as the shard i/n of a run that is cut by image."""
+
+    def __init__(self, split: Split, indices: list[int]):
+        self.split, self.indices = split, indices
+        self.name, self.taxonomy = split.name, split.taxonomy
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getattr__(self, name: str):
+        method = getattr(self.split, name)
+        return lambda index: method(self.indices[index])
+
+
+def file_digest(path: Path) -> str:
+    """16 hexadecimal digits of a file's content.
+
+    Raises:
+        InputError: if there is no such file.
+    """
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"{path}: no such file; make it first") from None
+
+
+def labelled(split: Split) -> Iterator[tuple[int, PanopticMap]]:
+    """Index and truth of each image that has one."""
+    for index in range(len(split)):
+        if split.has_truth(index):
+            yield index, split.truth(index)

@@ -5,7 +5,7 @@ import numpy as np
 from data.dump_file import grid_size
 from data.instance_dump import InstanceLogits, from_full_logits
 from data.panoptic_png import PanopticMap, Segment
-from data.segment_runs import look_up
+from data.segment_runs import encode_masks, find_runs, look_up
 from data.semantic_dump import SemanticLogits
 from data.taxonomy import VOID_TRAIN_ID, Taxonomy
 from runtime.files import InputError
@@ -15,6 +15,10 @@ TRUTH_CONFIDENCE = 3.0
 INSTANCE_GAIN = 2.5
 """Instance logits of truth are this much larger than semantic ones. Above 2, "not this object" outweighs "this class" in the
 fusion, so that an object does not spread over the crowd of its class beside it; edges, where a logit is 0, stay."""
+
+
+BINARY_CONFIDENCE = 10.0
+"""Logit inside a binary mask, and minus that outside: near certain, and exactly representable in float16."""
 
 
 def panoptic_to_semantic(panoptic: PanopticMap, taxonomy: Taxonomy) -> np.ndarray:
@@ -86,6 +90,44 @@ def panoptic_to_instance_logits(
         taxonomy=taxonomy,
         producer=producer,
     )
+
+
+def panoptic_to_annotations(panoptic: PanopticMap, taxonomy: Taxonomy) -> list[dict]:
+    """The `annotations` of one image, crowds with `iscrowd` 1, without `id` and `image_id`; masks are compressed run lengths."""
+    by_id = {s.segment_id: s for s in panoptic.segments if taxonomy.is_thing[taxonomy.dataset_id_to_train_id[s.category_id]]}
+    runs = find_runs(panoptic.segment_ids)
+    wanted = [k for k, segment_id in enumerate(runs.ids.tolist()) if segment_id in by_id]
+    areas, boxes = runs.areas().tolist(), runs.boxes().astype(float).tolist()
+    annotations = []
+    for k, counts in zip(wanted, encode_masks(panoptic.segment_ids, runs, wanted), strict=True):
+        segment = by_id[int(runs.ids[k])]
+        annotation = {"category_id": segment.category_id, "iscrowd": int(segment.is_crowd), "area": areas[k], "bbox": boxes[k]}
+        annotations.append(annotation | {"segmentation": {"size": list(runs.size), "counts": counts}})
+    return annotations
+
+
+def panoptic_to_scored_instances(panoptic: PanopticMap, taxonomy: Taxonomy, *, image_id: str, producer: str) -> InstanceLogits:
+    """The things of a predicted map with their scores (1 where a segment has none), masks at stride 1, each pixel near certain.
+
+    Raises:
+        InputError: if a category is not in the taxonomy.
+    """
+    things = _things(panoptic, taxonomy)
+    return from_full_logits(
+        (mask_to_logits(panoptic.segment_ids == thing.segment_id) for thing in things),
+        [_train_id(thing, taxonomy) for thing in things],
+        [1.0 if thing.score is None else thing.score for thing in things],
+        image_id=image_id,
+        size=panoptic.segment_ids.shape,
+        stride=1,
+        taxonomy=taxonomy,
+        producer=producer,
+    )
+
+
+def mask_to_logits(mask: np.ndarray) -> np.ndarray:
+    """A binary mask as logits of one certainty, whatever its shape."""
+    return np.where(mask, np.float32(BINARY_CONFIDENCE), np.float32(-BINARY_CONFIDENCE))
 
 
 def panoptic_to_semantic_logits(

@@ -1,8 +1,9 @@
 """Class lists: names, stuff or thing, train ids, ids in the files, colours. No other file knows a class number or count."""
 
+import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +15,8 @@ VOID_TRAIN_ID = 255
 """Train id of pixels without a class in semantic maps; every loss and every score ignores it."""
 MAX_INSTANCES_PER_IMAGE = 999
 """A thing's segment id is dataset_id * 1000 + k, as in Cityscapes, so k must stay below 1000."""
+LARGEST_DATASET_ID = 2**53
+"""JSON readers that know only floating-point numbers would round larger ids."""
 
 
 @dataclass(frozen=True)
@@ -83,17 +86,36 @@ class Taxonomy:
         return {c.dataset_id: train_id for train_id, c in enumerate(self.categories)}
 
     def segment_id(self, train_id: int, instance_id: int = 0) -> int:
-        """Segment id in a panoptic PNG: the dataset id for stuff, dataset id * 1000 + instance id (1..999) for a thing.
+        """Segment id in a panoptic PNG: base for stuff, base * 1000 + instance id (1..999) for a thing.
 
-        Where a class has dataset id 0, which in the PNG is void, all ids move up by one.
-
-        Raises:
-            InputError: if the dataset id has four digits: it would collide with a thing's.
+        The base is the class's dataset id where all of them fit three digits, and else its train id + 1. Where a class has
+        dataset id 0, which in the PNG is void, all bases move up by one.
         """
-        base = int(self.dataset_ids[train_id]) + int(self.dataset_ids.min() == 0)
-        if not 0 < base < 1000:
-            raise InputError(f"taxonomy {self.name}: dataset id {base} does not fit segment ids; use ids from 0 to 998")
+        base = int(self._segment_bases[train_id])
         return base * 1000 + instance_id if instance_id else base
+
+    @cached_property
+    def _segment_bases(self) -> np.ndarray:
+        shifted = self.dataset_ids + int(self.dataset_ids.min() == 0)
+        fits = shifted.min() > 0 and shifted.max() < 1000
+        return shifted if fits else np.arange(1, self.num_classes + 1)
+
+    def difference(self, other: "Taxonomy") -> str | None:
+        """How the classes of another taxonomy differ from these, in a few words; None where they are the same.
+
+        Names of the taxonomies and colours do not count: ids, class names, their order and what is a thing do.
+        """
+        own, others = ([(c.dataset_id, c.name, c.is_thing) for c in t.categories] for t in (self, other))
+        if own == others:
+            return None
+        if len(own) != len(others):
+            absent = [name for _, name, _ in own if name not in {n for _, n, _ in others}]
+            added = [name for _, name, _ in others if name not in {n for _, n, _ in own}]
+            words = [f"without {_some(absent)}"] if absent else []
+            words += [f"with {_some(added)}"] if added else []
+            return f"{len(own)} classes against {len(others)}" + (f", {', '.join(words)}" if words else "")
+        ours, theirs = next((o, t) for o, t in zip(own, others, strict=True) if o != t)
+        return f"{_describe(ours)} against {_describe(theirs)}"
 
     def to_coco_categories(self) -> list[dict]:
         """The `categories` of a COCO panoptic JSON, in train id order."""
@@ -116,9 +138,9 @@ class Taxonomy:
             if not isinstance(entry, dict) or "id" not in entry or "name" not in entry:
                 raise InputError(f"taxonomy {name}: category {str(entry)[:80]} needs an `id` and a `name`")
             dataset_id, is_thing = entry["id"], bool(entry.get("isthing", 1))
-            if not isinstance(dataset_id, int) or dataset_id < 0:
-                raise InputError(f"taxonomy {name}: category id {dataset_id!r}, but a whole number from 0 on is needed")
-            color = entry.get("color") or np.random.default_rng(dataset_id).integers(40, 255, 3).tolist()
+            if not isinstance(dataset_id, int) or isinstance(dataset_id, bool) or abs(dataset_id) > LARGEST_DATASET_ID:
+                raise InputError(f"taxonomy {name}: category id {dataset_id!r}, but a whole number is needed")
+            color = entry.get("color") or np.random.default_rng(abs(dataset_id)).integers(40, 255, 3).tolist()
             if len(color) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in color):
                 raise InputError(f"taxonomy {name}: colour {color} of {entry['name']!r}, but three numbers 0..255 are needed")
             read.append(Category(str(entry["name"]), dataset_id, is_thing, tuple(color)))
@@ -130,6 +152,28 @@ class Taxonomy:
             f"{self.name}_trainId",
             tuple(Category(c.name, train_id, c.is_thing, c.color) for train_id, c in enumerate(self.categories)),
         )
+
+
+def recognise(taxonomy: Taxonomy) -> Taxonomy:
+    """A known taxonomy where the classes are the same; else the same classes under a name that only they have.
+
+    So two taxonomies of one name have the same classes, whatever folder or file they were read from.
+    """
+    for known in TAXONOMIES.values():
+        if known.difference(taxonomy) is None:
+            return known
+    classes = [(c.dataset_id, c.name, c.is_thing) for c in taxonomy.categories]
+    return replace(taxonomy, name=f"classes-{hashlib.sha256(repr(classes).encode()).hexdigest()[:8]}")
+
+
+def _describe(entry: tuple[int, str, bool]) -> str:
+    dataset_id, name, is_thing = entry
+    return f"{name!r} (id {dataset_id}, {'thing' if is_thing else 'stuff'})"
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
 CITYSCAPES = Taxonomy(

@@ -1,72 +1,19 @@
-"""Pictures and videos that a path names, each under a name that no other has, and the frames of a video, one at a time."""
+"""Videos: read one frame at a time, in any order, and written whole."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from glob import glob
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from data.images import IMAGE_SUFFIXES
 from runtime.files import InputError, atomic_path
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 USUAL_RATE = 25.0
 """Frames a second of a video that does not say."""
-
-
-@dataclass(frozen=True)
-class Footage:
-    """A file to predict on. `name` is unique among those found together and may hold folders: `a/b` for `a/b.png`."""
-
-    path: Path
-    name: str
-
-    @property
-    def is_video(self) -> bool:
-        """Whether it is one file of many frames."""
-        return self.path.suffix.lower() in VIDEO_SUFFIXES
-
-
-def find_footage(place: str | Path) -> list[Footage]:
-    """The pictures and videos that a file, a folder (searched recursively) or a glob names, sorted by path.
-
-    A name is the path below the folder that all share, without suffix; all keep theirs where `x.png` and `x.jpg` are both there.
-
-    Raises:
-        InputError: if there is none.
-    """
-    path = Path(place).expanduser()
-    suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
-    if path.is_file():
-        return [Footage(path, path.stem)]
-    found = path.rglob("*") if path.is_dir() else map(Path, glob(str(path), recursive=True))
-    paths = sorted(p for p in found if p.suffix.lower() in suffixes and not p.name.startswith(".") and p.is_file())
-    if not paths:
-        raise InputError(f"{place}: no pictures there; give a file, a folder or a glob with one of {', '.join(suffixes)}")
-    parents = {p.parent for p in paths}
-    top = path if path.is_dir() else min(parents, key=lambda p: len(p.parts))
-    while not all(p.is_relative_to(top) for p in parents):
-        top = top.parent
-    names = [p.relative_to(top).with_suffix("") for p in paths]
-    # Compared without case, as some file systems do.
-    if len({str(name).lower() for name in names}) < len(names):
-        names = [p.relative_to(top) for p in paths]
-    return [Footage(p, name.as_posix()) for p, name in zip(paths, names, strict=True)]
-
-
-def check_outside(place: str | Path, paths: list[Path], output: Path) -> None:
-    """Refuse to read what the command itself writes.
-
-    Raises:
-        InputError: if one of the paths, found at `place`, lies in the folder `output`.
-    """
-    output = Path(output).expanduser().resolve()
-    if any(output in path.resolve().parents for path in paths):
-        raise InputError(f"{place}: also finds pictures in the output {output}; give an --output outside of it")
 
 
 @dataclass(frozen=True)
@@ -119,6 +66,50 @@ def open_video(path: Path) -> Iterator[Video]:
         yield Video(Path(path), max(0, int(num_frames)), rate if 0 < rate < 1000 else USUAL_RATE, capture)
     finally:
         capture.release()
+
+
+def count_frames(path: Path) -> int:
+    """How many frames of a video can be decoded; a header's number is only a guess in some containers.
+
+    Raises:
+        InputError: as open_video and Video.check_length, and if there is none at all.
+    """
+    with open_video(path) as video:
+        count = 0
+        while video.capture.grab():
+            count += 1
+        if count == 0:
+            raise InputError(f"{path}: no frame can be decoded; the video is empty or broken, copy it again")
+        video.check_length(count)
+    return count
+
+
+class FrameReader:
+    """Frames of a video by number; fast where they are asked for in order."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._capture: cv2.VideoCapture | None = None
+        self._next = 0
+
+    def read(self, number: int) -> np.ndarray:
+        """(H, W, 3) uint8 RGB of a frame, counted from 0.
+
+        Raises:
+            InputError: if it cannot be decoded.
+        """
+        # Seeking is exact in few containers: an earlier frame is reached from the start.
+        if self._capture is None or number < self._next:
+            if self._capture is not None:
+                self._capture.release()
+            self._capture, self._next = cv2.VideoCapture(str(self.path)), 0
+        while self._next < number and self._capture.grab():
+            self._next += 1
+        is_read, frame = self._capture.read()
+        if self._next != number or not is_read:
+            raise InputError(f"{self.path}: frame {number} cannot be decoded; the video has changed or is cut off, copy it again")
+        self._next += 1
+        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
 @contextmanager

@@ -32,6 +32,8 @@ what the box is. Weights fit the one that they were trained with."""
 
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
 """Height / width of the anchors at each place."""
+NMS_THRESHOLD = 0.5
+"""IoU of boxes of a class from which the less certain detection goes."""
 BOX_POOL, MASK_POOL = 7, 14
 """Side of an object's features, in cells, where its box and where its mask is predicted; a mask has twice the side."""
 SAMPLING_RATIO = 2
@@ -195,7 +197,7 @@ class InstanceHead(nn.Module):
             positive_fraction=0.25,
             bbox_reg_weights=BOX_WEIGHTS,
             score_thresh=s.score_threshold,
-            nms_thresh=0.5,
+            nms_thresh=NMS_THRESHOLD,
             detections_per_img=s.max_detections,
             mask_roi_pool=make_pool(MASK_POOL),
             mask_head=mask_head or MaskRCNNHeads(in_channels, (s.mask_channels,) * 4, dilation=1),

@@ -6,18 +6,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.network_input import NetworkInput
 from data.panoptic_png import PanopticMap
-from data.taxonomy import CITYSCAPES
+from data.resizing import logits_on_image, resize_image
+from data.taxonomy import Taxonomy
 from detection.instance_head import InstanceHeadSettings
-from detection.instance_masks import to_instance_logits
+from detection.views import detections_on_image
 from efficientps.loss import hardest_pixels_loss
 from efficientps.network import LOGIT_STRIDE, build_network
 from efficientps.norm import set_norm
-from efficientps.panoptic_inference import to_semantic_logits
+from efficientps.predictor import to_prediction
 from evaluation.render import color_panoptic
-from fusion.logit_fusion import FusionSettings, fuse
+from fusion.logit_fusion import fuse, semantic_argmax, semantic_only
+from fusion.settings import FusionSettings
+from prediction.predictor import Prediction
 from runtime.files import InputError
-from training.module import PanopticModule, to_picture
+from training.module import PanopticModule, to_image
 from training.schedule import OptimizerSettings
 
 
@@ -25,6 +29,8 @@ class EfficientPSModule(PanopticModule):
     """Trains the semantic model with the hardest-pixel loss; with an instance head, both by the sum of their losses.
 
     Args:
+        taxonomy: of the data; the command takes it from there.
+        network_input: size and pixel values that the data brings an image to; the command takes them from there.
         variant: EfficientNet b0 .. b7.
         fpn_channels: width of the two-way FPN.
         is_separable: separable (paper) or standard (official code) FPN output convolutions.
@@ -40,6 +46,8 @@ class EfficientPSModule(PanopticModule):
 
     def __init__(
         self,
+        taxonomy: Taxonomy,
+        network_input: NetworkInput = NetworkInput(),
         variant: str = "b5",
         fpn_channels: int = 256,
         is_separable: bool = True,
@@ -53,7 +61,7 @@ class EfficientPSModule(PanopticModule):
         checkpoint_encoder: bool = False,
     ):
         has_instances = instance_head is not None
-        super().__init__(CITYSCAPES, optimizer, weights, monitor="val/pq" if has_instances else "val/miou")
+        super().__init__(taxonomy, optimizer, weights, monitor="val/pq" if has_instances else "val/miou")
         if not 0 < hardest_fraction <= 1:
             raise InputError(f"hardest_fraction is {hardest_fraction}, but a share above 0 and up to 1 is needed")
         self.hardest_fraction = hardest_fraction
@@ -67,17 +75,14 @@ class EfficientPSModule(PanopticModule):
         }
         if has_instances:
             network |= {"thing_ids": list(self.taxonomy.thing_ids), "instance_head": asdict(instance_head)}
-        # Plain values only: a checkpoint must load with weights_only, and tells inference how to build the network.
-        self.save_hyperparameters(
-            {"network": network, "taxonomy": self.taxonomy.name, "optimizer": asdict(optimizer)}, logger=False
-        )
+        self.save_plain_settings("efficientps", network, network_input)
         # Depthwise convolutions on CPU are faster in this memory format, and tensor cores want it too.
         self.network = build_network(network).to(memory_format=torch.channels_last)
         self.network.encoder.is_checkpointed = checkpoint_encoder
         set_norm(self.network, norm)
         if has_instances and norm == "iabn_sync":
             set_norm(self.network.instance_head, "iabn")  # each process has its own number of objects, or none
-        self.has_instances = has_instances
+        self.needs_instances = has_instances
 
     def forward(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
         """(B, 3, H, W) normalised RGB -> pyramid, and (B, C, H / 4, W / 4) logits."""
@@ -88,45 +93,46 @@ class EfficientPSModule(PanopticModule):
         return self._loss("train", batch, *self(batch["image"]))
 
     def validation_step(self, batch: dict, batch_index: int) -> None:
-        """Count whole images at full resolution, and draw the first `num_pictures` of them."""
+        """Count whole images as they will be predicted, and draw the first `num_pictures` of them."""
         pyramid, logits = self(batch["image"])
         self._loss("val", batch, pyramid, logits)
-        full = torch.nn.functional.interpolate(logits.float(), scale_factor=LOGIT_STRIDE, mode="bilinear", align_corners=False)
-        prediction = full.argmax(1)
-        self.count_semantic(prediction, batch["semantic"])
-        colors, drawn = self.taxonomy.colors, batch_index * len(prediction)
-        panels = ((colors[p], colors[t]) for p, t in zip(prediction.cpu().numpy(), batch["semantic"].cpu().numpy(), strict=True))
-        if self.has_instances:
-            maps = self._fuse(batch, pyramid, logits)
-            for truth, fused in zip(batch["panoptic"], maps, strict=True):
-                self.quality.add(truth, fused)
-            pairs = zip(maps, batch["panoptic"], strict=True)
-            panels = (tuple(color_panoptic(panoptic, self.taxonomy) for panoptic in pair) for pair in pairs)
-        for k, (shown, truth) in zip(range(self.num_pictures - drawn), panels):
-            # Image, prediction and truth, one above the other.
-            panel = np.concatenate([to_picture(batch["image"][k], truth.shape[:2]), shown, truth])
-            self.draw(f"val/{drawn + k}", panel)
+        detections = [None] * len(logits)
+        if self.needs_instances:
+            detections = self.network.instance_head.detect(pyramid, batch["seen_size"])
+        for k, truth in enumerate(batch["panoptic"]):
+            size, seen = truth.segment_ids.shape, batch["seen_size"][k]
+            on_image = logits_on_image(logits[k].float(), seen, size, LOGIT_STRIDE, LOGIT_STRIDE)
+            found = None if detections[k] is None else detections_on_image(detections[k], seen, size)
+            about = {"image_id": batch["image_id"][k], "size": size, "taxonomy": self.taxonomy}
+            predicted = to_prediction(on_image, found, **about)
+            self.count_semantic_maps(semantic_argmax(predicted.semantic, self.taxonomy), truth)
+            number = batch_index * len(logits) + k
+            is_drawn = number < self.num_pictures
+            shown = self._fused(predicted) if self.needs_instances or is_drawn else None
+            if self.needs_instances:
+                self.quality.add(truth, shown)
+            if is_drawn:
+                # Image, prediction and truth, one above the other.
+                panels = [color_panoptic(panoptic, self.taxonomy) for panoptic in (shown, truth)]
+                image = resize_image(to_image(batch["image"][k], seen), size)
+                self.draw(f"val/{number}", np.concatenate([image, *panels]))
 
     def on_validation_epoch_end(self) -> None:
         """Log mIoU, and with an instance head also panoptic quality."""
         self.log_semantic_iou()
-        if self.has_instances:
+        if self.needs_instances:
             self.log_panoptic_quality()
 
     def _loss(self, stage: str, batch: dict, pyramid: list[Tensor], logits: Tensor) -> Tensor:
         """The sum of all losses, logged, and where there are several also each."""
         losses = {"semantic": hardest_pixels_loss(logits, batch["semantic"], self.hardest_fraction)}
-        if self.has_instances:
+        if self.needs_instances:
             losses |= self.network.instance_head.losses(pyramid, batch["instances"])
         return self.log_losses(stage, losses, len(logits))
 
-    def _fuse(self, batch: dict, pyramid: list[Tensor], logits: Tensor) -> list[PanopticMap]:
-        """What is predicted for each image."""
-        sizes = [truth.segment_ids.shape for truth in batch["panoptic"]]
-        maps = []
-        for k, detections in enumerate(self.network.instance_head.detect(pyramid, sizes)):
-            about = {"image_id": batch["image_id"][k], "size": sizes[k], "taxonomy": self.taxonomy, "producer": "training"}
-            instances, semantic = to_instance_logits(detections, **about), to_semantic_logits(logits[k], **about)
-            # The head itself drops what has too low a score.
-            maps.append(fuse(instances, semantic, self.taxonomy, FusionSettings(min_score=0.0), self.device))
-        return maps
+    def _fused(self, predicted: Prediction) -> PanopticMap:
+        """The panoptic map of an image; without an instance head each region of a thing class is an object."""
+        if predicted.instances is None:
+            return semantic_only(predicted.semantic, self.taxonomy)
+        # The head itself drops what has too low a score.
+        return fuse(predicted.instances, predicted.semantic, self.taxonomy, FusionSettings(min_score=0.0), self.device)

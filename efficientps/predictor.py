@@ -1,91 +1,109 @@
-"""A trained semantic model: load its checkpoint, picture in, semantic logits out."""
+"""A trained EfficientPS, with or without its instance head: image in; semantic logits, and with the head instances, out."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from data.normalization import normalize_and_pad
+from data.network_input import NetworkInput
 from data.resizing import logits_on_image
 from data.semantic_dump import SemanticLogits
-from data.taxonomy import TAXONOMIES, Taxonomy
+from data.taxonomy import Taxonomy
+from detection.instance_head import Detections
+from detection.instance_masks import to_instance_logits
+from detection.views import detections_on_image, merge_views
 from efficientps.network import LOGIT_STRIDE, EfficientPS, SemanticEfficientPS, build_network
-from prediction.views import PLAIN, View, ViewSettings, look
+from prediction.predictor import NetworkPredictor, Prediction
+from prediction.views import PLAIN, ViewSettings
 from runtime.files import InputError, shorten
 from training.checkpoints import load_weights, read_trained
 
-
-@dataclass(frozen=True)
-class SemanticPredictor:
-    """A network in evaluation mode, its classes, a name that changes with weights and views, and the views it takes."""
-
-    network: SemanticEfficientPS
-    taxonomy: Taxonomy
-    producer: str
-    views: ViewSettings = PLAIN
-
-    @torch.inference_mode()
-    def predict(self, image_id: str, picture: np.ndarray) -> SemanticLogits:
-        """(H, W, 3) uint8 RGB of any size -> logits at stride 4, the mean over the views, of which one is held at a time.
-
-        Logits are averaged, not probabilities: the fusion adds them to mask logits and reads their sign, and the logarithm of
-        a mean probability is never positive. The mean has the range that the network was trained to give.
-
-        Raises:
-            InputError: if the network gives NaN.
-        """
-        height, width = picture.shape[:2]
-        views = self.views.views()
-        logits = self._predict_view(picture, views[0])
-        for view in views[1:]:
-            logits += self._predict_view(picture, view)
-        logits /= len(views)
-        if not logits.isfinite().all():
-            raise InputError(f"{image_id}: the semantic model gives NaN or infinite logits; use another checkpoint")
-        taxonomy = self.taxonomy.name
-        return SemanticLogits(image_id, height, width, LOGIT_STRIDE, taxonomy, self.producer, logits.cpu().numpy())
-
-    def _predict_view(self, picture: np.ndarray, view: View) -> Tensor:
-        """(C, ceil(H / 4), ceil(W / 4)) float32 logits of one view, on the picture's own grid."""
-        seen = look(picture, view)
-        device = next(self.network.parameters()).device
-        image = torch.from_numpy(normalize_and_pad(seen))[None].to(device)
-        logits = self.network(image.contiguous(memory_format=torch.channels_last))[0].float()
-        return logits_on_image(logits, seen.shape[:2], picture.shape[:2], LOGIT_STRIDE, LOGIT_STRIDE, view.is_flipped)
+ADVICE = "train stage 2 first: python efficientps/train_net.py"
+LOWEST_SCORE = 0.05
+"""Of a detection, as torchvision's and SOLOv2's: mask AP needs the uncertain ones too, and the fusion has a limit of its own."""
 
 
-def load_semantic_predictor(path: Path, device: str = "cpu", views: ViewSettings = PLAIN) -> SemanticPredictor:
-    """Load a checkpoint that train_net.py wrote, with or without an instance head, for its semantics.
+class EfficientPSPredictor(NetworkPredictor):
+    """A network in evaluation mode and what goes around it.
 
     Args:
-        views: test-time augmentation; the default is none.
+        name: changes with the weights.
+        network_input: as the network was trained.
+        min_score: of the instances that are worth fusing.
+        views: test-time augmentation. Semantic logits are averaged, not probabilities: the fusion adds them to mask logits and
+            reads their sign, and the logarithm of a mean probability is never positive. Detections meet in one suppression.
+    """
+
+    def __init__(
+        self,
+        network: SemanticEfficientPS | EfficientPS,
+        taxonomy: Taxonomy,
+        name: str,
+        network_input: NetworkInput,
+        min_score: float | None = None,
+        views: ViewSettings = PLAIN,
+    ):
+        super().__init__(taxonomy, name + views.suffix)
+        self.network, self.network_input, self.min_score, self.views = network, network_input, min_score, views
+
+    def run(self, image_id: str, image: np.ndarray) -> Prediction:
+        """See NetworkPredictor: logits at stride 4, masks at stride 1."""
+        size, views = image.shape[:2], self.views.views()
+        device = next(self.network.parameters()).device
+        total, found = 0.0, []
+        for view in views:
+            seen = self.network_input.apply(image, device, *view)
+            pyramid = self.network.pyramid(seen.tensor)
+            logits = self.network.semantic_head(pyramid)[0].float()
+            total = total + logits_on_image(logits, seen.size, size, LOGIT_STRIDE, LOGIT_STRIDE, view.is_flipped)
+            if isinstance(self.network, EfficientPS):
+                (detections,) = self.network.instance_head.detect(pyramid, [seen.size])
+                found.append(detections_on_image(detections, seen.size, size, view.is_flipped))
+        merged = merge_views(found, self.network.instance_head.roi.detections_per_img) if found else None
+        return to_prediction(total / len(views), merged, image_id=image_id, size=size, taxonomy=self.taxonomy)
+
+
+def to_prediction(
+    logits: Tensor, detections: Detections | None, *, image_id: str, size: tuple[int, int], taxonomy: Taxonomy
+) -> Prediction:
+    """What the heads give for an image, in the exchange formats.
+
+    Args:
+        logits: (C, ceil(H / 4), ceil(W / 4)) of the image, whose (height, width) is `size`.
+        detections: on the image.
 
     Raises:
-        InputError: as load_network.
+        InputError: if the logits are NaN or infinite.
     """
-    network, taxonomy, name = load_network(path, device)
-    return SemanticPredictor(network, taxonomy, name + views.suffix, views)
+    if not logits.isfinite().all():
+        raise InputError(f"{image_id}: the semantic model gives NaN or infinite logits; use another checkpoint")
+    semantic = SemanticLogits(image_id, *size, LOGIT_STRIDE, taxonomy.name, "", logits.cpu().numpy())
+    instances = None
+    if detections is not None:
+        instances = to_instance_logits(detections, image_id=image_id, size=size, taxonomy=taxonomy, producer="")
+    return Prediction(instances=instances, semantic=semantic)
 
 
-def load_network(path: Path, device: str = "cpu") -> tuple[SemanticEfficientPS | EfficientPS, Taxonomy, str]:
-    """The network of a checkpoint, ready to predict, its classes, and a name that changes with its weights.
-
-    No pickled code is executed.
+def load_predictor(path: Path, device: str = "cpu", views: ViewSettings = PLAIN) -> EfficientPSPredictor:
+    """Load a checkpoint that train_net.py wrote, with all that it says of classes, input and scores.
 
     Raises:
         InputError: if the file is missing, truncated, or of another model.
     """
-    advice = "train stage 2 first: python efficientps/train_net.py"
-    trained = read_trained(path, advice)
+    trained = read_trained(path, ADVICE)
     try:
-        settings = trained.settings["network"]
-        taxonomy = TAXONOMIES[trained.settings["taxonomy"]]
-        network = build_network(settings)
+        network = build_network(trained.settings["network"])
+        network_input = NetworkInput.from_plain(trained.settings)
+        min_score = trained.settings["network"].get("instance_head", {}).get("score_threshold")
+        variant = trained.settings["network"]["variant"]
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: no checkpoint of efficientps/train_net.py ({shorten(error)}); {advice}") from None
+        raise InputError(f"{path}: no checkpoint of efficientps/train_net.py ({shorten(error)}); {ADVICE}") from None
     load_weights(network, trained)
     network.eval().to(device, memory_format=torch.channels_last)
-    kind = "maskrcnn-" if isinstance(network, EfficientPS) else ""
-    return network, taxonomy, f"efficientps-{kind}{settings['variant']}-{trained.digest}"
+    kind = ""
+    if isinstance(network, EfficientPS):
+        kind = "maskrcnn-"
+        network.instance_head.roi.score_thresh = min(network.instance_head.roi.score_thresh, LOWEST_SCORE)
+    name = f"efficientps-{kind}{variant}-{trained.digest}"
+    return EfficientPSPredictor(network, trained.taxonomy, name, network_input, min_score, views)

@@ -8,29 +8,21 @@ Without --config it trains configs/efficientps/streets_b0.yaml on the embedded d
 too (--model.optimizer.lr 0.01, --trainer.max_epochs 20). The same command again goes on where it was stopped.
 """
 
-from efficientps.module import EfficientPSModule
-from training.command import REPOSITORY, TrainCLI, run_training
+from runtime.command_line import REPOSITORY
+from training.arguments import training_arguments
 
-
-class EfficientPSCLI(TrainCLI):
-    """The instance head of the model decides whether the data holds instances."""
-
-    system = "efficientps"
-
-    def add_arguments_to_parser(self, parser) -> None:
-        super().add_arguments_to_parser(parser)
-        parser.link_arguments("model.instance_head", "data.has_instances", compute_fn=is_given)
-
-
-def is_given(settings: object) -> bool:
-    """Whether an optional group of settings is there."""
-    return settings is not None
+SYSTEM = "efficientps"
 
 
 def main() -> None:
     """The command; see above."""
-    default = REPOSITORY / "configs" / "efficientps" / "streets_b0.yaml"
-    run_training(EfficientPSCLI, EfficientPSModule, __doc__, default, prog="train_net.py")
+    default = REPOSITORY / "configs" / SYSTEM / "streets_b0.yaml"
+    arguments, _ = training_arguments(prog="train_net.py", description=__doc__, system=SYSTEM, default_config=default)
+    # Here, since they import torch, which takes seconds, and --help needs it not.
+    from efficientps.module import EfficientPSModule
+    from training.command import run_training
+
+    run_training(EfficientPSModule, arguments, system=SYSTEM, normalization="efficientps")
 
 
 if __name__ == "__main__":

@@ -1,89 +1,80 @@
-"""Average precision of instance masks: pycocotools' COCOeval on a COCO instances JSON."""
+"""Average precision of instance masks, by pycocotools' COCOeval."""
 
 import contextlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 from pycocotools import mask as rle_codec
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from data.images import path_to_image_id
-from data.instance_dump import full_masks, read_instances
+from data.instance_dump import InstanceLogits, full_masks
+from data.panoptic_png import PanopticMap
+from data.segment_runs import encode_masks, find_runs
 from data.taxonomy import Taxonomy
-from runtime.files import InputError, read_json
+from runtime.files import InputError
 
 Detection = tuple[int, float, "np.ndarray | dict"]
 """(category id of the file, score, mask): the mask is (H, W) bool or uint8, or a COCO run-length code."""
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-NEEDED = {
-    "images": ("id", "file_name", "height", "width"),
-    "annotations": ("id", "image_id", "category_id", "area", "segmentation"),
-    "categories": ("id", "name"),
-}
-"""What COCOeval and this module read of a COCO instances JSON."""
 
 
-def score_instances(truth_path: Path, detections: Iterable[tuple[str, Sequence[Detection]]]) -> dict:
-    """Mask AP over IoU 0.5:0.95, as fractions of 1: {"AP", "AP50", "AP75", "APs", "APm", "APl", "per_class": {name: AP}}.
+class InstanceAP:
+    """Collects the truth and the detections of images one by one; of each only run-length codes stay."""
 
-    Small, medium and large (s, m, l) are areas below 32^2, below 96^2 and above. None where the truth holds no object.
+    def __init__(self, taxonomy: Taxonomy):
+        self.taxonomy = taxonomy
+        self._images: list[dict] = []
+        self._truth: list[dict] = []
+        self._found: list[dict] = []
 
-    Args:
-        truth_path: COCO instances JSON.
-        detections: (image id, its detections), one for each image of the truth; a picture `city/x_leftImg8bit.png` has
-            image id `x`. An image in which nothing was found has an empty list.
+    def add(self, truth: Sequence[dict], detections: Sequence[Detection], size: tuple[int, int]) -> None:
+        """Count one image; an image in which nothing was found has no detections.
 
-    Raises:
-        InputError: if the JSON is none of COCO instances, an image has no entry, or an entry is of no image, an unknown
-            category, or another size.
-    """
-    truth = _read_truth(truth_path)
-    images = _images_by_id(truth_path, truth)
-    annotations, scored = [], set()
-    for image_id, found in detections:
-        if image_id not in images:
-            raise InputError(f"{truth_path}: has no image {image_id!r}; score the detections of its own images")
-        if image_id in scored:
-            raise InputError(f"image {image_id!r}: detections came twice; keep one list an image")
-        scored.add(image_id)
-        for category_id, score, mask in found:
-            if category_id not in truth.cats:
-                raise InputError(f"image {image_id!r}: category id {category_id}, but {truth_path} has {sorted(truth.cats)}")
-            annotations.append(_to_annotation(image_id, images[image_id], len(annotations) + 1, category_id, score, mask))
-    absent = sorted(images.keys() - scored)
-    if absent:
-        raise InputError(f"{truth_path}: no detections for image {absent[0]!r} ({len(absent)} in all); predict every image")
-    # Not COCO.loadRes: it fails on an empty list, and a model that finds nothing has an AP too.
-    return _evaluate(truth, _to_coco(truth.dataset | {"annotations": annotations}))
+        Args:
+            truth: COCO annotations, such as panoptic_to_annotations makes.
+            size: (height, width) of the image.
 
+        Raises:
+            InputError: if a detection is of no thing class, of another size, or has a score that is not finite.
+        """
+        image = {"id": len(self._images) + 1, "height": size[0], "width": size[1]}
+        things = self.taxonomy.dataset_ids[list(self.taxonomy.thing_ids)].tolist()
+        self._images.append(image)
+        # Numbers start at 1: COCOeval takes a match with annotation 0 for none.
+        first = len(self._truth) + 1
+        self._truth += [entry | {"id": first + k, "image_id": image["id"]} for k, entry in enumerate(truth)]
+        for category_id, score, mask in detections:
+            if category_id not in things:
+                raise InputError(f"image {image['id']}: category id {category_id}, but things are {things}")
+            self._found.append(_to_annotation(image, len(self._found) + 1, category_id, score, mask))
 
-def read_detections(folder: Path, image_ids: Iterable[str], taxonomy: Taxonomy) -> Iterator[tuple[str, list[Detection]]]:
-    """What score_instances takes, from a folder of instance dumps, image by image.
+    def scores(self) -> dict:
+        """Mask AP over IoU 0.5:0.95, as fractions of 1: {"AP", "AP50", "AP75", "APs", "APm", "APl", "per_class": {name: AP}}.
 
-    Raises:
-        InputError: as data.instance_dump.read_instances.
-    """
-    for image_id in image_ids:
-        instances = read_instances(folder, image_id, taxonomy)
-        category_ids = taxonomy.dataset_ids[instances.train_ids].tolist()
-        codes = (rle_codec.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in full_masks(instances))
-        yield image_id, list(zip(category_ids, instances.scores.tolist(), codes, strict=True))
+        Small, medium and large (s, m, l) are areas below 32^2, below 96^2 and above. None where the truth holds no object.
+        """
+        categories = [{"id": c.dataset_id, "name": c.name} for c in self.taxonomy.categories if c.is_thing]
+        about = {"images": self._images, "categories": categories}
+        # Not COCO.loadRes: it fails on an empty list, and a model that finds nothing has an AP too.
+        return _evaluate(_to_coco(about | {"annotations": self._truth}), _to_coco(about | {"annotations": self._found}))
 
 
-def _read_truth(path: Path) -> COCO:
-    content = read_json(path)
-    if not isinstance(content, dict) or not all(isinstance(content.get(kind), list) for kind in NEEDED):
-        raise InputError(f"{path}: needs `images`, `annotations` and `categories`; give a COCO instances JSON")
-    for kind, names in NEEDED.items():
-        for k, entry in enumerate(content[kind]):
-            absent = [name for name in names if not isinstance(entry, dict) or name not in entry]
-            if absent:
-                advice = "write the JSON with scripts/prepare_cityscapes.py"
-                raise InputError(f"{path}: entry {k} of `{kind}` has no {', '.join(absent)}; {advice}")
-    return _to_coco(content)
+def instances_to_detections(instances: InstanceLogits, taxonomy: Taxonomy) -> list[Detection]:
+    """Category id, score and run-length code of each instance, whose masks are held one at a time."""
+    codes = (rle_codec.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in full_masks(instances))
+    return list(zip(taxonomy.dataset_ids[instances.train_ids].tolist(), instances.scores.tolist(), codes, strict=True))
+
+
+def panoptic_to_detections(panoptic: PanopticMap) -> list[Detection]:
+    """The segments of a map that have a score."""
+    runs = find_runs(panoptic.segment_ids)
+    place = {segment_id: k for k, segment_id in enumerate(runs.ids.tolist())}
+    things = [segment for segment in panoptic.segments if segment.score is not None]
+    codes = encode_masks(panoptic.segment_ids, runs, [place[segment.segment_id] for segment in things])
+    size = list(panoptic.segment_ids.shape)
+    return [(s.category_id, s.score, {"size": size, "counts": code}) for s, code in zip(things, codes, strict=True)]
 
 
 def _to_coco(content: dict) -> COCO:
@@ -94,25 +85,16 @@ def _to_coco(content: dict) -> COCO:
     return coco
 
 
-def _images_by_id(path: Path, truth: COCO) -> dict[str, dict]:
-    images: dict[str, dict] = {}
-    for image in truth.dataset["images"]:
-        image_id = path_to_image_id(image["file_name"])
-        if images.setdefault(image_id, image) is not image:
-            raise InputError(f"{path}: two pictures have image id {image_id!r}; rename one")
-    return images
-
-
-def _to_annotation(image_id: str, image: dict, number: int, category_id: int, score: float, mask: "np.ndarray | dict") -> dict:
+def _to_annotation(image: dict, number: int, category_id: int, score: float, mask: "np.ndarray | dict") -> dict:
     code = mask if isinstance(mask, dict) else rle_codec.encode(np.asfortranarray(mask, dtype=np.uint8))
     if isinstance(code.get("counts"), list):
         code = rle_codec.frPyObjects(code, *code["size"])
     size = (image["height"], image["width"])
     if tuple(code["size"]) != size:
         found, needed = (f"{h}x{w}" for h, w in (code["size"], size))
-        raise InputError(f"image {image_id!r}: a mask is {found}, but the image is {needed}; give masks of the whole image")
+        raise InputError(f"image {image['id']}: a mask is {found}, but the image is {needed}; give masks of the whole image")
     if not np.isfinite(score):
-        raise InputError(f"image {image_id!r}: a score is {score}; finite scores are needed")
+        raise InputError(f"image {image['id']}: a score is {score}; finite scores are needed")
     return {
         "id": number,
         "image_id": image["id"],

@@ -29,29 +29,37 @@ def percent(share: float | None) -> str:
     return "n/a" if share is None else f"{100 * share:.1f}"
 
 
-def scores_line(ap: Mapping, miou: float | None) -> str:
-    """What stands below the table: mask AP (of evaluation.instance_ap.score_instances) and mIoU, in percent."""
-    return f"mask AP {percent(ap['AP'])} (AP50 {percent(ap['AP50'])}), mIoU {percent(miou)}"
+def scores_line(ap: Mapping | None, iou: Mapping | None) -> str:
+    """What stands below the table: mask AP (of InstanceAP) and mIoU (of SemanticIoU), in percent; None was not kept."""
+    precision = "mask AP not kept" if ap is None else f"mask AP {percent(ap['AP'])} (AP50 {percent(ap['AP50'])})"
+    return f"{precision}, mIoU {'not kept' if iou is None else percent(iou['miou'])}"
 
 
-def write_results(folder: Path, scores: Mapping, ap: Mapping, iou: Mapping, facts: Mapping[str, object]) -> list[Path]:
-    """Write results.md, for people, and scores.json, with all digits and classes; the JSON has the keys of scripts/evaluate.py.
+def write_results(
+    folder: Path,
+    scores: Mapping | None,
+    ap: Mapping | None,
+    iou: Mapping | None,
+    facts: Mapping[str, object],
+    content: Mapping[str, object],
+) -> list[Path]:
+    """Write results.md, for people, and scores.json, with all digits and classes.
 
     Args:
-        scores: of PanopticQuality.
-        ap: of score_instances.
-        iou: of SemanticIoU.
+        scores: of PanopticQuality. ap: of InstanceAP. iou: of SemanticIoU. None: was not kept.
         facts: what was scored, by which weights and which command: a number without them is worth little.
+        content: of the JSON, to which the facts are added.
 
     Returns:
         The two paths.
     """
     markdown, json_path = Path(folder) / "results.md", Path(folder) / "scores.json"
-    lines = [results_table(scores), "", scores_line(ap, iou["miou"]), "", _per_class(scores, ap, iou), ""]
+    lines = [] if scores is None else [results_table(scores), ""]
+    lines += [scores_line(ap, iou), "", _per_class(scores, ap, iou), ""]
     lines += [f"- {name}: {value}" for name, value in facts.items()]
     with atomic_path(markdown) as partial:
         partial.write_text("\n".join(lines) + "\n")
-    write_json(json_path, {**scores, "mask_ap": dict(ap), "semantic": dict(iou), "facts": dict(facts)})
+    write_json(json_path, {**content, "facts": dict(facts)})
     return [markdown, json_path]
 
 
@@ -59,11 +67,18 @@ def _shown(group: Mapping) -> list[str]:
     return [*(percent(group[key]) for key in ("pq", "sq", "rq")), str(group["n"])]
 
 
-def _per_class(scores: Mapping, ap: Mapping, iou: Mapping) -> str:
-    rows = []
-    for name, entry in scores["per_class"].items():
-        is_seen = entry["tp"] + entry["fp"] + entry["fn"] > 0
-        qualities = [percent(entry[key] if is_seen else None) for key in ("pq", "sq", "rq")]
-        # Stuff has no AP at all; a thing without an object in the truth has none either.
-        rows.append([name, *qualities, percent(ap["per_class"].get(name)), percent(iou["per_class"][name])])
-    return markdown_table(["class", "PQ", "SQ", "RQ", "AP", "IoU"], rows)
+def _per_class(scores: Mapping | None, ap: Mapping | None, iou: Mapping | None) -> str:
+    """One row a class: PQ, SQ, RQ, AP, IoU, of those that were kept. Stuff has no AP."""
+    header, names = ["class"], list((scores or iou or ap)["per_class"])
+    rows = {name: [name] for name in names}
+    if scores is not None:
+        header += COLUMNS[:3]
+        for name, entry in scores["per_class"].items():
+            is_seen = entry["tp"] + entry["fp"] + entry["fn"] > 0
+            rows[name] += [percent(entry[key] if is_seen else None) for key in ("pq", "sq", "rq")]
+    for title, part in (("AP", ap), ("IoU", iou)):
+        if part is not None:
+            header.append(title)
+            for name in names:
+                rows[name].append(percent(part["per_class"].get(name)))
+    return markdown_table(header, list(rows.values()))

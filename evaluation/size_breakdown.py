@@ -55,3 +55,7 @@ class SizeBreakdown:
             if segment.segment_id in iou_of:
                 counts.found += 1
                 counts.iou_sum += iou_of[segment.segment_id]
+
+    def scores(self) -> dict:
+        """{size: {total, found, recall, iou}}; recall and IoU are fractions of 1, None without things."""
+        return {size: {"total": c.total, "found": c.found, "recall": c.recall, "iou": c.iou} for size, c in self.counts.items()}

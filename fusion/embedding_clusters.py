@@ -13,7 +13,6 @@ limits of Pan-SECB are our design: its code is not public.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from data.panoptic_png import PanopticMap
 from data.taxonomy import Taxonomy
 from fusion import embedding_proposals, embedding_proposals_compiled
 from fusion.compose import AREA_REFERENCE, Claimant, compose
+from fusion.settings import ClusterSettings
 from runtime.compiled import kernel
 from runtime.files import InputError
 
@@ -64,35 +64,6 @@ class EmbeddingMaps:
         values = getattr(self, name)
         found = f"{str(values.dtype).removeprefix('torch.')} {tuple(values.shape)}"
         return InputError(f"{self.image_id}: {name} are {found}, but {needed} was needed; cut padding off and convert")
-
-
-@dataclass(frozen=True)
-class ClusterSettings:
-    """Which proposals are accepted and which segments are kept; the limits of seeds and pixels are the ancestor's."""
-
-    min_candidate_seed: float = 0.5
-    """Only pixels with a seed above may belong to a cluster."""
-    min_seed: float = 0.9
-    """No cluster starts from a seed below (test.py of the ancestor)."""
-    min_pixels: float = 128
-    """A proposal needs more pixels, and the search more free ones, in pixels of a 1024x2048 image; see fusion/compose.py. The
-    ancestor's does not scale."""
-    vote: Literal["semantic", "seed"] = "semantic"
-    """What names a cluster: the thing class that most of its pixels have in the semantic map, or the seed's largest map."""
-    min_thing_area: float = 0
-    """Smallest cluster kept after all have taken their pixels, in pixels of a 1024x2048 image; smaller goes to the semantics."""
-    min_stuff_area: float = 2048
-    """Smallest area that a stuff class may have, in pixels of a 1024x2048 image; smaller becomes void (as EfficientPS's)."""
-
-    def __post_init__(self):
-        for name in ("min_candidate_seed", "min_seed"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"clustering {name} is {getattr(self, name)}, but a share from 0 to 1 is needed")
-        for name in ("min_pixels", "min_thing_area", "min_stuff_area"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"clustering {name} is {getattr(self, name)}, but an area of 0 or more is needed")
-        if self.vote not in ("semantic", "seed"):
-            raise InputError(f"clustering vote is {self.vote!r}; choose semantic or seed")
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ https://github.com/facebookresearch/detectron2/blob/39d18584ee0c0f127294a1dbe454
 Differs: the limit scales with the image; equal scores are ordered by content; a mask ends at its box.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from data.instance_dump import InstanceLogits
@@ -16,27 +14,8 @@ from data.taxonomy import Taxonomy
 from fusion.compose import Claimant, compose
 from fusion.pixel_claims import best_first
 from fusion.pixel_claims_compiled import paste_pixels
+from fusion.settings import MergeSettings
 from runtime.files import InputError
-
-
-@dataclass(frozen=True)
-class MergeSettings:
-    """Which instances and which stuff are kept; the defaults are those of both published codes."""
-
-    min_score: float = 0.5
-    """Instances below are ignored."""
-    max_overlap: float = 0.5
-    """An instance of which more than this share is taken by better ones is dropped (intersection / own area)."""
-    min_stuff_area: float = 4096
-    """Smallest area that a stuff class may have, in pixels of a 1024x2048 image; smaller becomes void. The published limit does
-    not scale; see fusion/compose.py."""
-
-    def __post_init__(self):
-        for name in ("min_score", "max_overlap"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"merge {name} is {getattr(self, name)}, but a share from 0 to 1 is needed")
-        if not self.min_stuff_area >= 0:
-            raise InputError(f"merge min_stuff_area is {self.min_stuff_area}, but an area of 0 or more is needed")
 
 
 def merge(

@@ -5,8 +5,6 @@ Differs: an instance counts only on its support, the pixels of its box where ins
 come from Mask R-CNN. `variant: official` restores the code's habits.
 """
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 import torch
@@ -17,33 +15,8 @@ from data.semantic_dump import SemanticLogits
 from data.taxonomy import MAX_INSTANCES_PER_IMAGE, Taxonomy
 from fusion import pixel_claims, pixel_claims_compiled
 from fusion.compose import Claimant, compose
+from fusion.settings import DEFAULT_MIN_SCORE, FusionSettings
 from runtime.files import InputError
-
-
-@dataclass(frozen=True)
-class FusionSettings:
-    """How instances are chosen, fused and dropped."""
-
-    min_score: float = 0.2
-    """Instances below are ignored. EfficientPS takes 0.5 of its box scores; SOLOv2's are lower. Tune it on val."""
-    max_overlap: float = 0.5
-    """An instance of which more than this share is covered by better ones is dropped (intersection / own area)."""
-    min_stuff_area: float = 2048
-    """Smallest area that a stuff class may have, in pixels of a 1024x2048 image; smaller becomes void (EfficientPS tests)."""
-    min_thing_area: float = 0
-    """Smallest area of a thing, same unit; its pixels go back to the semantic prediction. The official code has no limit."""
-    variant: str = "paper"
-    """paper, or official: mask logits times 4, support is the whole box, and outside of it instances score 0, not -inf."""
-
-    def __post_init__(self):
-        if self.variant not in ("paper", "official"):
-            raise InputError(f"fusion variant {self.variant!r} is unknown; choose paper or official")
-        for name in ("min_score", "max_overlap"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"fusion {name} is {getattr(self, name)}, but a share from 0 to 1 is needed")
-        for name in ("min_stuff_area", "min_thing_area"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"fusion {name} is {getattr(self, name)}, but an area of 0 or more is needed")
 
 
 def fuse(
@@ -67,7 +40,7 @@ def fuse(
         InputError: if the two are of different images, sizes or taxonomies, or hold NaN.
     """
     _check_pair(instances, semantic, taxonomy)
-    chosen = pixel_claims.best_first(instances, settings.min_score)
+    chosen = pixel_claims.best_first(instances, DEFAULT_MIN_SCORE if settings.min_score is None else settings.min_score)
     rule = {"max_overlap": settings.max_overlap, "is_official": settings.variant == "official"}
     if _is_compiled(device, engine):
         claims = pixel_claims_compiled.claim_pixels(instances, chosen, semantic, taxonomy, **rule)

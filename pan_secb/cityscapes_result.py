@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data.images import write_image
-from data.layouts.cityscapes import LABEL_SUFFIX, Frame
+from data.images import is_made_by, write_image
+from data.layouts.cityscapes import LABEL_SUFFIX, CityscapesSplit
 from data.panoptic_png import PanopticMap
-from data.taxonomy import CITYSCAPES, MAX_INSTANCES_PER_IMAGE, VOID_TRAIN_ID
-from runtime.files import InputError
+from data.split import file_digest
+from data.taxonomy import CITYSCAPES, MAX_INSTANCES_PER_IMAGE
+from prediction.run import Run
+from runtime.files import InputError, remove_partial_files
 
 UNLABELED = 0
 """The label id of what is not scored; the official tools leave it out, so that it is void."""
@@ -45,42 +47,41 @@ def to_label_ids(semantic_train_ids: np.ndarray) -> np.ndarray:
     return _label_ids()[semantic_train_ids]
 
 
-def to_train_ids(label_ids: np.ndarray) -> np.ndarray:
-    """The reverse of to_label_ids; what is not scored becomes VOID_TRAIN_ID."""
-    table = np.full(256, VOID_TRAIN_ID, dtype=np.uint8)
-    table[CITYSCAPES.dataset_ids] = np.arange(CITYSCAPES.num_classes)
-    return table[label_ids]
-
-
 def _label_ids() -> np.ndarray:
     table = np.full(256, UNLABELED, dtype=np.uint8)
     table[: CITYSCAPES.num_classes] = CITYSCAPES.dataset_ids
     return table
 
 
-def label_folder(output: Path, split: str, frame: Frame) -> Path:
-    """<output>/gtFine/<split>/<city>, as the official tools search it."""
-    return Path(output) / "gtFine" / split / frame.image_path.parent.name
+def instance_ids_path(output: Path, split: CityscapesSplit, index: int) -> Path:
+    """Where the instance ids of an image are written: <output>/gtFine/<split>/<city>, as the official tools search it."""
+    city = split.image_path(index).parent.name
+    return Path(output) / "gtFine" / split.split / city / f"{split.image_id(index)}{LABEL_SUFFIX}"
 
 
-def instance_ids_path(output: Path, split: str, frame: Frame) -> Path:
-    """Where the instance ids of a frame are written."""
-    return label_folder(output, split, frame) / f"{frame.image_id}{LABEL_SUFFIX}"
+def label_ids_path(output: Path, split: CityscapesSplit, index: int) -> Path:
+    """Where the classes of all pixels of an image are written."""
+    path = instance_ids_path(output, split, index)
+    return path.with_name(path.name.replace("instanceIds", "labelIds"))
 
 
-def label_ids_path(output: Path, split: str, frame: Frame) -> Path:
-    """Where the classes of all pixels of a frame are written."""
-    return label_folder(output, split, frame) / f"{frame.image_id}{LABEL_SUFFIX.replace('instanceIds', 'labelIds')}"
+def write_split(run: Run, split: CityscapesSplit) -> int:
+    """Write both PNGs of each image of a run that has kept panoptic maps and semantics; those that are there are left.
 
-
-def write_labels(output: Path, split: str, frame: Frame, panoptic: PanopticMap, semantic_train_ids: np.ndarray) -> None:
-    """Write both PNGs of a frame, each atomically.
-
-    Args:
-        semantic_train_ids: (H, W) uint8, of all pixels, whether an object was found there or not.
+    Returns:
+        How many PNGs belong to the split.
 
     Raises:
         InputError: as to_instance_ids.
     """
-    write_image(instance_ids_path(output, split, frame), to_instance_ids(panoptic))
-    write_image(label_ids_path(output, split, frame), to_label_ids(semantic_train_ids))
+    for index in range(len(split)):
+        image_id = split.image_id(index)
+        producer = file_digest(run.png(image_id))
+        paths = instance_ids_path(run.folder, split, index), label_ids_path(run.folder, split, index)
+        if all(is_made_by(path, producer) for path in paths):
+            continue
+        remove_partial_files(paths[0].parent)
+        panoptic, semantic = run.panoptic(image_id), run.semantic(image_id)
+        write_image(paths[0], to_instance_ids(panoptic), producer)
+        write_image(paths[1], to_label_ids(semantic.train_ids), producer)
+    return 2 * len(split)

@@ -9,22 +9,15 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from data.images import read_image, read_image_size
-from data.layouts.cityscapes import (
-    IMAGE_SUFFIX,
-    LABEL_SUFFIX,
-    Frame,
-    find_frames,
-    instance_ids_to_panoptic,
-    instance_ids_to_semantic,
-    read_instance_ids,
-)
-from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
-from pan_secb.crops import WEIGHTS_FILE, class_folder
+from data.images import is_made_by, write_image
+from data.panoptic_png import PanopticMap, Segment, describe_segments, read_panoptic_png, write_panoptic_png
+from data.split import Split
+from data.targets import panoptic_to_semantic
+from data.taxonomy import VOID_TRAIN_ID, Taxonomy
+from pan_secb.crops import TRUTH_SUFFIX, WEIGHTS_FILE, class_folder, truth_path
 from pan_secb.erfnet import STRIDE
-from runtime.files import InputError, atomic_path, read_json, remove_partial_files, write_json
+from runtime.files import InputError, read_json, remove_partial_files, write_json
 from runtime.threads import in_threads
 
 SETTINGS_FILE = "settings.json"
@@ -73,33 +66,41 @@ class Crop:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a frame holds; `counts` are those of the whole image."""
+    """What an image holds; `counts` are those of the whole image."""
 
-    frame: Frame
+    index: int
     crops: tuple[Crop, ...]
     counts: PixelCounts
 
 
-def survey(frame: Frame, settings: CropSettings) -> Survey:
-    """Find a frame's objects and count pixels; the picture is not decoded.
+def survey(index: int, split: Split, settings: CropSettings) -> Survey:
+    """Find an image's objects and count pixels; the image itself is not decoded.
 
     Raises:
-        InputError: as read_instance_ids.
+        InputError: if its truth is missing or broken.
     """
-    instance_ids = read_instance_ids(frame.label_path, read_image_size(frame.image_path))
-    semantic, is_object = instance_ids_to_semantic(instance_ids), instance_ids >= 1000
+    taxonomy, truth = split.taxonomy, split.truth(index)
+    if truth is None:
+        raise InputError(f"{split.image_id(index)}: has no truth, but crops are cut around its objects; add its label")
+    semantic = panoptic_to_semantic(truth, taxonomy)
+    objects = [s for s in truth.segments if taxonomy.is_thing[_train_id(s, taxonomy)] and not s.is_crowd]
+    is_object = np.isin(truth.segment_ids, [s.segment_id for s in objects])
     crops = []
-    for segment in instance_ids_to_panoptic(instance_ids).segments:
-        train_id = CITYSCAPES.dataset_id_to_train_id[segment.category_id]
-        if not CITYSCAPES.is_thing[train_id] or segment.is_crowd or segment.area < settings.min_area:
+    for segment in objects:
+        if segment.area < settings.min_area:
             continue
         x, y, width, height = segment.bbox
-        pixels = np.argwhere(instance_ids[y : y + height, x : x + width] == segment.segment_id)  # (area, 2)
-        window = crop_window(pixels.mean(0) + (y, x), settings.crop_size, instance_ids.shape)
+        pixels = np.argwhere(truth.segment_ids[y : y + height, x : x + width] == segment.segment_id)  # (area, 2)
+        window = crop_window(pixels.mean(0) + (y, x), settings.crop_size, semantic.shape)
         part = np.s_[window[0] : window[2], window[1] : window[3]]
-        counts = count_pixels(semantic[part], is_object[part])
-        crops.append(Crop(f"{frame.image_id}_{segment.segment_id}", train_id, window, counts))
-    return Survey(frame, tuple(crops), count_pixels(semantic, is_object))
+        counts = count_pixels(semantic[part], is_object[part], taxonomy)
+        name = f"{split.image_id(index).replace('/', '__')}_{segment.segment_id}"
+        crops.append(Crop(name, _train_id(segment, taxonomy), window, counts))
+    return Survey(index, tuple(crops), count_pixels(semantic, is_object, taxonomy))
+
+
+def _train_id(segment: Segment, taxonomy: Taxonomy) -> int:
+    return taxonomy.dataset_id_to_train_id[segment.category_id]
 
 
 def crop_window(center: np.ndarray, crop_size: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -113,23 +114,24 @@ def crop_window(center: np.ndarray, crop_size: int, size: tuple[int, int]) -> tu
     return *starts, *ends
 
 
-def count_pixels(semantic: np.ndarray, is_object: np.ndarray) -> PixelCounts:
+def count_pixels(semantic: np.ndarray, is_object: np.ndarray, taxonomy: Taxonomy) -> PixelCounts:
     """Count an (H, W) map of train ids, given where the pixels of objects are, which those of groups are not."""
     num_values = VOID_TRAIN_ID + 1
     totals = np.bincount(semantic.ravel(), minlength=num_values)
     of_objects = np.bincount(semantic[is_object], minlength=num_values)
-    things = list(CITYSCAPES.thing_ids)
+    things = list(taxonomy.thing_ids)
     return PixelCounts(of_objects[things], semantic.size - totals[VOID_TRAIN_ID] - totals[things])
 
 
-def foreground_weights(surveys: list[Survey]) -> dict[str, dict]:
+def foreground_weights(surveys: list[Survey], taxonomy: Taxonomy) -> dict[str, dict]:
     """By class name: dataset_id, num_crops, and the weights crops and full, see FORMULA; None where there is no object."""
     crops = [crop for found in surveys for crop in found.crops]
-    on_crops, on_full = _weigh([crop.counts for crop in crops]), _weigh([found.counts for found in surveys])
+    on_crops = _weigh([crop.counts for crop in crops], taxonomy)
+    on_full = _weigh([found.counts for found in surveys], taxonomy)
     rows = {}
-    for k, train_id in enumerate(CITYSCAPES.thing_ids):
-        rows[CITYSCAPES.categories[train_id].name] = {
-            "dataset_id": int(CITYSCAPES.dataset_ids[train_id]),
+    for k, train_id in enumerate(taxonomy.thing_ids):
+        rows[taxonomy.categories[train_id].name] = {
+            "dataset_id": int(taxonomy.dataset_ids[train_id]),
             "num_crops": sum(crop.train_id == train_id for crop in crops),
             "crops": on_crops[k],
             "full": on_full[k],
@@ -137,9 +139,9 @@ def foreground_weights(surveys: list[Survey]) -> dict[str, dict]:
     return rows
 
 
-def _weigh(counts: list[PixelCounts]) -> list[float | None]:
+def _weigh(counts: list[PixelCounts], taxonomy: Taxonomy) -> list[float | None]:
     """The weight of each thing class."""
-    shape = (len(counts), len(CITYSCAPES.thing_ids))
+    shape = (len(counts), len(taxonomy.thing_ids))
     foreground = np.array([c.foreground for c in counts], np.int64).reshape(shape)
     background = np.array([c.background for c in counts], np.int64).reshape(shape) * (foreground > 0)
     # At least one pixel of background, so that no weight is 0.
@@ -147,7 +149,7 @@ def _weigh(counts: list[PixelCounts]) -> list[float | None]:
     return [max(outside, 1) / inside if inside else None for outside, inside in sums]
 
 
-def prepare_folder(folder: Path, settings: CropSettings, surveys: list[Survey]) -> None:
+def prepare_folder(folder: Path, settings: CropSettings, surveys: list[Survey], taxonomy: Taxonomy) -> None:
     """Make sure that a folder holds nothing but crops of these settings and objects; mark it as unfinished.
 
     Raises:
@@ -159,61 +161,59 @@ def prepare_folder(folder: Path, settings: CropSettings, surveys: list[Survey]) 
             f"{folder}: holds crops of {found}, but {wanted} was wanted; remove the folder or choose another --output"
         )
     names = {(crop.train_id, crop.name) for found in surveys for crop in found.crops}
-    for train_id in CITYSCAPES.thing_ids:
-        place = class_folder(folder, train_id)
+    for train_id in taxonomy.thing_ids:
+        place = class_folder(folder, taxonomy, train_id)
         remove_partial_files(place)
         for file in place.glob("*.png"):
-            if (train_id, file.name.removesuffix(IMAGE_SUFFIX).removesuffix(LABEL_SUFFIX)) not in names:
+            if (train_id, file.name.removesuffix(TRUTH_SUFFIX).removesuffix(".png")) not in names:
                 raise InputError(f"{file}: is of no object of this data set; remove {folder} or choose another --output")
     remove_partial_files(folder)
     write_json(path, wanted)
     (folder / WEIGHTS_FILE).unlink(missing_ok=True)
 
 
-def cut(found: Survey, folder: Path) -> int:
-    """Write those crops of a frame that are missing or older than it; return how many were written.
+def cut(found: Survey, split: Split, folder: Path) -> int:
+    """Write those crops of an image that are missing or were cut from another image or truth; return how many were written.
 
     Raises:
-        InputError: if the picture cannot be read.
+        InputError: if the image cannot be read.
     """
-    changed = max(path.stat().st_mtime_ns for path in (found.frame.image_path, found.frame.label_path))
-    missing = [crop for crop in found.crops if not all(_is_younger(p, changed) for p in _crop_paths(folder, crop))]
+    producer = f"crop-{split.digest(found.index)}-{split.truth_digest(found.index)}"
+    missing = [crop for crop in found.crops if not _is_cut(_crop_path(folder, split.taxonomy, crop), producer)]
     if not missing:
         return 0
-    picture = read_image(found.frame.image_path)
-    instance_ids = read_instance_ids(found.frame.label_path, picture.shape[:2]).astype(np.uint16)
+    image, truth = split.image(found.index), split.truth(found.index)
+    by_id = {segment.segment_id: segment for segment in truth.segments}
     for crop in missing:
         y1, x1, y2, x2 = crop.window
-        image_path, label_path = _crop_paths(folder, crop)
-        for path, pixels in ((label_path, instance_ids), (image_path, picture)):
-            with atomic_path(path) as partial_path:
-                # Level 1 takes a third of the time of Pillow's 6, and a tenth more space.
-                Image.fromarray(np.ascontiguousarray(pixels[y1:y2, x1:x2])).save(partial_path, compress_level=1)
+        path, ids = _crop_path(folder, split.taxonomy, crop), np.ascontiguousarray(truth.segment_ids[y1:y2, x1:x2])
+        segments = describe_segments(ids, lambda k: by_id[k].category_id, lambda k: by_id[k].is_crowd)
+        write_panoptic_png(truth_path(path), PanopticMap(ids, segments), producer)
+        write_image(path, np.ascontiguousarray(image[y1:y2, x1:x2]), producer)
     return len(missing)
 
 
-def _crop_paths(folder: Path, crop: Crop) -> tuple[Path, Path]:
-    place = class_folder(folder, crop.train_id)
-    return place / f"{crop.name}{IMAGE_SUFFIX}", place / f"{crop.name}{LABEL_SUFFIX}"
+def _crop_path(folder: Path, taxonomy: Taxonomy, crop: Crop) -> Path:
+    return class_folder(folder, taxonomy, crop.train_id) / f"{crop.name}.png"
 
 
-def _is_younger(path: Path, moment: int) -> bool:
-    return path.is_file() and path.stat().st_mtime_ns >= moment
+def _is_cut(path: Path, producer: str) -> bool:
+    return is_made_by(path, producer) and read_panoptic_png(truth_path(path), producer) is not None
 
 
 def _track_nothing(items: Iterable, **about: object) -> Iterable:
     return items
 
 
-def default_crop_size(root: Path, split: str) -> int:
+def default_crop_size(split: Split) -> int:
     """Half the height of the first image, in multiples of 8: the ancestor's 512 for Cityscapes."""
-    height, _ = read_image_size(find_frames(root, split)[0].image_path)
+    height, _ = split.size(0)
     return max(STRIDE, height // 2 // STRIDE * STRIDE)
 
 
 def generate(
-    root: Path,
-    split: str,
+    split: Split,
+    name: str,
     folder: Path,
     settings: CropSettings,
     *,
@@ -223,19 +223,19 @@ def generate(
     """Cut the crops of a split and write its weights; return them, see foreground_weights.
 
     Args:
+        name: of the split, for messages.
         track: wraps an iterable, given its `total` and a `description`, for a progress bar.
         workers: threads.
 
     Raises:
         InputError: if the data set or the folder does not fit.
     """
-    frames = find_frames(root, split)
-    found = in_threads(partial(survey, settings=settings), frames, workers)
-    surveys = list(track(found, total=len(frames), description=f"{split}: finding objects"))
-    prepare_folder(folder, settings, surveys)
-    written = in_threads(partial(cut, folder=folder), surveys, workers)
-    for _ in track(written, total=len(frames), description=f"{split}: cutting crops"):
+    found = in_threads(partial(survey, split=split, settings=settings), range(len(split)), workers)
+    surveys = list(track(found, total=len(split), description=f"{name}: finding objects"))
+    prepare_folder(folder, settings, surveys, split.taxonomy)
+    written = in_threads(partial(cut, split=split, folder=folder), surveys, workers)
+    for _ in track(written, total=len(split), description=f"{name}: cutting crops"):
         pass
-    weights = foreground_weights(surveys)
-    write_json(folder / WEIGHTS_FILE, {"split": split, **asdict(settings), "formula": FORMULA, "classes": weights})
+    weights = foreground_weights(surveys, split.taxonomy)
+    write_json(folder / WEIGHTS_FILE, {"split": name, **asdict(settings), "formula": FORMULA, "classes": weights})
     return weights

@@ -1,7 +1,7 @@
 """Crops around objects, as generate_crops.py writes them: where they lie, how they are read, which come in an epoch.
 
-<folder>/crops_26/<image id>_<instance id>_leftImg8bit.png and ..._gtFine_instanceIds.png, so 26 for cars; the instance id is
-that of the object in the middle, as in the label file. <folder>/foreground_weights.json comes last.
+<folder>/crops_26/<image id>_<segment id>.png and ..._panoptic.png, so 26 for cars; the segment id is that of the object in the
+middle, as in the truth. <folder>/foreground_weights.json comes last, and names the classes.
 """
 
 from collections.abc import Iterator
@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from data.images import read_image
-from data.layouts.cityscapes import IMAGE_SUFFIX, LABEL_SUFFIX, instance_ids_to_panoptic, read_instance_ids
 from data.loading.epoch_sampler import EpochSampler
-from data.panoptic_png import PanopticMap
-from data.taxonomy import CITYSCAPES, Taxonomy
+from data.panoptic_png import PanopticMap, read_panoptic_png
+from data.split import FileSplit
+from data.taxonomy import Taxonomy
+from runtime.command_line import OUTPUTS
 from runtime.files import InputError, read_json
 
 WEIGHTS_FILE = "foreground_weights.json"
 WEIGHT_COLUMNS = ("crops", "full")
-CROPS = Path(__file__).resolve().parents[1] / "outputs" / "pan_secb" / "crops"
+TRUTH_SUFFIX = "_panoptic.png"
+CROPS = OUTPUTS / "pan_secb" / "crops"
 
 
 def default_folder(root: Path) -> Path:
@@ -26,61 +27,70 @@ def default_folder(root: Path) -> Path:
     return CROPS / Path(root).resolve().name
 
 
-def class_folder(folder: Path, train_id: int) -> Path:
+def class_folder(folder: Path, taxonomy: Taxonomy, train_id: int) -> Path:
     """Where the crops around the objects of a class lie."""
-    return Path(folder) / f"crops_{CITYSCAPES.dataset_ids[train_id]}"
+    return Path(folder) / f"crops_{taxonomy.dataset_ids[train_id]}"
 
 
-class CropPictures:
-    """The crops of a split, class by class, then by name; for training, see data.split.LabelledPictures.
+class CropSplit(FileSplit):
+    """The crops of a split, class by class, then by name; for training.
 
     Args:
         folder: <output>/<split> of generate_crops.py.
+        taxonomy: of the data set.
 
     Raises:
-        InputError: if the folder is missing, unfinished or empty, or a crop lacks its label.
+        InputError: if the folder is missing, unfinished or empty, or a crop lacks its truth.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, taxonomy: Taxonomy):
         folder = Path(folder)
         if not (folder / WEIGHTS_FILE).is_file():
             found = "unfinished" if folder.is_dir() else "no such folder"
             raise InputError(f"{folder}: {found}; cut the crops with python pan_secb/generate_crops.py")
-        self.taxonomy = CITYSCAPES
+        self.name, self.taxonomy = f"crops in {folder}", taxonomy
         self.image_paths: list[Path] = []
         train_ids = []
-        for train_id in CITYSCAPES.thing_ids:
-            found = sorted(class_folder(folder, train_id).glob(f"*{IMAGE_SUFFIX}"))
+        for train_id in taxonomy.thing_ids:
+            place = class_folder(folder, taxonomy, train_id)
+            found = sorted(path for path in place.glob("*.png") if not path.name.endswith(TRUTH_SUFFIX))
             self.image_paths += found
             train_ids += [train_id] * len(found)
         if not self.image_paths:
-            raise InputError(f"{folder}: no crops_*/*{IMAGE_SUFFIX} there; cut them again with python pan_secb/generate_crops.py")
+            raise InputError(f"{folder}: no crops_*/*.png there; cut them again with python pan_secb/generate_crops.py")
         for path in self.image_paths:
-            if not _label_path(path).is_file():
-                raise InputError(f"{path}: its label {_label_path(path)} is missing; run python pan_secb/generate_crops.py again")
+            if not truth_path(path).is_file():
+                raise InputError(f"{path}: its truth {truth_path(path)} is missing; run python pan_secb/generate_crops.py again")
         self.train_ids = np.array(train_ids)
         """(N,) int64: the class of the object in the middle."""
 
     def __len__(self) -> int:
         return len(self.image_paths)
 
+    def image_path(self, index: int) -> Path:
+        """Where the crop lies."""
+        return self.image_paths[index]
+
     def image_id(self, index: int) -> str:
-        """<image id>_<instance id> of the object in the middle."""
-        return self.image_paths[index].name.removesuffix(IMAGE_SUFFIX)
+        """<image id>_<segment id> of the object in the middle."""
+        return self.image_paths[index].stem
 
-    def read(self, index: int) -> tuple[np.ndarray, PanopticMap]:
-        """(H, W, 3) uint8 RGB and the truth; objects keep their ids, also those that the crop cuts.
+    def has_truth(self, index: int) -> bool:
+        """See Split."""
+        return True
 
-        Raises:
-            InputError: if a file is broken, or the label is of another size than its picture.
-        """
-        picture = read_image(self.image_paths[index])
-        instance_ids = read_instance_ids(_label_path(self.image_paths[index]), picture.shape[:2])
-        return picture, instance_ids_to_panoptic(instance_ids)
+    def truth(self, index: int) -> PanopticMap:
+        """See Split; objects keep their ids, also those that the crop cuts."""
+        path = truth_path(self.image_paths[index])
+        found = read_panoptic_png(path)
+        if found is None or found.segment_ids.shape != self.size(index):
+            raise InputError(f"{path}: is broken, or of another size than its image; cut the crops again")
+        return found
 
 
-def _label_path(image_path: Path) -> Path:
-    return image_path.with_name(image_path.name.removesuffix(IMAGE_SUFFIX) + LABEL_SUFFIX)
+def truth_path(image_path: Path) -> Path:
+    """Where the truth of a crop lies."""
+    return image_path.with_name(image_path.stem + TRUTH_SUFFIX)
 
 
 class CropSampler(EpochSampler):

@@ -3,12 +3,12 @@
 from functools import cached_property
 from pathlib import Path
 
-from data.drawn.streets import DEFAULT_ROOT
 from data.loading.augmentation import TrainingAugmentation
 from data.loading.datamodule import PanopticDataModule, PanopticDataset
 from data.loading.epoch_sampler import EpochSampler
 from pan_secb.crop_cutting import MIN_AREA, CropSettings, default_crop_size, generate
-from pan_secb.crops import WEIGHTS_FILE, CropPictures, CropSampler, default_folder, read_foreground_weights
+from pan_secb.crops import WEIGHTS_FILE, CropSampler, CropSplit, default_folder, read_foreground_weights
+from runtime.files import InputError
 
 
 class PanSECBDataModule(PanopticDataModule):
@@ -39,24 +39,25 @@ class PanSECBDataModule(PanopticDataModule):
     def foreground_weights(self) -> tuple[float, ...]:
         """Of each thing class, counted on what is trained on: "switched" between the steps, as Pan-SECB's description says.
 
-        The crops of the embedded Streets are cut here where they are absent, as Streets themselves are drawn.
+        The crops are cut here where they are absent, unless a folder of crops was given.
 
         Raises:
-            InputError: if generate_crops.py has not been run for another data set.
+            InputError: if the given folder is none of generate_crops.py.
         """
-        is_embedded = self.given_crops is None and self.root.resolve() == DEFAULT_ROOT.resolve()
-        if is_embedded and not (self.crops / WEIGHTS_FILE).is_file():
+        if self.given_crops is None and not (self.crops / WEIGHTS_FILE).is_file():
             print(f"cutting crops into {self.crops}", flush=True)
-            size = default_crop_size(self.root, self.train_split)
-            generate(self.root, self.train_split, self.crops, CropSettings(size, MIN_AREA))
+            settings = CropSettings(default_crop_size(self._training_split), MIN_AREA)
+            generate(self._training_split, self.train_split, self.crops, settings)
         return read_foreground_weights(self.crops / WEIGHTS_FILE, self.taxonomy, "crops" if self.on_crops else "full")
 
     def _training_set(self, augmentation: TrainingAugmentation) -> PanopticDataset:
         if not self.on_crops:
             return super()._training_set(augmentation)
-        return PanopticDataset(CropPictures(self.crops), augmentation, self.has_instances, self.normalization)
+        if self.given_input_size.shorter_side is not None:
+            raise InputError("data.input_size.shorter_side is set, but crops are cut at the size of the images; leave it out")
+        return PanopticDataset(CropSplit(self.crops, self.taxonomy), augmentation, self.has_instances, self.normalization)
 
     def _make_sampler(self, **shared) -> EpochSampler:
         if not self.on_crops:
             return super()._make_sampler(**shared)
-        return CropSampler(self.train_set.pictures.train_ids, self.crops_per_epoch, self.balance, **shared)
+        return CropSampler(self.train_set.split.train_ids, self.crops_per_epoch, self.balance, **shared)

@@ -12,6 +12,8 @@ from fusion.embedding_clusters import EmbeddingMaps
 from pan_secb.embeddings import PIXELS_PER_UNIT, bandwidth, coordinates, embed
 from pan_secb.network import EmbeddingOutput
 
+LARGEST_TANH = 1 - 1e-6
+"""So that atanh stays finite in 32 bits."""
 IDEAL_RADIUS = 0.05
 """Pixels within which an ideal embedding counts as its centre's: two objects' centres are rarely that near."""
 
@@ -44,6 +46,24 @@ def to_embedding_maps(
         seeds=seeds.sigmoid(),
         semantic_train_ids=semantic.argmax(0).to(torch.uint8),
     )
+
+
+def average_with_flipped(output: EmbeddingOutput, flipped: EmbeddingOutput, size: tuple[int, int]) -> EmbeddingOutput:
+    """The mean of what the network says of one image and of the same one flipped left to right, on the image.
+
+    Displacements are averaged, tanh of the offsets, which in the flipped image point the other way along x; and sigmas, seeds
+    and semantics before any activation.
+
+    Args:
+        output, flipped: of one image each.
+        size: (height, width) of the image without padding.
+    """
+    cut = [values[..., : size[0], : size[1]] for values in output]
+    mirrored = [values[..., : size[0], : size[1]].flip(-1) for values in flipped]
+    sign = cut[0].new_tensor([1.0, -1.0]).view(1, 2, 1, 1)  # (y, x)
+    displacements = (cut[0].float().tanh() + sign * mirrored[0].float().tanh()) / 2
+    others = [(a + b) / 2 for a, b in zip(cut[1:], mirrored[1:], strict=True)]
+    return EmbeddingOutput(displacements.clamp(-LARGEST_TANH, LARGEST_TANH).atanh(), *others)
 
 
 def ideal_embeddings(

@@ -34,12 +34,13 @@ from data.layouts.cityscapes import instance_ids_to_panoptic
 from data.normalization import IMAGENET, normalize_and_pad
 from data.panoptic_png import write_panoptic_png
 from data.taxonomy import CITYSCAPES, Taxonomy
-from fusion.embedding_clusters import ClusterSettings, EmbeddingMaps, cluster, to_panoptic
+from fusion.embedding_clusters import EmbeddingMaps, cluster, to_panoptic
+from fusion.settings import ClusterSettings
 from pan_secb.embedding_maps import ideal_embeddings, to_embedding_maps
 from pan_secb.erfnet import STRIDE
 from pan_secb.network import EmbeddingOutput, PanSECB
 from pan_secb.predictor import load_predictor
-from runtime.device import DEFAULT_DEVICE, check_device
+from runtime.device import check_device, default_device
 from runtime.files import InputError, one_line_errors, shorten, write_json
 
 PARTS = ("network", "clustering", "merging", "read", "write")
@@ -270,7 +271,7 @@ def run(args: Namespace) -> None:
     """
     if args.batch < 1 or not args.seconds >= 0:
         raise InputError(f"--batch {args.batch} and --seconds {args.seconds}, but at least 1 and 0 are needed")
-    device = check_device(DEFAULT_DEVICE if args.device == "auto" else args.device)
+    device = check_device(default_device() if args.device == "auto" else args.device)
     torch.backends.cudnn.benchmark = True  # sizes do not change
     facts = {"hardware": describe_hardware(device), "torch": torch.__version__, "python": platform.python_version()}
     weights = "random weights, ideal embeddings of a drawn scene" if args.checkpoint is None else str(args.checkpoint)

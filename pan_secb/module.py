@@ -6,16 +6,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.network_input import NetworkInput
+from data.resizing import resize_image
 from data.taxonomy import Taxonomy
 from evaluation.render import color_panoptic, side_by_side
-from fusion.embedding_clusters import ClusterSettings, EmbeddingMaps, fuse_embeddings
+from fusion.embedding_clusters import EmbeddingMaps
+from fusion.settings import ClusterSettings
 from pan_secb.embedding_maps import to_embedding_maps
 from pan_secb.embeddings import PIXELS_PER_UNIT
 from pan_secb.loss import LossSettings, embedding_loss
 from pan_secb.network import EmbeddingOutput, PanSECB
+from pan_secb.predictor import PanSECBPredictor
 from pan_secb.targets import EmbeddingTargets
 from runtime.files import InputError
-from training.module import PanopticModule, to_picture
+from training.module import PanopticModule, to_image
 from training.schedule import OptimizerSettings
 
 
@@ -40,6 +44,7 @@ class PanSECBModule(PanopticModule):
 
     Args:
         taxonomy: of the data; the command takes it from there.
+        network_input: size and pixel values that the data brings an image to; the command takes them from there.
         network: size of the network.
         optimizer: rate and schedule.
         loss: weights of the terms; its foreground weights are those of the data where there are none.
@@ -49,9 +54,12 @@ class PanSECBModule(PanopticModule):
         weights: checkpoint of an earlier step to start from, where nothing is resumed.
     """
 
+    needs_instances = True
+
     def __init__(
         self,
         taxonomy: Taxonomy,
+        network_input: NetworkInput = NetworkInput(),
         network: NetworkSettings = NetworkSettings(),
         optimizer: OptimizerSettings = OptimizerSettings(),
         loss: LossSettings = LossSettings(),
@@ -66,18 +74,11 @@ class PanSECBModule(PanopticModule):
         self.loss_settings = loss
         if loss.foreground_weights is None and foreground_weights is not None:
             self.loss_settings = replace(loss, foreground_weights=tuple(foreground_weights))
-        self.clustering, self.num_pictures = clustering, num_pictures
+        self.num_pictures = num_pictures
         plain = {"num_classes": taxonomy.num_classes, "num_things": len(taxonomy.thing_ids)} | asdict(network)
-        # Plain values only: a checkpoint must load with weights_only, and tells inference how to build the network.
-        hyper_parameters = {
-            "network": plain,
-            "taxonomy": taxonomy.name,
-            "categories": taxonomy.to_coco_categories(),
-            "optimizer": asdict(optimizer),
-            "clustering": asdict(clustering),
-        }
-        self.save_hyperparameters(hyper_parameters, logger=False)
+        self.save_plain_settings("pan_secb", plain, network_input, clustering=asdict(clustering))
         self.network = PanSECB(**plain).to(memory_format=torch.channels_last)
+        self.predictor = PanSECBPredictor(self.network, taxonomy, "training", network_input, clustering)
 
     def forward(self, image: Tensor) -> EmbeddingOutput:
         """(B, 3, H, W) normalised RGB -> what the network says of every pixel."""
@@ -87,22 +88,23 @@ class PanSECBModule(PanopticModule):
         return self._loss("train", batch, self(batch["image"]))
 
     def validation_step(self, batch: dict, batch_index: int) -> None:
-        """Count whole images, and draw the first `num_pictures` of them."""
+        """Count whole images as they will be predicted, and draw the first `num_pictures` of them."""
         output = self(batch["image"])
         self._loss("val", batch, output)
         for k, truth in enumerate(batch["panoptic"]):
-            height, width = truth.segment_ids.shape
+            size, (height, width) = truth.segment_ids.shape, batch["seen_size"][k]
             about = {"image_id": batch["image_id"][k], "height": height, "width": width, "taxonomy": self.taxonomy}
             maps = to_embedding_maps(output, k, **about, pixels_per_unit=self.network.pixels_per_unit)
-            fused = fuse_embeddings(maps, self.taxonomy, self.clustering)
-            self.quality.add(truth, fused)
-            self.count_semantic(maps.semantic_train_ids, batch["semantic"][k, :height, :width])
+            predicted = self.predictor.to_prediction(maps, size)
+            self.quality.add(truth, predicted.panoptic)
+            self.count_semantic_maps(predicted.semantic.train_ids, truth)
             number = batch_index * len(batch["panoptic"]) + k
             if number < self.num_pictures:
-                shown = [color_panoptic(panoptic, self.taxonomy) for panoptic in (fused, truth)]
-                picture = to_picture(batch["image"][k], (height, width))
+                shown = [color_panoptic(panoptic, self.taxonomy) for panoptic in (predicted.panoptic, truth)]
+                image = resize_image(to_image(batch["image"][k], (height, width)), size)
                 titles = ("image", "seeds, the largest of the classes", "predicted", "truth")
-                self.draw(f"val/{number}", side_by_side([picture, draw_seeds(maps), *shown], titles, columns=2))
+                seeds = resize_image(draw_seeds(maps), size)
+                self.draw(f"val/{number}", side_by_side([image, seeds, *shown], titles, columns=2))
 
     def on_validation_epoch_end(self) -> None:
         """Log mIoU and panoptic quality."""

@@ -1,84 +1,122 @@
-"""A trained Pan-SECB: load its checkpoint, picture in, embeddings or panoptic map out."""
+"""A trained Pan-SECB: image in; embeddings, or the panoptic and the class map, out."""
 
-import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from data.normalization import IMAGENET, normalize_and_pad
-from data.panoptic_png import PanopticMap
+from data.network_input import NetworkInput
+from data.panoptic_png import PanopticMap, describe_segments
+from data.resizing import resize_segment_ids
+from data.semantic_dump import SemanticMap
 from data.taxonomy import Taxonomy
-from fusion.embedding_clusters import ClusterSettings, EmbeddingMaps, fuse_embeddings
-from pan_secb.embedding_maps import to_embedding_maps
+from fusion.embedding_clusters import EmbeddingMaps, fuse_embeddings
+from fusion.settings import ClusterSettings
+from pan_secb.embedding_maps import average_with_flipped, to_embedding_maps
 from pan_secb.erfnet import STRIDE
 from pan_secb.network import PanSECB
-from runtime.files import InputError, shorten
+from prediction.predictor import NetworkPredictor, Prediction
+from prediction.views import PLAIN, ViewSettings
+from runtime.files import InputError, digest_of, shorten
 from training.checkpoints import load_weights, read_trained
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "outputs" / "pan_secb" / "streets_finetune" / "last.ckpt"
 ADVICE = "train first: python pan_secb/train.py"
-RULE_VERSION = "1"
-"""Raise it when the same picture gets other pixels from the same weights, so that old results are not taken for new ones."""
+RULE_VERSION = "2"
+"""Raise it when the same image gets other pixels from the same weights, so that old results are not taken for new ones."""
 
 
-@dataclass(frozen=True)
-class PanSECBPredictor:
-    """A network in evaluation mode, its classes, how its embeddings are clustered, and a name that changes with its weights."""
+class PanSECBPredictor(NetworkPredictor):
+    """A network in evaluation mode and what goes around it.
 
-    network: PanSECB
-    taxonomy: Taxonomy
-    producer: str
-    clustering: ClusterSettings = ClusterSettings()
+    Args:
+        name: changes with the weights.
+        network_input: as the network was trained.
+        clustering: how embeddings become objects.
+        views: of which only the flip is offered: the outputs of both are averaged before the clustering. Scales are not, as
+            an embedding's unit is a number of pixels: at another scale every offset and bandwidth means something else.
+
+    Raises:
+        InputError: for other scales.
+    """
+
+    def __init__(
+        self,
+        network: PanSECB,
+        taxonomy: Taxonomy,
+        name: str,
+        network_input: NetworkInput = NetworkInput(multiple=STRIDE),
+        clustering: ClusterSettings = ClusterSettings(),
+        views: ViewSettings = PLAIN,
+    ):
+        if views.scales != PLAIN.scales:
+            raise InputError(
+                f"Pan-SECB offers no test-time scales {list(views.scales)}: its embeddings' unit is a number of pixels; "
+                "leave --tta.scales out, --tta.flip is offered"
+            )
+        made_with = digest_of(RULE_VERSION, asdict(network_input), asdict(clustering))
+        super().__init__(taxonomy, f"{name}-{made_with}{views.suffix}")
+        self.network, self.network_input, self.clustering, self.views = network, network_input, clustering, views
 
     @torch.inference_mode()
-    def maps(self, image_id: str, picture: np.ndarray) -> EmbeddingMaps:
-        """(H, W, 3) uint8 RGB of any size -> what the network says of its pixels, on the network's device.
+    def maps(self, image_id: str, image: np.ndarray) -> EmbeddingMaps:
+        """(H, W, 3) uint8 RGB of any size -> what the network says of its pixels, at the network's size, on its device.
 
         Raises:
             InputError: if the network gives NaN.
         """
-        height, width = picture.shape[:2]
         device = next(self.network.parameters()).device
-        image = torch.from_numpy(normalize_and_pad(picture, IMAGENET, STRIDE))[None].to(device)
-        output = self.network(image.contiguous(memory_format=torch.channels_last))
+        seen = self.network_input.apply(image, device)
+        output = self.network(seen.tensor)
+        if self.views.flip:
+            flipped = self.network_input.apply(image, device, is_flipped=True)
+            output = average_with_flipped(output, self.network(flipped.tensor), seen.size)
         if not all(values.isfinite().all() for values in output):
             raise InputError(f"{image_id}: the model gives NaN or infinite numbers; use another checkpoint")
-        about = {"image_id": image_id, "height": height, "width": width, "taxonomy": self.taxonomy}
+        about = {"image_id": image_id, "height": seen.size[0], "width": seen.size[1], "taxonomy": self.taxonomy}
         return to_embedding_maps(output, 0, **about, pixels_per_unit=self.network.pixels_per_unit)
 
-    def fuse(self, maps: EmbeddingMaps) -> PanopticMap:
-        """Its embeddings, clustered as the settings say, with stuff around."""
-        return fuse_embeddings(maps, self.taxonomy, self.clustering)
+    def run(self, image_id: str, image: np.ndarray) -> Prediction:
+        """See NetworkPredictor: a panoptic and a class map."""
+        return self.to_prediction(self.maps(image_id, image), image.shape[:2])
 
-    def panoptic(self, image_id: str, picture: np.ndarray) -> PanopticMap:
-        """(H, W, 3) uint8 RGB of any size -> its panoptic map."""
-        return self.fuse(self.maps(image_id, picture))
-
-    def producer_of(self, picture: Path) -> str:
-        """What a file's result is made by: the weights, the settings, and the file as it is now."""
-        state = picture.stat()
-        parts = (RULE_VERSION, asdict(self.clustering), state.st_size, state.st_mtime_ns)
-        return f"{self.producer}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
+    def to_prediction(self, maps: EmbeddingMaps, size: tuple[int, int]) -> Prediction:
+        """Cluster what the network says, and bring the result to the (height, width) of the image."""
+        panoptic = enlarge(fuse_embeddings(maps, self.taxonomy, self.clustering), size)
+        train_ids = resize_segment_ids(maps.semantic_train_ids.cpu().numpy(), size).astype(np.uint8)
+        return Prediction(panoptic, semantic=SemanticMap(maps.image_id, self.taxonomy.name, "", train_ids))
 
 
-def load_predictor(path: Path, device: str = "cpu", clustering: ClusterSettings | None = None) -> PanSECBPredictor:
-    """Load a checkpoint that train.py wrote. No pickled code is executed.
+def enlarge(panoptic: PanopticMap, size: tuple[int, int]) -> PanopticMap:
+    """A panoptic map at another (height, width), each pixel of the segment at its place; scores stay."""
+    if panoptic.segment_ids.shape == tuple(size):
+        return panoptic
+    segment_ids = resize_segment_ids(panoptic.segment_ids, size)
+    by_id = {segment.segment_id: segment for segment in panoptic.segments}
+    counted = describe_segments(segment_ids, lambda segment_id: by_id[segment_id].category_id)
+    return PanopticMap(segment_ids, tuple(replace(s, score=by_id[s.segment_id].score) for s in counted))
+
+
+def load_predictor(
+    path: Path, device: str = "cpu", views: ViewSettings = PLAIN, clustering: dict | None = None
+) -> PanSECBPredictor:
+    """Load a checkpoint that train.py wrote, with all that it says of classes, input and clustering.
 
     Args:
-        clustering: None: as it was validated.
+        clustering: settings that are to be others than the checkpoint's.
 
     Raises:
-        InputError: if the file is missing, truncated, or of another model.
+        InputError: if the file is missing, truncated, or of another model, or a setting is impossible.
     """
     trained = read_trained(path, ADVICE)
     try:
-        taxonomy = Taxonomy.from_coco_categories(trained.settings["taxonomy"], trained.settings["categories"])
         network = PanSECB(**trained.settings["network"])
-        clustering = clustering or ClusterSettings(**trained.settings["clustering"])
+        network_input = NetworkInput.from_plain(trained.settings, STRIDE)
+        settings = ClusterSettings(**trained.settings["clustering"])
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: no checkpoint of pan_secb/train.py ({shorten(error)}); {ADVICE}") from None
     load_weights(network, trained)
     network.eval().to(device, memory_format=torch.channels_last)
-    return PanSECBPredictor(network, taxonomy, f"pan-secb-{trained.digest}", clustering)
+    settings = replace(settings, **(clustering or {}))
+    return PanSECBPredictor(network, trained.taxonomy, f"pan-secb-{trained.digest}", network_input, settings, views)

@@ -5,47 +5,40 @@
     $ python pan_secb/train.py --config configs/pan_secb/cityscapes.yaml --data-root /path/to/cityscapes
     $ python pan_secb/train.py --config configs/pan_secb/cityscapes_finetune.yaml --data-root /path/to/cityscapes
 
-Without --config it cuts the crops of the embedded data set and does both steps, configs/pan_secb/streets.yaml and
-streets_finetune.yaml; --output is then the folder of both. Every setting of the YAML is a flag too
-(--model.optimizer.lr 0.001). The same command again goes on where it was stopped.
+Without --config it cuts the crops of the data set where they are absent and does both steps, configs/pan_secb/streets.yaml and
+streets_finetune.yaml; --output is then the folder of both. Every setting of the YAML is a flag too (--model.optimizer.lr 0.001).
+The same command again goes on where it was stopped.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from pan_secb.datamodule import PanSECBDataModule
-from pan_secb.module import PanSECBModule
-from training.command import REPOSITORY, TrainCLI, has_config, run_training
+from runtime.command_line import OUTPUTS, REPOSITORY
+from training.arguments import lightning_arguments, training_arguments
 
-CONFIGS = REPOSITORY / "configs" / "pan_secb"
-
-
-class PanSECBCLI(TrainCLI):
-    """The data tells the model its classes and how rare each is."""
-
-    system = "pan_secb"
-
-    def add_arguments_to_parser(self, parser) -> None:
-        super().add_arguments_to_parser(parser)
-        parser.link_arguments("data.taxonomy", "model.taxonomy", apply_on="instantiate")
-        parser.link_arguments("data.foreground_weights", "model.foreground_weights", apply_on="instantiate")
-        parser.set_defaults({"data.has_instances": True, "data.normalization": "imagenet"})
+SYSTEM = "pan_secb"
+CONFIGS = REPOSITORY / "configs" / SYSTEM
 
 
 def main() -> None:
     """The command; see above."""
     first, second = (CONFIGS / f"{step}.yaml" for step in ("streets", "streets_finetune"))
-    if has_config(sys.argv):
-        run_training(PanSECBCLI, PanSECBModule, __doc__, first, data=PanSECBDataModule)
+    about = {"prog": "train.py", "description": __doc__, "system": SYSTEM}
+    arguments, args = training_arguments(default_config=first, **about)
+    # Here, since they import torch, which takes seconds, and --help needs it not.
+    from pan_secb.datamodule import PanSECBDataModule
+    from pan_secb.module import PanSECBModule
+    from training.command import run_training
+
+    options = {"system": SYSTEM, "data": PanSECBDataModule, "linked": ("foreground_weights",)}
+    if args.config or args.help_all:
+        run_training(PanSECBModule, arguments, **options)
         return
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--output", type=Path, default=REPOSITORY / "outputs" / PanSECBCLI.system)
-    known, given = parser.parse_known_args()
-    weights = ("--model.weights", str(known.output / first.stem / "last.ckpt"))
-    for config, start in ((first, ()), (second, weights)):
-        sys.argv[1:] = ["--config", str(config), "--output", str(known.output / config.stem), *start, *given]
-        run_training(PanSECBCLI, PanSECBModule, __doc__, config, data=PanSECBDataModule)
+    output = Path(args.output).expanduser() if args.output else OUTPUTS / SYSTEM
+    for config, start in ((first, []), (second, ["--weights", str(output / first.stem / "last.ckpt")])):
+        given = [*sys.argv[1:], *start, "--output", str(output / config.stem)]
+        arguments, _ = lightning_arguments(given, default_config=config, **about)
+        run_training(PanSECBModule, arguments, **options)
 
 
 if __name__ == "__main__":

@@ -1,51 +1,50 @@
-"""Arguments that evaluate.py and inference.py share: which checkpoint, on which device, at which size, merged how."""
+"""What evaluate.py and inference.py share: which network, at which size, merged how."""
 
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fusion.heuristic_merge import MergeSettings
-from panoptic_fpn.predictor import InputSize, PanopticFPNPredictor, load_predictor
-from runtime.device import DEFAULT_DEVICE, check_device
+from jsonargparse import ArgumentParser, Namespace
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-OUTPUTS = REPOSITORY / "outputs" / "panoptic_fpn"
-DEFAULT_CHECKPOINT = OUTPUTS / "streets_r18" / "last.ckpt"
+from data.input_size import InputSize
+from fusion.settings import MergeSettings
+from prediction.arguments import add_input_arguments, add_model_arguments, add_run_arguments, device_of, views_of
+from runtime.command_line import OUTPUTS, add_settings, given_settings, make_parser
+
+if TYPE_CHECKING:
+    from panoptic_fpn.predictor import PanopticFPNPredictor
+
+FOLDER = OUTPUTS / "panoptic_fpn"
+CHECKPOINT = FOLDER / "streets_r18" / "last.ckpt"
+AS_TRAINED = "default: as the checkpoint says"
 
 
-def make_parser(prog: str, description: str, output: Path) -> ArgumentParser:
-    """A parser with the shared arguments.
+def build_parser(prog: str, description: str, output: Path, keep: tuple[str, ...]) -> ArgumentParser:
+    """A parser of all arguments.
 
     Args:
-        output: default of --output.
+        output, keep: defaults.
     """
-    parser = ArgumentParser(prog=prog, description=description, formatter_class=RawDescriptionHelpFormatter)
-    merging = MergeSettings()
-    help_checkpoint = f"of panoptic_fpn/train.py; default: {DEFAULT_CHECKPOINT.relative_to(REPOSITORY)}"
-    parser.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT, metavar="FILE", help=help_checkpoint)
-    help_output = f"folder; default: {output.relative_to(REPOSITORY)}"
-    parser.add_argument("--output", type=Path, default=output, metavar="DIR", help=help_output)
-    parser.add_argument("--device", default=DEFAULT_DEVICE, help="cpu, cuda, cuda:1, ...; default: %(default)s")
-    size = parser.add_argument_group("size before the network", "default: as the checkpoint was validated")
-    size.add_argument("--shorter-side", type=int, metavar="PIXELS", help="COCO's is 800; 0 leaves pictures as they are")
-    size.add_argument("--longer-side", type=int, metavar="PIXELS", help="at most; COCO's is 1333")
-    group = parser.add_argument_group("merge")
-    help_score = "instances below are ignored; default: %(default)s"
-    group.add_argument("--min-score", type=float, default=merging.min_score, metavar="SHARE", help=help_score)
-    help_overlap = "an instance of which better ones take more than this share is dropped; default: %(default)s"
-    group.add_argument("--max-overlap", type=float, default=merging.max_overlap, metavar="SHARE", help=help_overlap)
-    help_area = "smaller stuff becomes void, in pixels of a 1024x2048 picture; default: %(default)s"
-    group.add_argument("--min-stuff-area", type=float, default=merging.min_stuff_area, metavar="PIXELS", help=help_area)
+    parser = make_parser(prog, description)
+    add_input_arguments(parser)
+    add_model_arguments(parser, CHECKPOINT, "of panoptic_fpn/train.py")
+    add_run_arguments(parser, output, keep)
+    sides = {"shorter_side": "--shorter-side", "longer_side": "--longer-side"}
+    add_settings(parser, "input_size", InputSize, f"size before the network, {AS_TRAINED}", sides)
+    short = {"min_score": "--min-score", "max_overlap": "--max-overlap", "min_stuff_area": "--min-stuff-area"}
+    add_settings(parser, "merging", MergeSettings, f"merge, {AS_TRAINED}", short)
     return parser
 
 
-def predictor_of(args: Namespace) -> PanopticFPNPredictor:
+def predictor_of(args: Namespace) -> "PanopticFPNPredictor":
     """The network that the arguments name.
 
     Raises:
         InputError: if a setting is impossible, the device is absent, or the checkpoint is none.
     """
-    merging = MergeSettings(args.min_score, args.max_overlap, args.min_stuff_area)
-    input_size = None
-    if args.shorter_side is not None or args.longer_side is not None:
-        input_size = InputSize(args.shorter_side or None, args.longer_side)
-    return load_predictor(args.checkpoint.expanduser(), check_device(args.device), input_size, merging)
+    from panoptic_fpn.predictor import load_predictor
+
+    input_size, merging = given_settings(args.input_size), given_settings(args.merging)
+    if input_size.get("shorter_side") == 0:  # leaves images as they are
+        input_size = {"shorter_side": None, "longer_side": None, "trained_sides": None}
+    path = Path(args.checkpoint).expanduser()
+    return load_predictor(path, device_of(args), views_of(args), input_size, merging)

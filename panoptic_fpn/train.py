@@ -8,25 +8,21 @@ Without --config it trains configs/panoptic_fpn/streets_r18.yaml on the embedded
 too (--data.batch_size 8, --model.optimizer.lr 0.01). The same command again goes on where it was stopped.
 """
 
-from panoptic_fpn.module import PanopticFPNModule
-from training.command import REPOSITORY, TrainCLI, run_training
+from runtime.command_line import REPOSITORY
+from training.arguments import training_arguments
 
-
-class PanopticFPNCLI(TrainCLI):
-    """The data tells the model its classes."""
-
-    system = "panoptic_fpn"
-
-    def add_arguments_to_parser(self, parser) -> None:
-        super().add_arguments_to_parser(parser)
-        parser.link_arguments("data.taxonomy", "model.taxonomy", apply_on="instantiate")
-        parser.set_defaults({"data.has_instances": True, "data.normalization": "imagenet"})
+SYSTEM = "panoptic_fpn"
 
 
 def main() -> None:
     """The command; see above."""
-    default = REPOSITORY / "configs" / "panoptic_fpn" / "streets_r18.yaml"
-    run_training(PanopticFPNCLI, PanopticFPNModule, __doc__, default)
+    default = REPOSITORY / "configs" / SYSTEM / "streets_r18.yaml"
+    arguments, _ = training_arguments(prog="train.py", description=__doc__, system=SYSTEM, default_config=default)
+    # Here, since they import torch, which takes seconds, and --help needs it not.
+    from panoptic_fpn.module import PanopticFPNModule
+    from training.command import run_training
+
+    run_training(PanopticFPNModule, arguments, system=SYSTEM)
 
 
 if __name__ == "__main__":

@@ -1,92 +1,79 @@
-"""Where the two predictions of an image come from: dump folders, result files of other frameworks, a live model, the truth.
+"""Predictors that read what somebody else has predicted: folders of dumps, result files of other tools, the truth itself."""
 
-Every source reads one frame at a time, and gives a fingerprint that changes when what it would read changes, so that an
-interrupted run can tell which results are still good.
-"""
-
-import hashlib
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
-from typing import Protocol
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from data import instance_dump, semantic_dump
-from data.images import path_to_image_id, read_image
-from data.instance_dump import InstanceLogits, from_full_logits, read_instances
-from data.layouts.cityscapes import Frame, read_truth
-from data.semantic_dump import SemanticLogits, read_semantic
-from data.targets import panoptic_to_instance_logits, panoptic_to_semantic_logits
+from data.images import path_to_image_id
+from data.instance_dump import from_full_logits, read_instances
+from data.semantic_dump import read_semantics
+from data.split import Split, file_digest
+from data.targets import mask_to_logits, panoptic_to_instance_logits, panoptic_to_semantic_logits
 from data.taxonomy import Taxonomy
+from prediction.predictor import Prediction
 from runtime.files import InputError, read_json, shorten
 
-RLE_CONFIDENCE = 10.0
-"""Logit inside a binary mask, and minus that outside: near certain, and exactly representable in float16."""
 
-
-class InstanceSource(Protocol):
-    """Gives the scored masks of a frame."""
-
-    def fingerprint(self, frame: Frame) -> str:
-        """Another one whenever `read` would give something else."""
-
-    def read(self, frame: Frame, size: tuple[int, int]) -> InstanceLogits:
-        """The frame's instances.
-
-        Args:
-            size: (height, width) of the frame's image.
-
-        Raises:
-            InputError: if they are missing, broken, or of another size or taxonomy.
-        """
-
-
-class SemanticSource(Protocol):
-    """Gives the semantic logits of a frame."""
-
-    def fingerprint(self, frame: Frame) -> str:
-        """As InstanceSource's."""
-
-    def read(self, frame: Frame, size: tuple[int, int]) -> SemanticLogits:
-        """The frame's logits; arguments and errors as InstanceSource's."""
-
-
-class SemanticModel(Protocol):
-    """A trained semantic model, such as efficientps.predictor.SemanticPredictor."""
-
-    producer: str
-
-    def predict(self, image_id: str, picture: np.ndarray) -> SemanticLogits:
-        """The logits of a picture, (H, W, 3) uint8 RGB."""
-
-
-class PanopticModel(Protocol):
-    """A trained model of both, such as efficientps.panoptic_inference.PanopticPredictor."""
-
-    producer: str
-
-    def predict(self, image_id: str, picture: np.ndarray) -> tuple[InstanceLogits, SemanticLogits]:
-        """Both predictions of a picture, (H, W, 3) uint8 RGB."""
-
-
-@dataclass(frozen=True)
 class DumpedInstances:
-    """A folder of instance dumps."""
+    """A folder of instance dumps, or of a run that has kept instances.
 
-    folder: Path
-    taxonomy: Taxonomy
+    Raises:
+        InputError: if it holds neither.
+    """
 
-    def fingerprint(self, frame: Frame) -> str:
-        return _digest(instance_dump.dump_path(self.folder, frame.image_id))
+    def __init__(self, folder: Path, taxonomy: Taxonomy):
+        self.taxonomy = taxonomy
+        self.folder, self.min_score = _find_dumps(folder, "instances", instance_dump.SUFFIX)
 
-    def read(self, frame: Frame, size: tuple[int, int]) -> InstanceLogits:
-        return read_instances(self.folder, frame.image_id, self.taxonomy, size)
+    def fingerprint(self, image_id: str) -> str:
+        """See Predictor."""
+        return file_digest(instance_dump.dump_path(self.folder, image_id))
+
+    def predict(self, image_id: str, image: np.ndarray) -> Prediction:
+        """See Predictor."""
+        return Prediction(instances=read_instances(self.folder, image_id, self.taxonomy, image.shape[:2]))
 
 
-@dataclass(frozen=True)
+class DumpedSemantics:
+    """A folder of semantic dumps or class maps, or of a run that has kept semantics.
+
+    Raises:
+        InputError: if it holds neither.
+    """
+
+    min_score = None
+
+    def __init__(self, folder: Path, taxonomy: Taxonomy):
+        self.taxonomy = taxonomy
+        self.folder, _ = _find_dumps(folder, "semantic", semantic_dump.SUFFIX, semantic_dump.MAP_SUFFIX)
+
+    def fingerprint(self, image_id: str) -> str:
+        """See Predictor."""
+        logits, map_ = semantic_dump.dump_path(self.folder, image_id), semantic_dump.map_path(self.folder, image_id)
+        return file_digest(map_ if map_.exists() and not logits.exists() else logits)
+
+    def predict(self, image_id: str, image: np.ndarray) -> Prediction:
+        """See Predictor."""
+        return Prediction(semantic=read_semantics(self.folder, image_id, self.taxonomy, image.shape[:2]))
+
+
+def _find_dumps(folder: Path, kind: str, *suffixes: str) -> tuple[Path, float | None]:
+    """The folder that holds the dumps, and the score limit that a run's run.json names."""
+    folder = Path(folder)
+    place = folder / kind if (folder / kind).is_dir() else folder
+    if not any(next(place.rglob(f"*{suffix}"), None) for suffix in suffixes):
+        raise InputError(f"{folder}: no {kind} dumps there; predict them first, or give another folder")
+    for path in (folder / "run.json", place.parent / "run.json"):
+        if path.is_file():
+            content = read_json(path)
+            min_score = content.get("min_score") if isinstance(content, dict) else None
+            return place, min_score if isinstance(min_score, int | float) else None
+    return place, None
+
+
 class CocoResultInstances:
     """A COCO result JSON with RLE masks, as mmdet, detectron2, torchvision, Hugging Face and ultralytics tools write it.
 
@@ -95,33 +82,37 @@ class CocoResultInstances:
             Not needed where `image_id` is the image's own id, a string.
     """
 
-    json_path: Path
-    taxonomy: Taxonomy
-    images_json: Path | None = None
+    min_score = None
 
-    def fingerprint(self, frame: Frame) -> str:
+    def __init__(self, json_path: Path, taxonomy: Taxonomy, images_json: Path | None = None):
+        self.json_path, self.taxonomy, self.images_json = json_path, taxonomy, images_json
+
+    def fingerprint(self, image_id: str) -> str:
+        """See Predictor."""
         return f"{self._file_digest}-{self._images_digest}"
 
-    def read(self, frame: Frame, size: tuple[int, int]) -> InstanceLogits:
-        entries = self._by_image.get(frame.image_id, [])
-        return from_full_logits(
-            (np.where(self._decode(entry, size), RLE_CONFIDENCE, -RLE_CONFIDENCE) for entry in entries),
+    def predict(self, image_id: str, image: np.ndarray) -> Prediction:
+        """See Predictor."""
+        entries, size = self._by_image.get(image_id, []), image.shape[:2]
+        instances = from_full_logits(
+            (mask_to_logits(self._decode(entry, size)) for entry in entries),
             [self._train_id(entry) for entry in entries],
             [float(entry["score"]) for entry in entries],
-            image_id=frame.image_id,
+            image_id=image_id,
             size=size,
             stride=1,
             taxonomy=self.taxonomy,
             producer=self.json_path.name,
         )
+        return Prediction(instances=instances)
 
     @cached_property
     def _file_digest(self) -> str:
-        return _digest(self.json_path)
+        return file_digest(self.json_path)
 
     @cached_property
     def _images_digest(self) -> str:
-        return _digest(self.images_json) if self.images_json and self.images_json.exists() else "none"
+        return file_digest(self.images_json) if self.images_json and self.images_json.exists() else "none"
 
     @cached_property
     def _by_image(self) -> dict[str, list[dict]]:
@@ -180,115 +171,34 @@ class CocoResultInstances:
             raise InputError(f"{self.json_path}: an RLE cannot be decoded ({shorten(error)}); export it again") from None
 
 
-@dataclass(frozen=True)
-class TruthInstances:
-    """The truth's own masks, as logits: what a perfect instance model would give."""
-
-    taxonomy: Taxonomy
-    stride: int = 4
-
-    def fingerprint(self, frame: Frame) -> str:
-        return f"truth-{self.stride}-{_digest(frame.label_path)}"
-
-    def read(self, frame: Frame, size: tuple[int, int]) -> InstanceLogits:
-        return panoptic_to_instance_logits(
-            read_truth(frame), self.taxonomy, image_id=frame.image_id, stride=self.stride, producer="truth"
-        )
-
-
-@dataclass(frozen=True)
-class TruthSemantics:
-    """The truth's own classes, as logits: what a perfect semantic model would give."""
-
-    taxonomy: Taxonomy
-    stride: int = 4
-
-    def fingerprint(self, frame: Frame) -> str:
-        return f"truth-{self.stride}-{_digest(frame.label_path)}"
-
-    def read(self, frame: Frame, size: tuple[int, int]) -> SemanticLogits:
-        return panoptic_to_semantic_logits(
-            read_truth(frame), self.taxonomy, image_id=frame.image_id, stride=self.stride, producer="truth"
-        )
-
-
-@dataclass(frozen=True)
-class DumpedSemantics:
-    """A folder of semantic dumps."""
-
-    folder: Path
-    taxonomy: Taxonomy
-
-    def fingerprint(self, frame: Frame) -> str:
-        return _digest(semantic_dump.dump_path(self.folder, frame.image_id))
-
-    def read(self, frame: Frame, size: tuple[int, int]) -> SemanticLogits:
-        return read_semantic(self.folder, frame.image_id, self.taxonomy, size)
-
-
-@dataclass(frozen=True)
-class LiveSemantics:
-    """A trained model, run on one picture at a time as it is needed: it uses all cores, and its memory counts once."""
-
-    model: SemanticModel
-    turn: Lock = field(default_factory=Lock)
-
-    def fingerprint(self, frame: Frame) -> str:
-        return f"{self.model.producer}-{_digest(frame.image_path)}"
-
-    def read(self, frame: Frame, size: tuple[int, int]) -> SemanticLogits:
-        picture = read_image(frame.image_path)
-        with self.turn:
-            return self.model.predict(frame.image_id, picture)
-
-
-class LivePanoptic:
-    """A model that gives both predictions at once: `instances` and `semantics` are two sources that share its runs.
+class Truth:
+    """The truth of a split as a perfect model would say it: masks and classes as logits, and the map itself.
 
     Args:
-        is_shared: whether both are read, each frame once; else nothing is kept for the other.
+        stride: of the logits, in pixels.
     """
 
-    def __init__(self, model: PanopticModel, is_shared: bool = True):
-        self.model, self.is_shared = model, is_shared
-        self.instances, self.semantics = _Half(self, 0), _Half(self, 1)
-        self._waiting: dict[str, tuple[InstanceLogits, SemanticLogits]] = {}  # by image id, what only one of the two has read
-        self._turn = Lock()
+    min_score = None
 
-    def take(self, frame: Frame, half: int) -> InstanceLogits | SemanticLogits:
-        """One half of a frame's predictions, which is then forgotten."""
-        picture = read_image(frame.image_path) if frame.image_id not in self._waiting else None
-        with self._turn:
-            if frame.image_id in self._waiting:
-                return self._waiting.pop(frame.image_id)[half]
-            both = self.model.predict(frame.image_id, picture)
-            if self.is_shared:
-                self._waiting[frame.image_id] = both
-            return both[half]
+    def __init__(self, split: Split, stride: int = 4):
+        if split.taxonomy is None:
+            raise InputError(f"{split.name}: has no truth; give dumps or a model instead of `truth`")
+        self.split, self.stride, self.taxonomy = split, stride, split.taxonomy
 
+    def fingerprint(self, image_id: str) -> str:
+        """See Predictor."""
+        return f"truth-{self.stride}-{self.split.truth_digest(self._index_of[image_id])}"
 
-@dataclass(frozen=True)
-class _Half:
-    """An InstanceSource (0) or a SemanticSource (1); one worker reads a frame from both."""
+    def predict(self, image_id: str, image: np.ndarray) -> Prediction:
+        """See Predictor."""
+        truth = self.split.truth(self._index_of[image_id])
+        about = {"image_id": image_id, "stride": self.stride, "producer": "truth"}
+        return Prediction(
+            truth,
+            panoptic_to_instance_logits(truth, self.taxonomy, **about),
+            panoptic_to_semantic_logits(truth, self.taxonomy, **about),
+        )
 
-    shared: LivePanoptic
-    half: int
-
-    @property
-    def model(self) -> PanopticModel:
-        return self.shared.model
-
-    def fingerprint(self, frame: Frame) -> str:
-        return f"{self.model.producer}-{_digest(frame.image_path)}"
-
-    def read(self, frame: Frame, size: tuple[int, int]) -> InstanceLogits | SemanticLogits:
-        return self.shared.take(frame, self.half)
-
-
-def _digest(path: Path | None) -> str:
-    if path is None:
-        raise InputError("these pictures have no truth; give dumps and a model instead of `truth`")
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; dump this image first") from None
+    @cached_property
+    def _index_of(self) -> dict[str, int]:
+        return {self.split.image_id(index): index for index in range(len(self.split))}

@@ -4,7 +4,10 @@ import torch
 
 from runtime.files import InputError, shorten
 
-DEFAULT_DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+def default_device() -> str:
+    """cuda where there is a GPU, else cpu."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def check_device(name: str) -> str:

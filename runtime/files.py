@@ -1,5 +1,6 @@
 """Files that are read with suspicion and written whole, and how a command reports bad input."""
 
+import hashlib
 import json
 import os
 import sys
@@ -29,6 +30,11 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(f"error: {place}{reason}; nothing unfinished was kept, fix this and run the same command again")
     except KeyboardInterrupt:
         sys.exit("interrupted; run the same command again to go on")
+
+
+def digest_of(*parts: object) -> str:
+    """16 hexadecimal digits that change with any of the parts, whose repr() must say all of them."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def shorten(error: object, length: int = 120) -> str:

@@ -13,7 +13,7 @@ PATIENCE = 3.0
 """Seconds that another process waits for the first, which may report the same error and end it."""
 
 
-class LostPartner(SystemExit):
+class PeerProcessFailed(SystemExit):
     """Another process of the training has ended; this one ends with code 1 and without a word."""
 
 
@@ -23,11 +23,11 @@ def process_rank() -> int:
 
 
 @contextmanager
-def one_voice() -> Iterator[None]:
-    """Let the process that fails speak, once; goes inside one_line_errors. What all find wrong is told by the first.
+def report_error_once() -> Iterator[None]:
+    """Let only one of several processes report an error; goes inside one_line_errors. What all find wrong, the first reports.
 
     Raises:
-        LostPartner: where nothing is wrong but that another process has ended.
+        PeerProcessFailed: where nothing is wrong but that another process has ended.
     """
     try:
         yield
@@ -36,12 +36,12 @@ def one_voice() -> Iterator[None]:
             time.sleep(PATIENCE)
         raise
     except RuntimeError as error:
-        if not is_lost_partner(error):
+        if not is_peer_failure(error):
             raise
-        raise LostPartner(1) from None
+        raise PeerProcessFailed(1) from None
 
 
-def is_lost_partner(error: BaseException) -> bool:
+def is_peer_failure(error: BaseException) -> bool:
     """Whether an exchange between processes failed, as when another one has ended."""
     # gloo has no exception class of its own.
     return isinstance(error, torch.distributed.DistError) or "gloo" in str(error) or "Connection closed by peer" in str(error)

@@ -3,6 +3,7 @@
 Threads suffice: decoding, compressing, the kernels and torch all release the interpreter's lock.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,3 +30,8 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: i
                 waiting.extend(pool.submit(work, item) for item in islice(remaining, 1))
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def default_workers() -> int:
+    """One thread a core, at most 8."""
+    return min(8, os.cpu_count() or 1)

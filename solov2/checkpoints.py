@@ -8,8 +8,11 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import nn
 
-from runtime.files import InputError, shorten
+from runtime.checkpoint_file import broken_reason, read_checkpoint_file
+from runtime.command_line import relative_to_repository
+from runtime.files import InputError
 
+ADVICE = "train stage 1 first: cd solov2 && python train.py"
 POINTER = "last_checkpoint"
 """The file in a work folder in which mmengine names its newest checkpoint."""
 
@@ -40,13 +43,7 @@ def read_checkpoint(path: Path) -> dict:
         InputError: if it is missing, truncated, or holds anything but weights and logs.
     """
     allow_checkpoint_classes()
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such checkpoint; train stage 1 first: cd solov2 && python train.py")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
-        reason = shorten(str(error).partition("WeightsUnpickler error:")[2] or error)  # torch advises to turn the guard off
-        raise InputError(f"{path}: broken checkpoint ({reason}); delete it, then train or copy it again") from None
+    content = read_checkpoint_file(path, ADVICE)
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise InputError(f"{path}: has no `state_dict`; give an epoch_*.pth that solov2/train.py wrote")
     return content
@@ -61,7 +58,7 @@ def load_weights(model: nn.Module, checkpoint: dict, path: Path) -> None:
     try:
         model.load_state_dict({k.removeprefix("module."): v for k, v in checkpoint["state_dict"].items()})
     except RuntimeError as error:
-        reason = shorten(str(error).partition(":")[2])  # without "Error(s) in loading state_dict for SOLOv2:"
+        reason = broken_reason(error).partition(":")[2].strip()  # without "Error(s) in loading state_dict for SOLOv2:"
         needed = "give the config that it was trained with, or another checkpoint or work folder"
         raise InputError(f"{path}: is of another model than the config ({reason}); {needed}") from None
 
@@ -85,3 +82,17 @@ def find_last(work_dir: Path) -> Path | None:
         except InputError:
             continue
     return None
+
+
+def find_checkpoint(given: str | Path | None, work_dir: Path) -> Path:
+    """The checkpoint to use: the given one, else the last one that train.py wrote.
+
+    Raises:
+        InputError: if neither exists.
+    """
+    if given:
+        return Path(given).expanduser()
+    found = find_last(work_dir)
+    if found is None:
+        raise InputError(f"{relative_to_repository(work_dir)}: no checkpoint there; {ADVICE}")
+    return found

@@ -1,4 +1,4 @@
-"""Test-time augmentation of SOLOv2: candidates of all views on the picture's own grid, then one matrix NMS over all."""
+"""Test-time augmentation of SOLOv2: candidates of all views on the image's own grid, then one matrix NMS over all."""
 
 from collections.abc import Callable
 
@@ -38,18 +38,18 @@ class CandidateHead(LocationHead):
         )
 
 
-def select_from_views(looks: list[Callable[[], InstanceData]], cfg: dict) -> InstanceData:
-    """The instances of a picture, best first: scores (N,), labels (N,), mask_logits (N, rows, columns).
+def select_from_views(predict_views: list[Callable[[], InstanceData]], cfg: dict) -> InstanceData:
+    """The instances of an image, best first: scores (N,), labels (N,), mask_logits (N, rows, columns).
 
     Never more candidates are held than those of one view and the `nms_pre` best of the others: matrix NMS compares no more.
 
     Args:
-        looks: predict one view each, by CandidateHead; called one by one.
+        predict_views: predict one view each, by CandidateHead; called one by one.
         cfg: the head's test_cfg.
     """
-    pool = looks[0]()
-    for look in looks[1:]:
-        pool = best_candidates(InstanceData.cat([pool, look()]), cfg)
+    pool = predict_views[0]()
+    for predict_view in predict_views[1:]:
+        pool = best_candidates(InstanceData.cat([pool, predict_view()]), cfg)
     found = select_candidates(pool, cfg)
     return InstanceData(scores=found.scores, labels=found.labels, mask_logits=pool.mask_logits[found.chosen])
 

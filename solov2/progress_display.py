@@ -5,7 +5,6 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 from mmengine.dist import is_main_process
@@ -13,20 +12,9 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-
-def progress_bar(console: Console | None = None) -> Progress:
-    """A bar with its task's description, count and time left."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
-    return Progress(*columns, console=console)
-
-
-def track(items: Iterable, total: int | None = None, *, description: str) -> Iterator:
-    """The items, with a bar; `total` is needed where they have no length."""
-    with progress_bar() as bar:
-        yield from bar.track(items, total=total, description=description)
+from runtime.progress import progress_bar
 
 
 class ShortLogRunner(Runner):

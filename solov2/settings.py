@@ -1,4 +1,4 @@
-"""How a run is set up: the config with the user's changes and the data's place, and where its results go."""
+"""How a run is set up: the config with the user's changes, and where its results go."""
 
 import warnings
 from argparse import ArgumentParser
@@ -6,21 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine import Config, DictAction
-from mmengine.config import ConfigDict
 
+from runtime.command_line import REPOSITORY
 from runtime.files import InputError
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT_CONFIG = REPOSITORY / "configs" / "solov2" / "streets_r18.py"
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """The options that training and evaluation share."""
-    parser.add_argument("--config", default=str(DEFAULT_CONFIG), help="mmengine config (default: configs/solov2/streets_r18.py)")
-    parser.add_argument(
-        "--data-root", help="Cityscapes-like data set (default: $CITYSCAPES_DATASET, $CITYSCAPES_DIR, else the embedded Streets)"
-    )
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={}, help="settings of the config to change, a.b=c")
 
 
 def find_config(given: str | Path) -> Path:
@@ -63,29 +53,22 @@ def load_config(path: Path, options: dict | None = None, needed: Sequence[str] =
     return config
 
 
-def set_data_root(config: Config, root: Path) -> None:
-    """Let every path of the config that starts with its `data_root` start with `root` instead."""
-    old, new = config.data_root, f"{root}/"
-
-    def moved(value):
-        if isinstance(value, str):
-            return new + value.removeprefix(old) if value.startswith(old) else value
-        if isinstance(value, dict):
-            return ConfigDict({key: moved(inner) for key, inner in value.items()})
-        if isinstance(value, Sequence):
-            return type(value)(moved(inner) for inner in value)
-        return value
-
-    for key in list(config):
-        config[key] = moved(config[key])
-
-
 def output_folder(config_path: Path) -> Path:
     """outputs/solov2/<config name>, where checkpoints, logs and dumps of a config go by default."""
     return REPOSITORY / "outputs" / "solov2" / config_path.stem
 
 
-def shown(path: Path) -> str:
-    """A path for the user, relative to the repository where it lies inside."""
-    path = Path(path)
-    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
+def parse_options(given: Sequence[str] | dict) -> dict:
+    """`a.b=c` of the command line -> dotted name -> value, as mmengine's DictAction reads it.
+
+    Raises:
+        InputError: if one has no `=`.
+    """
+    if isinstance(given, dict):
+        return given
+    for entry in given:
+        if "=" not in entry:
+            raise InputError(f"--cfg-options {entry}: a setting and its value are needed, such as model.test_cfg.score_thr=0.2")
+    parser = ArgumentParser()
+    parser.add_argument("--cfg-options", action=DictAction, nargs="+", default={})
+    return parser.parse_args(["--cfg-options", *given]).cfg_options if given else {}

@@ -13,24 +13,19 @@ from training.precision import has_bfloat16
 DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
 
 
-def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    """All default to what the config says."""
-    help_amp = "mixed precision, where the device has it; else 32 bits, and a line that says so"
-    parser.add_argument("--amp", choices=list(DTYPES), help=help_amp)
-    parser.add_argument("--accumulate", type=int, metavar="N", help="add up the gradients of N batches before each step")
-    help_ema = "dump and validate an exponential moving average of the weights, such as 0.999; 0: the weights themselves"
-    parser.add_argument("--ema-decay", type=float, help=help_ema)
-    help_scale = "learning rate in proportion to the images a step; the config's rate is for auto_scale_lr.base_batch_size"
-    parser.add_argument("--scale-lr", action=argparse.BooleanOptionalAction, default=None, help=help_scale)
-
-
 def apply_training_options(config: Config, args: argparse.Namespace, num_processes: int) -> list[str]:
     """Change the config as the arguments say; return what the user should read.
 
     Raises:
         InputError: if a value is out of range, or the config lacks what a flag needs.
     """
-    lines = _set_precision(config, args.amp)
+    lines = _set_precision(config, args.precision)
+    if args.epochs is not None:
+        _set_epochs(config, args.epochs)
+    if args.seed is not None:
+        config.randomness = dict(config.get("randomness", {}), seed=args.seed)
+    if args.workers is not None:
+        config.train_dataloader.num_workers = args.workers
     if args.accumulate is not None:
         if args.accumulate < 1:
             raise InputError(f"--accumulate is {args.accumulate}, but 1 or more batches a step are needed")
@@ -43,9 +38,27 @@ def apply_training_options(config: Config, args: argparse.Namespace, num_process
     return lines + _scale_rate(config, args.scale_lr, num_processes)
 
 
+def _set_epochs(config: Config, epochs: int) -> None:
+    """Train so many epochs; the schedule keeps its shape."""
+    old = config.train_cfg.max_epochs
+    config.train_cfg.max_epochs = epochs
+    if config.train_cfg.get("val_begin", 1) > old:
+        config.train_cfg.val_begin = epochs + 1
+    for scheduler in config.get("param_scheduler", []):
+        if scheduler.get("by_epoch", True):
+            if scheduler.get("end") == old:
+                scheduler.end = epochs
+            if "milestones" in scheduler:
+                scheduler.milestones = [max(1, round(m * epochs / old)) for m in scheduler.milestones]
+
+
 def _set_precision(config: Config, amp: str | None) -> list[str]:
     wrapper = config.optim_wrapper
-    if amp:
+    if amp == "32":
+        wrapper.type = "OptimWrapper"
+        for name in ("dtype", "loss_scale", "use_fsdp"):
+            wrapper.pop(name, None)
+    elif amp:
         # bfloat16 has float32's range, so nothing needs to be scaled into it.
         wrapper.update(type="AmpOptimWrapper", dtype=DTYPES[amp], loss_scale="dynamic" if amp == "fp16" else 1.0)
     if wrapper.get("type") != "AmpOptimWrapper":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
-from mmengine import Config
+from mmengine.config import ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -16,10 +16,12 @@ from runtime.files import InputError
 from training.weights_file import Source, load_weights_file
 
 
-def build_network(config: Config, head: str | None = None) -> nn.Module:
-    """The config's model with random weights; nothing is downloaded, and the config stays as it is.
+def build_network(model: dict, source: str, head: str | None = None) -> nn.Module:
+    """A model with random weights; nothing is downloaded, and the settings stay as they are.
 
     Args:
+        model: settings as in a configuration.
+        source: where they are from, for the message.
         head: type of the mask head in place of the config's own, with the same settings.
 
     Raises:
@@ -27,13 +29,13 @@ def build_network(config: Config, head: str | None = None) -> nn.Module:
     """
     register_all_modules()
     try:
-        settings = copy.deepcopy(config.model)  # not config.model.copy(), which shares its parts
+        settings = ConfigDict(copy.deepcopy(model))
         settings.backbone.init_cfg = None
         if head is not None:
             settings.mask_head.type = head
         return MODELS.build(settings)
     except (KeyError, TypeError, ValueError, AssertionError, AttributeError) as error:
-        raise InputError(f"{config.filename}: cannot be built ({' '.join(str(error).split())}); correct the config") from None
+        raise InputError(f"{source}: cannot be built ({' '.join(str(error).split())}); correct the config") from None
 
 
 def sources(network: nn.Module) -> tuple[Source, ...]:

@@ -1,54 +1,57 @@
-"""Checkpoints of a training: gone on from, started from, and read for use, without executing pickled code."""
+"""Checkpoints of a training: gone on from, started from, and read for use."""
 
 import hashlib
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
+from data.taxonomy import Taxonomy
+from runtime.checkpoint_file import broken_reason, check_finite, read_checkpoint_file
 from runtime.files import InputError, shorten
 from training.weights_file import load_weights_file
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-BROKEN = (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, KeyError, TypeError)
-"""What torch.load raises on a file that is none of its own, or is cut off."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A checkpoint for use: the module's hyper-parameters, the network's tensors, and digits that change with the file."""
+    """A checkpoint for use: its classes, the module's hyper-parameters, the network's tensors, and digits of the file."""
 
     path: Path
+    taxonomy: Taxonomy
     settings: dict
     weights: dict[str, Tensor]
     digest: str
 
 
-def find_last(output: Path, network: dict, is_averaged: bool) -> tuple[Path | None, int]:
+def find_last(output: Path, network: dict, taxonomy: Taxonomy, is_averaged: bool) -> tuple[Path | None, int]:
     """The checkpoint to go on from and how many epochs it has behind it.
 
     Args:
         network: settings of the network that is to be trained.
+        taxonomy: its classes.
         is_averaged: whether an average of its weights is to be kept.
 
     Raises:
-        InputError: if it cannot be read, or is of another network.
+        InputError: if it cannot be read, or is of another network or of other classes.
     """
     last = output / "last.ckpt"
     if not last.exists():
         return None, 0
+    checkpoint = read_checkpoint_file(last, "give --no-resume to start anew")
     try:
-        checkpoint = torch.load(last, map_location="cpu", weights_only=True)
         done, trained = checkpoint["epoch"] + 1, checkpoint["hyper_parameters"]["network"]
-    except BROKEN as error:
-        raise InputError(f"{last}: cannot be read ({shorten(error, 80)}); --resume false starts anew") from None
+        known = _taxonomy(checkpoint["hyper_parameters"])
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{last}: is no checkpoint of this training ({shorten(error)}); give --no-resume") from None
+    if difference := known.difference(taxonomy):
+        raise InputError(f"{last}: was trained on other classes, {difference}; give another --output, or --no-resume")
     if trained != network:
         different = {name: (trained.get(name), value) for name, value in network.items() if trained.get(name) != value}
-        raise InputError(f"{last}: is of another model, (there, here): {different}; give another --output or --resume false")
+        raise InputError(f"{last}: is of another model, (there, here): {different}; give another --output, or --no-resume")
     if "averaging_state" in checkpoint and not is_averaged:
-        raise InputError(f"{last}: holds averaged weights, which cannot be trained on; give --ema-decay or --resume false")
+        raise InputError(f"{last}: holds averaged weights, which cannot be trained on; give --ema-decay, or --no-resume")
     return last, done
 
 
@@ -81,22 +84,15 @@ def read_trained(path: Path, advice: str) -> Trained:
         InputError: if the file is missing, truncated, or of another program.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint; {advice}")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except BROKEN as error:
-        raise InputError(f"{path}: broken checkpoint ({_reason(error)}); train again or copy it again") from None
+    checkpoint = read_checkpoint_file(path, advice)
     try:
         settings = dict(checkpoint["hyper_parameters"])
         weights = {k.removeprefix("network."): v for k, v in checkpoint["state_dict"].items() if k.startswith("network.")}
+        taxonomy = _taxonomy(settings)
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: no checkpoint of a training of this project ({_reason(error)}); {advice}") from None
-    # NaN would not crash anything: no score is above its threshold, so all images would look empty.
-    broken = [key for key, value in weights.items() if not value.isfinite().all()]
-    if broken:
-        raise InputError(f"{path}: NaN or infinite weights in {broken[0]} ({len(broken)} in all); use an earlier checkpoint")
-    return Trained(path, settings, weights, hashlib.sha256(path.read_bytes()).hexdigest()[:16])
+        raise InputError(f"{path}: no checkpoint of a training of this project ({shorten(error)}); {advice}") from None
+    check_finite(path, weights)
+    return Trained(path, taxonomy, settings, weights, hashlib.sha256(path.read_bytes()).hexdigest()[:16])
 
 
 def load_weights(network: nn.Module, trained: Trained) -> None:
@@ -108,9 +104,8 @@ def load_weights(network: nn.Module, trained: Trained) -> None:
     try:
         network.load_state_dict(trained.weights)
     except RuntimeError as error:
-        raise InputError(f"{trained.path}: is of another network ({_reason(error)}); give one that fits") from None
+        raise InputError(f"{trained.path}: is of another network ({broken_reason(error)}); give one that fits") from None
 
 
-def _reason(error: Exception) -> str:
-    # torch adds paragraphs on how to load what cannot be trusted; nothing that a user of ours should do.
-    return shorten(str(error).partition("This file can still be loaded")[0].partition("In PyTorch 2.6")[0])
+def _taxonomy(settings: dict) -> Taxonomy:
+    return Taxonomy.from_coco_categories(settings["taxonomy"], settings["categories"])

@@ -1,11 +1,12 @@
 """The training command of every Lightning system: arguments, checkpoints, going on, and one line for each error."""
 
 import logging
-import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from jsonargparse.typing import PositiveInt
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningCLI
@@ -14,6 +15,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from data.drawn.embedded import find_data_set
 from data.loading.datamodule import PanopticDataModule
 from runtime.files import InputError, atomic_path, one_line_errors, shorten
 from training.callbacks import AveragedWeights, EpochSeeds
@@ -26,23 +28,41 @@ say = rank_zero_only(print)
 
 
 class TrainCLI(LightningCLI):
-    """LightningCLI with the project's own flags; it builds everything and leaves the fitting to fit().
+    """LightningCLI with the project's own settings; it builds everything and leaves the fitting to fit().
 
-    A subclass names its `system`, the folder of its configurations and results, and links what its model tells its data.
+    The data tells the model its classes and what its input is.
     """
 
     system = ""
+    normalization = "imagenet"
+    """Of the pixels, unless the configuration names another."""
 
     def add_arguments_to_parser(self, parser) -> None:
-        help_root = "the data set's folder; else $CITYSCAPES_DATASET or $COCO_DATASET by layout, else the embedded one"
-        parser.add_argument("--data-root", type=str | None, help=help_root)
+        parser.add_argument("--data_root", type=str | None, help="the data set's folder")
         parser.add_argument("--output", type=str | None, help=f"default: outputs/{self.system}/<name of the config>")
         parser.add_argument("--resume", type=bool, default=True, help="go on from <output>/last.ckpt where there is one")
         help_every = "write last.ckpt after each N-th epoch, a divisor of all; a kill then loses up to N"
-        parser.add_argument("--save-every", type=int, default=1, metavar="N", help=help_every)
-        help_ema = "validate, save and dump an exponential moving average of the weights, such as 0.999"
-        parser.add_argument("--ema-decay", type=float | None, help=help_ema)
+        parser.add_argument("--save_every", type=PositiveInt, default=1, metavar="N", help=help_every)
+        help_ema = "validate, save and dump an exponential moving average of the weights, such as 0.999; 0: none"
+        parser.add_argument("--ema_decay", type=float | None, help=help_ema)
         parser.link_arguments("data_root", "data.data_root")
+        for name in ("taxonomy", "network_input", *self.linked):
+            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+        parser.set_defaults({"data.normalization": self.normalization})
+
+    linked: tuple[str, ...] = ()
+    """What else the data tells the model."""
+
+    def before_instantiate_classes(self) -> None:
+        """The data set that nobody named is the embedded one of the layout."""
+        data_set = find_data_set(self.config.data_root, self.config.data.layout)
+        self.config.data.data_root = str(data_set.root)
+        self.config.data.layout = data_set.layout
+
+    def instantiate_classes(self) -> None:
+        """As Lightning's; the model says what it learns from."""
+        super().instantiate_classes()
+        self.datamodule.has_instances = self.model.needs_instances
 
     @property
     def output(self) -> Path:
@@ -58,8 +78,6 @@ class TrainCLI(LightningCLI):
             InputError: for sync_batchnorm, which would replace the activated norms, and where the last epoch would not be saved.
         """
         settings, every = self.config_init.trainer, self.config_init.save_every
-        if every < 1:
-            raise InputError(f"--save-every is {every}, but at least 1 epoch is needed")
         epochs = settings.max_epochs or -1
         if every > 1 and (epochs < 1 or epochs % every or settings.max_steps >= 0):  # the end would not be saved
             needed = "trainer.max_epochs as a multiple of it, and no max_steps"
@@ -71,9 +89,10 @@ class TrainCLI(LightningCLI):
             LearningRateMonitor("step"),
             EpochSeeds(),
         ]
-        if self.config_init.ema_decay is not None:
+        if self.config_init.ema_decay:
             callbacks.append(AveragedWeights(self.config_init.ema_decay))
-        logger = TensorBoardLogger(self.output, name="", version="tensorboard")
+        # The user's own loggers are taken as they are.
+        logger = settings.logger or TensorBoardLogger(self.output, name="", version="tensorboard")
         given = settings.callbacks or []
         callbacks += given if isinstance(given, list) else [given]
         if settings.sync_batchnorm:
@@ -81,6 +100,8 @@ class TrainCLI(LightningCLI):
         if str(settings.precision).startswith("bf16") and not has_bfloat16(str(settings.accelerator)):
             say("no bfloat16 device here: training with precision 32-true", flush=True)
             settings.precision = "32-true"
+        if 0 < epochs < (settings.check_val_every_n_epoch or 0):
+            settings.check_val_every_n_epoch = epochs  # else a short training would end without validation
         kwargs |= {"callbacks": callbacks, "logger": logger, "plugins": [AtomicCheckpointIO()]}
         return super().instantiate_trainer(**kwargs)
 
@@ -93,37 +114,33 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, partial)
 
 
-def has_config(arguments: list[str]) -> bool:
-    """Whether a command line names a configuration."""
-    return any(a in ("--config", "-c") or a.startswith(("--config=", "-c=")) for a in arguments)
-
-
 def run_training(
-    cli: type[TrainCLI],
     module: type[LightningModule],
-    description: str,
-    default_config: Path,
-    prog: str = "train.py",
+    arguments: Sequence[str],
+    *,
+    system: str,
     data: type[PanopticDataModule] = PanopticDataModule,
+    normalization: str = "imagenet",
+    linked: tuple[str, ...] = (),
 ) -> None:
-    """The whole command: without --config the default one.
+    """The whole command.
 
     Args:
-        description: of --help.
-        prog: name of the command in --help.
+        arguments: of LightningCLI; see training.arguments.
+        system: folder of the results.
+        normalization: of the pixels, which the network decides.
+        linked: properties of the data module that the module is told, beside classes and input.
     """
-    if not has_config(sys.argv):
-        sys.argv[1:1] = ["--config", str(default_config)]
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it lists devices that are not there, and adverts
     # Workers decode while the two cores of a small machine compute: more would only take turns.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning calls a part of torch that will have another name
     torch.set_float32_matmul_precision("high")
+    cli = type("CLI", (TrainCLI,), {"system": system, "normalization": normalization, "linked": linked})
     with one_line_errors():
         try:
             save = {"overwrite": True}
-            parser = {"prog": prog, "description": description}
-            fit(cli(module, data, run=False, save_config_kwargs=save, parser_kwargs=parser))
+            fit(cli(module, data, run=False, args=list(arguments), save_config_kwargs=save))
         except MisconfigurationException as error:
             raise InputError(f"trainer settings: {shorten(error)}") from None
         except ValueError as error:
@@ -140,9 +157,9 @@ def fit(cli: TrainCLI) -> None:
     if not cli.config.resume:
         for name in ("best.ckpt", "last.ckpt"):
             (cli.output / name).unlink(missing_ok=True)
-    last, done = find_last(cli.output, cli.model.hparams["network"], cli.config.ema_decay is not None)
+    last, done = find_last(cli.output, cli.model.hparams["network"], cli.model.taxonomy, bool(cli.config.ema_decay))
     if 0 <= cli.trainer.max_epochs <= done:
-        say(f"all {done} epochs are done; --resume false trains anew")
+        say(f"all {done} epochs are done; --no-resume trains anew")
     else:
         if last is None and cli.model.weights is not None:
             say(load_start(cli.model.network, cli.model.weights), flush=True)

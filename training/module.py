@@ -1,12 +1,16 @@
 """What the training of every panoptic network shares: counting, logging and drawing while it is validated, and its optimiser."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from data.network_input import NetworkInput
+from data.panoptic_png import PanopticMap
+from data.targets import panoptic_to_semantic
 from data.taxonomy import VOID_TRAIN_ID, Taxonomy
 from evaluation.panoptic_quality import ClassCounts, PanopticQuality
 from evaluation.semantic_iou import SemanticIoU
@@ -30,6 +34,22 @@ class PanopticModule(pl.LightningModule):
         self.register_buffer("confusion", torch.zeros(shape, dtype=torch.int64), persistent=False)  # as SemanticIoU's
         self.quality = PanopticQuality()
 
+    needs_instances = False
+    """Whether batches must have instance targets."""
+
+    def save_plain_settings(self, system: str, network: dict, network_input: NetworkInput, **others: object) -> None:
+        """Let checkpoints say how to build the network, its classes, and what it is given.
+
+        Plain values only: a checkpoint must load with weights_only.
+
+        Args:
+            system: the folder whose predictor.py reads the checkpoint.
+            others: settings that suit these weights, such as those of the fusion.
+        """
+        about = {"system": system, "taxonomy": self.taxonomy.name, "categories": self.taxonomy.to_coco_categories()}
+        plain = {"network": network, "optimizer": asdict(self.optimizer_settings), **network_input.to_plain(), **others}
+        self.save_hyperparameters(about | plain, logger=False)
+
     def configure_optimizers(self) -> dict:
         return make_optimizer(self.optimizer_settings, self.parameters(), self.trainer)
 
@@ -48,6 +68,11 @@ class PanopticModule(pl.LightningModule):
         is_counted = truth != VOID_TRAIN_ID
         pairs = truth[is_counted].long() * columns + predicted[is_counted].long().clamp(max=rows)
         self.confusion += torch.bincount(pairs, minlength=rows * columns).view(rows, columns)
+
+    def count_semantic_maps(self, predicted: np.ndarray, truth: PanopticMap) -> None:
+        """Count an (H, W) map of train ids against a truth of the same size."""
+        real = panoptic_to_semantic(truth, self.taxonomy)
+        self.count_semantic(*(torch.from_numpy(train_ids).to(self.device) for train_ids in (predicted, real)))
 
     def log_semantic_iou(self) -> None:
         """Log `val/miou` and the IoU of each class that occurs, of what all devices have counted; counting starts anew."""
@@ -68,9 +93,12 @@ class PanopticModule(pl.LightningModule):
                 self.log(f"val/{name}{suffix}", scores[group][name] or 0.0, prog_bar=name + suffix == "pq")
 
     def draw(self, tag: str, panel: np.ndarray) -> None:
-        """An (H, W, 3) uint8 picture into TensorBoard, where there is a logger."""
-        if self.logger is not None:
-            self.logger.experiment.add_image(tag, panel, self.global_step, dataformats="HWC")
+        """An (H, W, 3) uint8 image into each logger that takes images, such as TensorBoard and W&B."""
+        for logger in self.loggers:
+            if hasattr(logger.experiment, "add_image"):
+                logger.experiment.add_image(tag, panel, self.global_step, dataformats="HWC")
+            elif hasattr(logger, "log_image"):
+                logger.log_image(tag, [panel], self.global_step)
 
     def _collect_quality(self) -> PanopticQuality:
         """What all devices have counted; counting starts anew."""
@@ -82,7 +110,7 @@ class PanopticModule(pl.LightningModule):
         return PanopticQuality({k: ClassCounts(iou, int(tp), int(fp), int(fn)) for k, (iou, tp, fp, fn) in zip(ids, total)})
 
 
-def to_picture(image: Tensor, size: tuple[int, int]) -> np.ndarray:
+def to_image(image: Tensor, size: tuple[int, int]) -> np.ndarray:
     """(3, H, W) normalised -> (h, w, 3) uint8 for looking at, stretched to the full range and cut to `size` (h, w)."""
     shown = image - image.amin()
     shown = (255 * shown / shown.amax().clamp(min=1e-6)).permute(1, 2, 0).byte().cpu().numpy()

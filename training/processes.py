@@ -8,7 +8,7 @@ from subprocess import Popen, TimeoutExpired
 import pytorch_lightning as pl
 
 from runtime.files import InputError
-from runtime.processes import LostPartner, one_voice
+from runtime.processes import PeerProcessFailed, report_error_once
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def all_processes_end(trainer: pl.Trainer) -> Iterator[None]:
         InputError: if another process was killed and so could say nothing.
     """
     try:
-        with one_voice():
+        with report_error_once():
             yield
         for child in getattr(trainer.strategy.launcher, "procs", []):
             _wait(child)
@@ -27,7 +27,7 @@ def all_processes_end(trainer: pl.Trainer) -> Iterator[None]:
         processes = getattr(trainer.strategy.launcher, "procs", [])  # those that Lightning has started; none in all but the first
         children = processes[:]
         processes.clear()  # Lightning's own watch over them kills this process as well, before it has spoken
-        ends = [_wait(child) for child in children] if isinstance(error, LostPartner) else []
+        ends = [_wait(child) for child in children] if isinstance(error, PeerProcessFailed) else []
         for child in children:
             child.kill()
         killed = [(rank, signal.Signals(-code).name) for rank, code in enumerate(ends, 1) if code is not None and code < 0]

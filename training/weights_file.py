@@ -3,20 +3,16 @@ and kept as safetensors with a JSON header that says what they are, from which f
 
 import hashlib
 import json
-import pickle
-import re
-import struct
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from runtime.checkpoint_file import read_checkpoint_file
 from runtime.files import InputError, atomic_path, shorten
 
 KIND = "imported-weights"
@@ -62,7 +58,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; give a .pth, .pt, .bin or .safetensors file")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    if path.suffix == ".safetensors":
+        content = _read_safetensors(path)
+    else:
+        content = read_checkpoint_file(path, "save the model's state_dict() only")
     for key in CONTAINERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -83,23 +82,6 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise InputError(f"{path}: broken safetensors ({shorten(error)}); copy it again") from None
-
-
-def _read_torch(path: Path) -> object:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle's version, before the refusal
-            return torch.load(path, map_location="cpu", weights_only=True)
-    # What damaged bytes can raise; OSError without a number is torch's own.
-    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, LookupError, TypeError, struct.error) as error:
-        if getattr(error, "errno", None):
-            raise
-        # Around what it found, torch advises to turn the guard off.
-        found = re.search(r"unsupported [^\n]+", str(error), re.IGNORECASE)
-        reason = shorten(found[0] if found else str(error) or type(error).__name__, 80)
-        raise InputError(
-            f"{path}: no whole file of plain weights ({reason}); copy it again, or save the model's state_dict() only"
-        ) from None
 
 
 def match(state: Mapping[str, Tensor], checkpoint: Mapping[str, Tensor], source: Source) -> Match:

@@ -13,13 +13,13 @@ from PIL import Image
 
 from data.drawn.drawn_set import DrawnSet
 from data.drawn.snapshot_scenes import KINDS, Snapshot, draw_snapshot
-from data.layouts.coco import TRAIN_SPLIT, VAL_SPLIT, panoptic_json_path
+from data.layouts.coco import panoptic_json_path
 from data.panoptic_file import write_panoptic_json
 from data.panoptic_png import PanopticMap, describe_segments, read_panoptic_png, write_panoptic_png
 from data.taxonomy import COCO_PANOPTIC, Taxonomy
 from runtime.files import InputError, atomic_path
 
-DEFAULT_ROOT = Path(__file__).resolve().parent.parent / "datasets" / "snapshots"
+DEFAULT_ROOT = Path(__file__).resolve().parents[2] / "datasets" / "snapshots"
 GENERATOR_VERSION = 1
 """Raise it whenever the same settings draw other pixels."""
 SIZES = ((192, 256), (256, 192), (176, 240), (240, 176), (168, 256), (200, 200), (256, 168), (160, 224))
@@ -32,6 +32,7 @@ DRAWN_CLASSES = (
     "pavement-merged", "grass-merged", "wall-other-merged", "rug-merged",
 )  # fmt: skip
 CATEGORIES = ("all", "drawn")
+TRAIN_SPLIT, VAL_SPLIT = "train2017", "val2017"
 SPLITS = (TRAIN_SPLIT, VAL_SPLIT)
 PRODUCER = f"snapshots {GENERATOR_VERSION}"
 

@@ -22,7 +22,7 @@ from data.images import write_image
 from data.taxonomy import CITYSCAPES, MAX_INSTANCES_PER_IMAGE
 from runtime.files import InputError, write_json
 
-DEFAULT_ROOT = Path(__file__).resolve().parent.parent / "datasets" / "streets"
+DEFAULT_ROOT = Path(__file__).resolve().parents[2] / "datasets" / "streets"
 MARKER = "streets.json"
 GENERATOR_VERSION = 2
 """Raise it whenever the same settings draw other pixels."""

@@ -5,9 +5,8 @@ tools/dataset_converters/cityscapes.py. Differs: images are in order of their id
 and `annotations` stays in the instance JSON where it is empty.
 """
 
-import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -19,10 +18,16 @@ from data.images import open_image, read_image_size
 from data.panoptic_png import PanopticMap, describe_runs, read_segment_ids, write_segment_ids
 from data.png_file import GREY16, read_plain_png
 from data.segment_runs import Runs, encode_masks, find_runs, look_up
+from data.split import FileSplit, file_digest
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID, Taxonomy
 from runtime.files import InputError, read_json, write_json
+from runtime.threads import default_workers, in_threads
 
+NAME = "cityscapes"
 ENVIRONMENT = ("CITYSCAPES_DATASET", "CITYSCAPES_DIR")
+TRAIN_SPLITS, VAL_SPLITS = ("train",), ("val",)
+"""The usual names of both, of which the first that is there is taken."""
+MADE_BY = "location-based-panoptic-segmentation: from gtFine_instanceIds.png"
 IMAGE_SUFFIX = "_leftImg8bit.png"
 LABEL_SUFFIX = "_gtFine_instanceIds.png"
 OFFICIAL_SPLITS = ("train", "val", "test")
@@ -32,43 +37,29 @@ Track = Callable[[Iterable, int], Iterable]
 
 
 @dataclass(frozen=True)
-class Frame:
-    """One image; `label_path` is its gtFine_instanceIds.png, None where there is none."""
+class LabelledImage:
+    """One image of the layout; `label_path` is its gtFine_instanceIds.png, None where there is none."""
 
     image_id: str
     image_path: Path
     label_path: Path | None
 
 
-def data_root(given: str | Path | None = None) -> Path:
-    """The data set's folder: `given`, else $CITYSCAPES_DATASET or $CITYSCAPES_DIR, else the embedded Streets (drawn if absent).
+def recognises(root: Path) -> bool:
+    """Whether a folder is of this layout."""
+    return (Path(root) / "leftImg8bit").is_dir() and (Path(root) / "gtFine").is_dir()
 
-    Prints one line where the embedded set is used.
+
+def check_root(root: Path) -> None:
+    """Refuse a folder of another layout.
 
     Raises:
-        InputError: if the folder lacks leftImg8bit/ or gtFine/.
+        InputError: if it lacks leftImg8bit/ or gtFine/.
     """
-    source, chosen = "--data-root", given
-    for name in ENVIRONMENT:
-        if not chosen and os.environ.get(name):
-            source, chosen = f"${name}", os.environ[name]
-    if not chosen:
-        return _embedded_root()
-    root = Path(chosen).expanduser()
-    absent = [folder for folder in ("leftImg8bit", "gtFine") if not (root / folder).is_dir()]
+    absent = [folder for folder in ("leftImg8bit", "gtFine") if not (Path(root) / folder).is_dir()]
     if absent:
-        found = "no such folder" if not root.is_dir() else f"no {'/ and no '.join(absent)}/ in it"
-        raise InputError(f"{root}: {found}; {source} must name the folder that holds leftImg8bit/ and gtFine/")
-    return root
-
-
-@cache
-def _embedded_root() -> Path:
-    # Imported here, since drawing needs what reading real data does not; cached, so that a process says its line once.
-    from data.drawn.streets import DEFAULT_ROOT, ensure_streets
-
-    print(f"no --data-root given: using the embedded data set Streets in {DEFAULT_ROOT}", flush=True)
-    return ensure_streets()
+        found = "no such folder" if not Path(root).is_dir() else f"no {'/ and no '.join(absent)}/ in it"
+        raise InputError(f"{root}: {found}; the Cityscapes layout has leftImg8bit/ and gtFine/")
 
 
 def find_splits(root: Path) -> list[str]:
@@ -77,14 +68,14 @@ def find_splits(root: Path) -> list[str]:
     return sorted(set(folders), key=lambda s: (OFFICIAL_SPLITS.index(s) if s in OFFICIAL_SPLITS else len(OFFICIAL_SPLITS), s))
 
 
-def find_frames(root: Path, split: str, *, need_labels: bool = True) -> list[Frame]:
+def find_images(root: Path, split: str, *, need_labels: bool = True) -> list[LabelledImage]:
     """The images of a split, sorted by id (`<city>_<sequence>_<frame>`), each with the label of the same id.
 
     Raises:
         InputError: if the split is missing or empty, two cities share an id, or (need_labels) an image has no label.
     """
     root = Path(root)
-    frames: dict[str, Frame] = {}
+    images: dict[str, LabelledImage] = {}
     for image_path in sorted((root / "leftImg8bit" / split).glob(f"*/*{IMAGE_SUFFIX}")):
         image_id = image_path.name.removesuffix(IMAGE_SUFFIX)
         label_path = root / "gtFine" / split / image_path.parent.name / f"{image_id}{LABEL_SUFFIX}"
@@ -92,14 +83,14 @@ def find_frames(root: Path, split: str, *, need_labels: bool = True) -> list[Fra
             if need_labels:
                 raise InputError(f"{image_path}: its label {label_path} is missing; add the label or remove the image")
             label_path = None
-        if image_id in frames:
-            raise InputError(f"{frames[image_id].image_path} and {image_path}: both are image id {image_id!r}; rename one")
-        frames[image_id] = Frame(image_id, image_path, label_path)
-    if not frames:
+        if image_id in images:
+            raise InputError(f"{images[image_id].image_path} and {image_path}: both are image id {image_id!r}; rename one")
+        images[image_id] = LabelledImage(image_id, image_path, label_path)
+    if not images:
         known = ", ".join(find_splits(root)) or "none"
         place = root / "leftImg8bit" / split
         raise InputError(f"{place}: no <city>/*{IMAGE_SUFFIX} there; splits with images: {known}")
-    return [frames[image_id] for image_id in sorted(frames)]
+    return [images[image_id] for image_id in sorted(images)]
 
 
 def read_instance_ids(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -199,20 +190,20 @@ def _to_panoptic(instance_ids: np.ndarray, runs: Runs, taxonomy: Taxonomy) -> Pa
     return PanopticMap(look_up(segment_of, instance_ids), segments)
 
 
-def read_truth(frame: Frame, taxonomy: Taxonomy = CITYSCAPES) -> PanopticMap:
+def read_truth(image: LabelledImage, taxonomy: Taxonomy = CITYSCAPES) -> PanopticMap:
     """The panoptic truth of an image.
 
     Raises:
         InputError: as read_instance_ids, and if the label is missing or of another size than the image.
     """
-    return _to_panoptic(*_read_label(frame), taxonomy)
+    return _to_panoptic(*_read_label(image), taxonomy)
 
 
-def _read_label(frame: Frame) -> tuple[np.ndarray, Runs]:
-    if frame.label_path is None:
-        raise InputError(f"{frame.image_path}: has no *{LABEL_SUFFIX}, but its truth is needed")
+def _read_label(image: LabelledImage) -> tuple[np.ndarray, Runs]:
+    if image.label_path is None:
+        raise InputError(f"{image.image_path}: has no *{LABEL_SUFFIX}, but its truth is needed")
     # Only the header of the image: decoding it would take longer than the conversion.
-    return _read_with_runs(frame.label_path, read_image_size(frame.image_path))
+    return _read_with_runs(image.label_path, read_image_size(image.image_path))
 
 
 def panoptic_json_path(root: Path, split: str, *, use_train_ids: bool = False) -> Path:
@@ -225,18 +216,33 @@ def instances_json_path(root: Path, split: str) -> Path:
     return Path(root) / "annotations" / f"instancesonly_filtered_gtFine_{split}.json"
 
 
-def is_prepared(path: Path, frames: list[Frame]) -> bool:
-    """Whether a JSON of write_panoptic or write_instances_json is whole: of just these images, and younger than their labels."""
-    if not path.is_file() or path.stat().st_mtime <= max(frame.label_path.stat().st_mtime for frame in frames):
+def is_prepared(path: Path, images: list[LabelledImage]) -> bool:
+    """Whether a JSON of write_panoptic or write_instances_json is whole and made from just these labels, as they are now."""
+    if not path.is_file():
         return False
     try:
         content = read_json(path)
-        names = [Path(image["file_name"]).name.removesuffix(IMAGE_SUFFIX) for image in content["images"]]
-        pictures = [path.with_suffix("") / a["file_name"] for a in content["annotations"] if "file_name" in a]
+        found = content["info"]["labels"]
+        pngs = [path.with_suffix("") / a["file_name"] for a in content["annotations"] if "file_name" in a]
     except (InputError, KeyError, TypeError):
         return False
-    ids = [name.removesuffix("_gtFine") for name in names]
-    return sorted(ids) == [frame.image_id for frame in frames] and all(picture.is_file() for picture in pictures)
+    return found == labels_digest(images) and all(_is_whole(png) for png in pngs)
+
+
+def labels_digest(images: list[LabelledImage]) -> str:
+    """Changes with the ids of the images, the content of their labels, and the size of the images."""
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(f"{image.image_id} {file_digest(image.label_path)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _is_whole(png: Path) -> bool:
+    try:
+        with open_image(png):
+            return True
+    except InputError:
+        return False
 
 
 def _track_nothing(items: Iterable, total: int) -> Iterable:
@@ -254,31 +260,33 @@ def write_panoptic(
         workers: threads; None takes one a core, at most 8.
 
     Raises:
-        InputError: as find_frames and read_truth.
+        InputError: as find_images and read_truth.
     """
     path = panoptic_json_path(root, split, use_train_ids=use_train_ids)
     taxonomy = CITYSCAPES.with_train_ids() if use_train_ids else CITYSCAPES
-    frames = find_frames(root, split)
+    labelled = find_images(root, split)
     work = partial(_write_panoptic_png, folder=path.with_suffix(""), taxonomy=taxonomy)
     images, annotations = [], []
-    for frame, (size, annotation) in zip(frames, track(_map_frames(work, frames, workers), len(frames)), strict=True):
+    done = track(in_threads(work, labelled, workers or default_workers()), len(labelled))
+    for image, (size, annotation) in zip(labelled, done, strict=True):
         # The official tool names an image that no download has; readers know it and strip "gtFine_".
-        file_name = f"{frame.image_id}_gtFine_leftImg8bit.png"
-        images.append({"id": frame.image_id, "width": size[1], "height": size[0], "file_name": file_name})
+        file_name = f"{image.image_id}_gtFine_leftImg8bit.png"
+        images.append({"id": image.image_id, "width": size[1], "height": size[0], "file_name": file_name})
         annotations.append(annotation)
     categories = [c | {"supercategory": name2label[c["name"]].category} for c in taxonomy.to_coco_categories()]
-    write_json(path, {"annotations": annotations, "categories": categories, "images": images})
+    info = {"description": MADE_BY, "labels": labels_digest(labelled)}
+    write_json(path, {"info": info, "annotations": annotations, "categories": categories, "images": images})
     return path
 
 
-def _write_panoptic_png(frame: Frame, folder: Path, taxonomy: Taxonomy) -> tuple[tuple[int, int], dict]:
+def _write_panoptic_png(image: LabelledImage, folder: Path, taxonomy: Taxonomy) -> tuple[tuple[int, int], dict]:
     """Write one PNG; return (height, width) and the image's entry in `annotations`."""
-    panoptic = read_truth(frame, taxonomy)
-    path = folder / f"{frame.image_id}_gtFine_panoptic.png"
+    panoptic = read_truth(image, taxonomy)
+    path = folder / f"{image.image_id}_gtFine_panoptic.png"
     if not _holds(path, panoptic.segment_ids):
         write_segment_ids(path, panoptic.segment_ids)
     segments = [segment.to_json() for segment in panoptic.segments]
-    return panoptic.segment_ids.shape, {"image_id": frame.image_id, "file_name": path.name, "segments_info": segments}
+    return panoptic.segment_ids.shape, {"image_id": image.image_id, "file_name": path.name, "segments_info": segments}
 
 
 def _holds(path: Path, segment_ids: np.ndarray) -> bool:
@@ -300,24 +308,26 @@ def write_instances_json(root: Path, split: str, *, track: Track = _track_nothin
         workers: threads; None takes one a core, at most 8.
 
     Raises:
-        InputError: as find_frames and read_truth.
+        InputError: as find_images and read_truth.
     """
     path = instances_json_path(root, split)
-    frames = find_frames(root, split)
+    labelled = find_images(root, split)
+    done = track(in_threads(_coco_instances, labelled, workers or default_workers()), len(labelled))
     images, annotations = [], []
-    for frame, (size, found) in zip(frames, track(_map_frames(_coco_instances, frames, workers), len(frames)), strict=True):
-        city = frame.image_path.parent.name
-        image = {"file_name": f"{city}/{frame.image_path.name}", "height": size[0], "width": size[1]}
-        image |= {"segm_file": f"{city}/{frame.image_id}_gtFine_labelIds.png", "id": len(images)}
-        annotations += [a | {"image_id": image["id"], "id": len(annotations) + k} for k, a in enumerate(found)]
-        images.append(image)
+    for image, (size, found) in zip(labelled, done, strict=True):
+        city = image.image_path.parent.name
+        entry = {"file_name": f"{city}/{image.image_path.name}", "height": size[0], "width": size[1]}
+        entry |= {"segm_file": f"{city}/{image.image_id}_gtFine_labelIds.png", "id": len(images)}
+        annotations += [a | {"image_id": entry["id"], "id": len(annotations) + k} for k, a in enumerate(found)]
+        images.append(entry)
     categories = [{"id": c.dataset_id, "name": c.name} for c in CITYSCAPES.categories if c.is_thing]
-    write_json(path, {"images": images, "categories": categories, "annotations": annotations})
+    info = {"description": MADE_BY, "labels": labels_digest(labelled)}
+    write_json(path, {"info": info, "images": images, "categories": categories, "annotations": annotations})
     return path
 
 
 def ensure_instances_json(root: Path, split: str, *, track: Track = _track_nothing) -> bool:
-    """Write a split's COCO instance JSON where it is absent, broken, of other images or older than a label.
+    """Write a split's COCO instance JSON where it is absent, broken, of other images or of other labels.
 
     Returns:
         Whether it was written now; it lies at instances_json_path.
@@ -325,15 +335,15 @@ def ensure_instances_json(root: Path, split: str, *, track: Track = _track_nothi
     Raises:
         InputError: as write_instances_json.
     """
-    if is_prepared(instances_json_path(root, split), find_frames(root, split)):
+    if is_prepared(instances_json_path(root, split), find_images(root, split)):
         return False
     write_instances_json(root, split, track=track)
     return True
 
 
-def _coco_instances(frame: Frame) -> tuple[tuple[int, int], list[dict]]:
+def _coco_instances(image: LabelledImage) -> tuple[tuple[int, int], list[dict]]:
     """(height, width) and the annotations of one image, ascending by instance id, without `id` and `image_id`."""
-    instance_ids, runs = _read_label(frame)
+    instance_ids, runs = _read_label(image)
     train_ids = _train_ids_of_values()[runs.ids]
     things = np.flatnonzero(np.isin(train_ids, CITYSCAPES.thing_ids)).tolist()
     areas, boxes = runs.areas().tolist(), runs.boxes().astype(float).tolist()
@@ -345,10 +355,54 @@ def _coco_instances(frame: Frame) -> tuple[tuple[int, int], list[dict]]:
     return instance_ids.shape, annotations
 
 
-def _map_frames(work: Callable[[Frame], tuple], frames: list[Frame], workers: int | None) -> Iterator[tuple]:
-    """Results in order. Threads suffice, since reading, kernels and compressing release the interpreter's lock."""
-    if workers == 1:
-        yield from map(work, frames)
-        return
-    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        yield from pool.map(work, frames)
+class CityscapesSplit(FileSplit):
+    """A split of the Cityscapes layout, in order of the image ids.
+
+    Args:
+        need_labels: whether every image must have a label.
+
+    Raises:
+        InputError: as find_images.
+    """
+
+    def __init__(self, root: Path, split: str, *, need_labels: bool = False):
+        self.name, self.taxonomy = f"{split} of {root}", CITYSCAPES
+        self.root, self.split = Path(root), split
+        self.images = find_images(root, split, need_labels=need_labels)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def image_id(self, index: int) -> str:
+        """See Split."""
+        return self.images[index].image_id
+
+    def image_path(self, index: int) -> Path:
+        """Where the image lies."""
+        return self.images[index].image_path
+
+    def has_truth(self, index: int) -> bool:
+        """See Split."""
+        return self.images[index].label_path is not None
+
+    def truth(self, index: int) -> PanopticMap | None:
+        """See Split."""
+        return read_truth(self.images[index]) if self.has_truth(index) else None
+
+    def truth_digest(self, index: int) -> str:
+        """See Split."""
+        return file_digest(self.images[index].label_path) if self.has_truth(index) else super().truth_digest(index)
+
+    def ensure_instances_json(self, track: Track = _track_nothing) -> bool:
+        """Write the COCO instance JSON that mmdet reads, unless it is there; return whether it was written."""
+        return ensure_instances_json(self.root, self.split, track=track)
+
+    @property
+    def instances_json(self) -> Path:
+        """Where that JSON lies."""
+        return instances_json_path(self.root, self.split)
+
+    @property
+    def image_folder(self) -> str:
+        """The folder, relative to the root, to which the file names of that JSON are relative."""
+        return f"leftImg8bit/{self.split}/"

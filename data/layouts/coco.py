@@ -3,48 +3,42 @@
 Any data set of this form is read, with its own classes: they are the `categories` of its JSON.
 """
 
+import hashlib
 import os
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from data.images import path_to_image_id, read_image
+from data.images import path_to_image_id
+from data.layouts import coco_derived
+from data.layouts.coco_derived import Track, track_nothing
 from data.panoptic_file import ImageId, PanopticFile, leaves_folder, read_panoptic_json, read_taxonomy
 from data.panoptic_png import PanopticMap, describe_segments, read_segment_ids
-from data.taxonomy import TAXONOMIES, Taxonomy
+from data.split import FileSplit, file_digest
+from data.taxonomy import Taxonomy
 from runtime.files import InputError
 
-ENVIRONMENT = "COCO_DATASET"
-TRAIN_SPLIT, VAL_SPLIT = "train2017", "val2017"
+NAME = "coco"
+ENVIRONMENT = ("COCO_DATASET",)
+TRAIN_SPLITS, VAL_SPLITS = ("train2017", "train"), ("val2017", "val")
+"""The usual names of both, of which the first that is there is taken."""
 
 
-def coco_root(given: str | Path | None = None) -> Path:
-    """The data set's folder: `given`, else $COCO_DATASET, else the embedded Snapshots (drawn if absent).
+def recognises(root: Path) -> bool:
+    """Whether a folder is of this layout."""
+    return bool(find_splits(root))
 
-    Prints one line where the embedded set is used.
+
+def check_root(root: Path) -> None:
+    """Refuse a folder of another layout.
 
     Raises:
-        InputError: if the folder lacks annotations/.
+        InputError: if it lacks annotations/.
     """
-    chosen, source = given or os.environ.get(ENVIRONMENT), "--data-root" if given else f"${ENVIRONMENT}"
-    if not chosen:
-        return _embedded_root()
-    root = Path(chosen).expanduser()
-    if not (root / "annotations").is_dir():
-        found = "no annotations/ in it" if root.is_dir() else "no such folder"
-        raise InputError(f"{root}: {found}; {source} must name the folder that holds annotations/panoptic_SPLIT.json and SPLIT/")
-    return root
-
-
-@cache
-def _embedded_root() -> Path:
-    # Imported here, since drawing needs what reading real data does not; cached, so that a process says its line once.
-    from data.drawn.snapshots import DEFAULT_ROOT, ensure_snapshots
-
-    print(f"no --data-root given: using the embedded data set Snapshots in {DEFAULT_ROOT}", flush=True)
-    return ensure_snapshots()
+    if not (Path(root) / "annotations").is_dir():
+        found = "no annotations/ in it" if Path(root).is_dir() else "no such folder"
+        raise InputError(f"{root}: {found}; the COCO layout has annotations/panoptic_SPLIT.json and SPLIT/")
 
 
 def panoptic_json_path(root: Path, split: str) -> Path:
@@ -59,12 +53,12 @@ def find_splits(root: Path) -> list[str]:
 
 
 def split_taxonomy(root: Path, split: str) -> Taxonomy:
-    """The classes of a split: a known taxonomy where they are the same, else one that is named like the data set's folder.
+    """The classes of a split; see data.taxonomy.recognise for their name.
 
     Raises:
         InputError: if there is no JSON of the split, or its `categories` are none of a panoptic data set.
     """
-    return _named_after(root, read_taxonomy(_existing_json(root, split)))
+    return read_taxonomy(_existing_json(root, split))
 
 
 def _existing_json(root: Path, split: str) -> Path:
@@ -75,28 +69,24 @@ def _existing_json(root: Path, split: str) -> Path:
     return path
 
 
-def _named_after(root: Path, taxonomy: Taxonomy) -> Taxonomy:
-    return taxonomy if taxonomy.name in TAXONOMIES else replace(taxonomy, name=Path(root).resolve().name)
-
-
-class CocoPictures:
-    """A split of the COCO panoptic layout, in the order of its JSON. A picture's image id is its file name without suffix.
+class CocoSplit(FileSplit):
+    """A split of the COCO panoptic layout, in the order of its JSON. An image id is the image's file name without suffix.
 
     Of a segment only its id, class and crowd flag are kept in memory, 16 bytes: COCO has more than a million.
 
     Raises:
-        InputError: if the JSON does not read, a picture has no annotation or an annotation no picture, a picture's or a PNG's
-            file is missing, or two pictures share an image id.
+        InputError: if the JSON does not read, an image has no annotation or an annotation no image, an image's or a PNG's
+            file is missing, or two images share an image id.
     """
 
     def __init__(self, root: Path, split: str):
         file = read_panoptic_json(_existing_json(root, split))
+        self.name, self.taxonomy = f"{split} of {root}", file.taxonomy
+        self.root, self.split = Path(root), split
         self.json_path, self.folder = file.json_path, file.folder
-        self.taxonomy = _named_after(root, file.taxonomy)
-        self.picture_folder = Path(root) / split
         self.keys: list[ImageId] = list(file.annotations)
         """Image ids as the JSON has them, by index."""
-        self.picture_files = _paired_pictures(file, self.picture_folder)
+        self.image_files = _paired_images(file, self.root / split)
         self.png_files = [annotation.file_name for annotation in file.annotations.values()]
         _check_presence(self.folder, self.png_files, f"named in {file.json_path.name}")
         segments = [[(s.segment_id, s.category_id, s.is_crowd) for s in a.segments] for a in file.annotations.values()]
@@ -106,17 +96,35 @@ class CocoPictures:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def image_id(self, index: int) -> str:
-        """The id of a picture, by its place in the file."""
-        return path_to_image_id(self.picture_files[index])
+    def key(self, index: int) -> ImageId:
+        """See Split."""
+        return self.keys[index]
 
-    def picture_path(self, index: int) -> Path:
-        """Where the picture lies."""
-        return self.picture_folder / self.picture_files[index]
+    def image_id(self, index: int) -> str:
+        """See Split."""
+        return path_to_image_id(self.image_files[index])
+
+    def file_name(self, index: int) -> str:
+        """See Split."""
+        return self.image_files[index]
+
+    def image_path(self, index: int) -> Path:
+        """Where the image lies."""
+        return self.root / self.split / self.image_files[index]
 
     def png_path(self, index: int) -> Path:
         """The panoptic PNG."""
         return self.folder / self.png_files[index]
+
+    def has_truth(self, index: int) -> bool:
+        """See Split."""
+        return True
+
+    def truth_digest(self, index: int) -> str:
+        """See Split."""
+        classes = [(c.dataset_id, c.name, c.is_thing) for c in self.taxonomy.categories]
+        parts = (file_digest(self.png_path(index)), self._rows(index), classes)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
     def count_things(self) -> tuple[int, int]:
         """Number of counted things and of crowds in the JSON."""
@@ -125,24 +133,15 @@ class CocoPictures:
         num_crowds = int(self._segments[is_thing, 2].sum())
         return int(is_thing.sum()) - num_crowds, num_crowds
 
-    def read(self, index: int) -> tuple[np.ndarray, PanopticMap]:
-        """See LabelledPictures. Segments are in the order of the JSON, their areas and boxes counted from the PNG."""
-        picture = read_image(self.picture_path(index))
-        return picture, self.read_truth(index, picture.shape[:2])
-
-    def read_truth(self, index: int, size: tuple[int, int] | None = None) -> PanopticMap:
-        """The truth of one picture.
-
-        Args:
-            size: (height, width) that it must have.
+    def truth(self, index: int) -> PanopticMap:
+        """See Split. Segments are in the order of the JSON, their areas and boxes counted from the PNG.
 
         Raises:
-            InputError: if the PNG does not read, is of another size, or does not hold just the ids that the JSON lists.
+            InputError: if the PNG does not read, is of another size than its image, or does not hold just the ids of the JSON.
         """
         path = self.png_path(index)
-        segment_ids = read_segment_ids(path, size)
-        end = int(self._ends[index])
-        rows = self._segments[int(self._ends[index - 1]) if index else 0 : end].tolist()
+        segment_ids = read_segment_ids(path, self.size(index))
+        rows = self._rows(index)
         drawn = {s.segment_id: s for s in describe_segments(segment_ids, category_of=lambda _: 0)}
         listed = [segment_id for segment_id, *_ in rows]
         if drawn.keys() != set(listed):
@@ -152,9 +151,27 @@ class CocoPictures:
         segments = tuple(replace(drawn[k], category_id=category, is_crowd=bool(crowd)) for k, category, crowd in rows)
         return PanopticMap(segment_ids, segments)
 
+    def ensure_instances_json(self, track: Track = track_nothing) -> bool:
+        """Write the COCO instance JSON that mmdet reads, unless it is there; return whether it was written."""
+        return coco_derived.ensure_instances_json(self, track)
 
-def _paired_pictures(file: PanopticFile, folder: Path) -> list[str]:
-    """The picture's file of each annotation; they are paired by image id."""
+    @property
+    def instances_json(self) -> Path:
+        """Where that JSON lies."""
+        return coco_derived.instances_json_path(self.root, self.split)
+
+    @property
+    def image_folder(self) -> str:
+        """The folder, relative to the root, to which the file names of that JSON are relative."""
+        return f"{self.split}/"
+
+    def _rows(self, index: int) -> list[list[int]]:
+        """Segment id, category id and crowd flag of an image's segments."""
+        return self._segments[int(self._ends[index - 1]) if index else 0 : int(self._ends[index])].tolist()
+
+
+def _paired_images(file: PanopticFile, folder: Path) -> list[str]:
+    """The image file of each annotation; they are paired by image id."""
     without_picture = [key for key in file.annotations if key not in file.image_files]
     if without_picture:
         found = f"image id {without_picture[0]!r} has an annotation, but is not in `images`"

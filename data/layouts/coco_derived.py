@@ -4,21 +4,24 @@ The stuff maps equal detectron2's datasets/prepare_panoptic_fpn.py: things are 0
 categories, void is 255. The instance JSON is what panopticapi's panoptic2detection_coco_format makes, with run lengths.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data.images import write_image
-from data.layouts.coco import CocoPictures
+from data.images import is_made_by, write_image
 from data.panoptic_png import PanopticMap
-from data.segment_runs import encode_masks, find_runs
-from data.targets import panoptic_to_semantic
+from data.targets import panoptic_to_annotations, panoptic_to_semantic
 from data.taxonomy import VOID_TRAIN_ID, Taxonomy
 from runtime.files import InputError, read_json, remove_partial_files, write_json
 from runtime.threads import in_threads
+
+if TYPE_CHECKING:
+    from data.layouts.coco import CocoSplit
 
 Track = Callable[[Iterable, int], Iterable]
 """Wraps an iterable of known length, for a progress bar."""
@@ -65,72 +68,119 @@ def panoptic_to_stuff(panoptic: PanopticMap, taxonomy: Taxonomy) -> np.ndarray:
     return table[panoptic_to_semantic(panoptic, taxonomy)]
 
 
-def panoptic_to_annotations(panoptic: PanopticMap, taxonomy: Taxonomy) -> list[dict]:
-    """The `annotations` of one image, crowds with `iscrowd` 1, without `id` and `image_id`; masks are compressed run lengths."""
-    by_id = {s.segment_id: s for s in panoptic.segments if taxonomy.is_thing[taxonomy.dataset_id_to_train_id[s.category_id]]}
-    runs = find_runs(panoptic.segment_ids)
-    wanted = [k for k, segment_id in enumerate(runs.ids.tolist()) if segment_id in by_id]
-    areas, boxes = runs.areas().tolist(), runs.boxes().astype(float).tolist()
-    annotations = []
-    for k, counts in zip(wanted, encode_masks(panoptic.segment_ids, runs, wanted), strict=True):
-        segment = by_id[int(runs.ids[k])]
-        annotation = {"category_id": segment.category_id, "iscrowd": int(segment.is_crowd), "area": areas[k], "bbox": boxes[k]}
-        annotations.append(annotation | {"segmentation": {"size": list(runs.size), "counts": counts}})
-    return annotations
-
-
 def write_categories(root: Path, taxonomy: Taxonomy) -> Path:
     """Write the list of classes."""
     write_json(categories_path(root), taxonomy.to_coco_categories())
     return categories_path(root)
 
 
-def _track_nothing(items: Iterable, total: int) -> Iterable:
+def track_nothing(items: Iterable, total: int) -> Iterable:
+    """The items as they are."""
     return items
 
 
 def prepare_split(
-    pictures: CocoPictures,
-    root: Path,
-    split: str,
+    split: "CocoSplit",
     *,
     again: bool = False,
-    track: Track = _track_nothing,
+    track: Track = track_nothing,
     workers: int = 1,
 ) -> Prepared:
-    """Read every picture and its truth, and write what is missing; an interrupted run goes on where it stopped.
+    """Read every image and its truth, and write what is missing; an interrupted run goes on where it stopped.
 
-    A stuff map is written only for an image without fault, and one that is younger than its truth is kept: such images are not
-    read again, unless the instance JSON needs them. The JSON comes last, and only where no image is broken.
+    A stuff map is written only for an image without fault, and one that was made from the same truth is kept: such images are
+    not read again, unless the instance JSON needs them. The JSON comes last, and only where no image is broken.
 
     Args:
         again: write anew what is there, but never an instance JSON that somebody else made.
         workers: threads.
     """
-    stuff, instances = stuff_folder(root, split), instances_json_path(root, split)
+    stuff, instances = stuff_folder(split.root, split.split), split.instances_json
     remove_partial_files(stuff)
-    needs_instances = not instances.exists() or (again and _is_ours(instances))
-    work = partial(_prepare_image, pictures, stuff, again, needs_instances)
+    is_made, is_current = is_ours(instances), is_prepared(split)
+    needs_instances = not instances.exists() or (is_made and (again or not is_current))
+    work = partial(_prepare_image, split, stuff, again, needs_instances)
     annotations, images, problems, num_written = [], [], [], 0
-    results = in_threads(work, range(len(pictures)), workers)
-    for index, result in enumerate(track(results, len(pictures))):
+    results = in_threads(work, range(len(split)), workers)
+    for index, result in enumerate(track(results, len(split))):
         if result.problem:
             problems.append(result.problem)
             continue
         num_written += result.has_written
-        key, first = pictures.keys[index], len(annotations) + 1
-        annotations += [{"id": first + k, "image_id": key} | a for k, a in enumerate(result.annotations)]
-        images.append({"id": key, "file_name": pictures.picture_files[index], "height": result.size[0], "width": result.size[1]})
+        _append(images, annotations, split, index, result.size, result.annotations)
     written, kept = ([stuff], []) if num_written else ([], [stuff])
     if needs_instances and not problems:
-        taxonomy = pictures.taxonomy
-        things = [c for c, is_thing in zip(taxonomy.to_coco_categories(), taxonomy.is_thing, strict=True) if is_thing]
-        content = {"info": {"description": MADE_BY}, "images": images, "annotations": annotations, "categories": things}
-        write_json(instances, content)
+        _write_instances(split, images, annotations)
         written.append(instances)
     elif not needs_instances:
         kept.append(instances)
     return Prepared(written, kept, problems)
+
+
+def ensure_instances_json(split: "CocoSplit", track: Track = track_nothing) -> bool:
+    """Write a split's instance JSON where it is absent, or was made from another truth; return whether it was written.
+
+    Raises:
+        InputError: if an image's truth is broken, or somebody else's instance JSON has other classes than the panoptic truth.
+    """
+    if split.instances_json.exists() and not is_ours(split.instances_json):
+        _check_classes(split)
+        return False
+    if is_prepared(split):
+        return False
+    images, annotations = [], []
+    for index in track(range(len(split)), len(split)):
+        truth = split.truth(index)
+        found = panoptic_to_annotations(truth, split.taxonomy)
+        _append(images, annotations, split, index, truth.segment_ids.shape, found)
+    _write_instances(split, images, annotations)
+    return True
+
+
+def is_prepared(split: "CocoSplit") -> bool:
+    """Whether the instance JSON was made from the truth as it is now."""
+    try:
+        return read_json(split.instances_json)["info"]["truth"] == _truth_digest(split)
+    except (InputError, KeyError, TypeError):
+        return False
+
+
+def _truth_digest(split: "CocoSplit") -> str:
+    parts = [(split.image_id(index), split.truth_digest(index)) for index in range(len(split))]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def _append(
+    images: list, annotations: list, split: "CocoSplit", index: int, size: tuple[int, int], found: Iterable[dict]
+) -> None:
+    first = len(annotations) + 1
+    annotations += [{"id": first + k, "image_id": split.key(index)} | entry for k, entry in enumerate(found)]
+    entry = {"id": split.key(index), "file_name": split.file_name(index), "height": size[0], "width": size[1]}
+    images.append(entry)
+
+
+def _write_instances(split: "CocoSplit", images: list[dict], annotations: list[dict]) -> None:
+    taxonomy = split.taxonomy
+    things = [c for c, is_thing in zip(taxonomy.to_coco_categories(), taxonomy.is_thing, strict=True) if is_thing]
+    info = {"description": MADE_BY, "truth": _truth_digest(split)}
+    content = {"info": info, "images": images, "annotations": annotations, "categories": things}
+    write_json(split.instances_json, content)
+
+
+def _check_classes(split: "CocoSplit") -> None:
+    """Whether the things of somebody else's instance JSON are those of the panoptic truth."""
+    content = read_json(split.instances_json)
+    found = content.get("categories") if isinstance(content, dict) else None
+    if not isinstance(found, list):
+        raise InputError(f"{split.instances_json}: has no `categories`; move it away, and it will be made from the truth")
+    own = {(c.dataset_id, c.name) for c in split.taxonomy.categories if c.is_thing}
+    others = {(c.get("id"), c.get("name")) for c in found if isinstance(c, dict)}
+    if own != others:
+        stranger = sorted(own ^ others, key=str)[0]
+        raise InputError(
+            f"{split.instances_json}: its classes are not the things of {split.json_path}, {stranger} is in only one of both; "
+            "move it away, and it will be made from the truth"
+        )
 
 
 @dataclass(frozen=True)
@@ -141,25 +191,28 @@ class _ImageResult:
     problem: str = ""
 
 
-def _prepare_image(pictures: CocoPictures, stuff: Path, again: bool, needs_instances: bool, index: int) -> _ImageResult:
-    truth_path = pictures.png_path(index)
-    path = stuff / pictures.png_files[index]
-    is_kept = not again and path.is_file() and path.stat().st_mtime >= truth_path.stat().st_mtime
+def _prepare_image(split: "CocoSplit", stuff: Path, again: bool, needs_instances: bool, index: int) -> _ImageResult:
+    path, producer = stuff / split.png_files[index], split.truth_digest(index)
+    is_kept = not again and is_made_by(path, producer)
     if is_kept and not needs_instances:
         return _ImageResult()
     try:
-        _, panoptic = pictures.read(index)
+        split.image(index)  # the check of a download decodes the images, too
+        panoptic = split.truth(index)
     except InputError as error:
         return _ImageResult(problem=str(error))
     result = _ImageResult(panoptic.segment_ids.shape, has_written=not is_kept)
     if not is_kept:
-        write_image(path, panoptic_to_stuff(panoptic, pictures.taxonomy))
+        write_image(path, panoptic_to_stuff(panoptic, split.taxonomy), producer)
     if needs_instances:
-        result = replace(result, annotations=tuple(panoptic_to_annotations(panoptic, pictures.taxonomy)))
+        result = replace(result, annotations=tuple(panoptic_to_annotations(panoptic, split.taxonomy)))
     return result
 
 
-def _is_ours(path: Path) -> bool:
+def is_ours(path: Path) -> bool:
+    """Whether an instance JSON was made here, and so may be written anew."""
+    if not path.exists():
+        return False
     content = read_json(path)
     info = content.get("info") if isinstance(content, dict) else None
     return isinstance(info, dict) and info.get("description") == MADE_BY

@@ -10,13 +10,10 @@ import numpy as np
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations
-import cv2
 
-from data.resizing import resized
+from data.input_size import size_with_shorter_side
+from data.resizing import MASK_INTERPOLATION, resize_image, resize_segment_ids
 from runtime.files import InputError
-
-# INTER_NEAREST takes a cell's corner, so that targets would shift against the image by up to half a pixel.
-MASK_INTERPOLATION = cv2.INTER_NEAREST_EXACT
 
 
 @dataclass(frozen=True)
@@ -118,9 +115,8 @@ class TrainingAugmentation:
         self.compose.set_random_state(numbers, random.Random(seed))
         mask = segment_ids.astype(np.int32)
         if self.shorter_sides is not None:
-            size = resized(mask.shape, int(numbers.choice(self.shorter_sides)), self.longer_side)
-            interpolation = cv2.INTER_AREA if size < mask.shape else cv2.INTER_LINEAR
-            picture = cv2.resize(picture, size[::-1], interpolation=interpolation)
-            mask = cv2.resize(mask, size[::-1], interpolation=MASK_INTERPOLATION)
+            size = size_with_shorter_side(mask.shape, int(numbers.choice(self.shorter_sides)), self.longer_side)
+            picture = resize_image(picture, size)
+            mask = resize_segment_ids(mask, size).astype(np.int32)
         moved = self.compose(image=picture, mask=mask)
         return moved["image"], moved["mask"].astype(np.uint32)

@@ -1,42 +1,50 @@
-"""LightningDataModule of labelled pictures: augmented ones for training, whole ones for validation."""
+"""LightningDataModule of images with their truth: augmented ones for training, whole ones for validation."""
 
 import os
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data.layouts.cityscapes import data_root as cityscapes_root
-from data.layouts.coco import TRAIN_SPLIT, VAL_SPLIT, CocoPictures, coco_root, split_taxonomy
+from data.input_size import InputSize
+from data.layouts.find import open_data_set
 from data.loading.augmentation import AugmentationSettings, TrainingAugmentation
 from data.loading.epoch_sampler import EpochSampler
+from data.network_input import NetworkInput
 from data.normalization import NORMALIZATIONS, Normalization, normalize, normalize_and_pad, pad_segment_ids
 from data.panoptic_png import PanopticMap, describe_segments
-from data.split import CityscapesPictures, LabelledPictures
+from data.resizing import resize_image, resize_segment_ids
+from data.split import Split
 from data.targets import panoptic_to_instances, panoptic_to_semantic
-from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID, Taxonomy
+from data.taxonomy import VOID_TRAIN_ID, Taxonomy
 from runtime.files import InputError
 
-LAYOUTS = {"cityscapes": ("train", "val"), "coco": (TRAIN_SPLIT, VAL_SPLIT)}
-"""Names of the layouts, with their usual training and validation split."""
+NUM_MEASURED = 200
+"""Training images whose sizes are read, at most twice as many: all of a large data set would take long on a network drive."""
 MIN_INSTANCE_AREA = 16
 """Pixels of an object in a crop below which it is no target: less than a cell of the finest pyramid level."""
 
 
 class PanopticDataset(Dataset):
-    """Pictures with what a network learns from them: augmented where there is an augmentation, else whole.
+    """Images with what a network learns from them: augmented where there is an augmentation, else whole.
 
     Crops have the size that was asked for; other images are padded to multiples of 32, which a network can halve.
 
     An item is a dict: image (3, H, W) float32 normalised, semantic (H, W) int64 train ids with VOID_TRAIN_ID, image_id;
-    where instances are asked for, instances (see instance_targets); and where there is no augmentation, panoptic, the truth
-    as it was read, without padding.
+    where instances are asked for, instances (see instance_targets); and where there is no augmentation, seen_size, the
+    (height, width) that the network sees without padding, and panoptic, the truth as it was read.
+
+    Args:
+        input_size: to what size an image is brought, before it is augmented or, where it is not, before the network.
 
     Raises:
         InputError: on access, if a file is broken or a label has another size than its image.
@@ -44,37 +52,45 @@ class PanopticDataset(Dataset):
 
     def __init__(
         self,
-        pictures: LabelledPictures,
+        split: Split,
         augmentation: TrainingAugmentation | None,
         has_instances: bool = False,
         normalization: Normalization = Normalization(),
+        input_size: InputSize = InputSize(),
     ):
-        self.pictures = pictures
+        self.split = split
         self.augmentation = augmentation
         self.has_instances = has_instances
         self.normalization = normalization
+        self.input_size = input_size
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.split)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict:
         index, seed = key if isinstance(key, tuple) else (key, 0)  # EpochSampler gives pairs
-        picture, truth = self.pictures.read(index)
-        ids = truth.segment_ids
+        image, truth = self.split.image(index), self.split.truth(index)
+        if truth is None:
+            raise InputError(f"{self.split.image_id(index)}: has no truth, but it is needed; add its label or remove the image")
+        is_cropping = self.augmentation is not None and self.augmentation.is_cropping
+        image, ids = image, truth.segment_ids
+        if self.augmentation is None or is_cropping:
+            seen_size = self.input_size.of(ids.shape)
+            image, ids = resize_image(image, seen_size), resize_segment_ids(ids, seen_size)
         if self.augmentation is not None:
-            picture, ids = self.augmentation(picture, ids, seed=seed)
-        if self.augmentation is not None and self.augmentation.is_cropping:
-            image = normalize(picture, self.normalization)
+            image, ids = self.augmentation(image, ids, seed=seed)
+        if is_cropping:
+            normalized = normalize(image, self.normalization)
         else:
-            image, ids = normalize_and_pad(picture, self.normalization), pad_segment_ids(ids)
+            normalized, ids = normalize_and_pad(image, self.normalization), pad_segment_ids(ids)
         moved = PanopticMap(ids, truth.segments)
-        semantic = panoptic_to_semantic(moved, self.pictures.taxonomy).astype(np.int64)
-        item = {"image": torch.from_numpy(image), "semantic": torch.from_numpy(semantic)}
+        semantic = panoptic_to_semantic(moved, self.split.taxonomy).astype(np.int64)
+        item = {"image": torch.from_numpy(normalized), "semantic": torch.from_numpy(semantic)}
         if self.has_instances:
-            item["instances"] = instance_targets(moved, self.pictures.taxonomy)
+            item["instances"] = instance_targets(moved, self.split.taxonomy)
         if self.augmentation is None:
-            item["panoptic"] = truth
-        return item | {"image_id": self.pictures.image_id(index)}
+            item |= {"panoptic": truth, "seen_size": seen_size}
+        return item | {"image_id": self.split.image_id(index)}
 
 
 def instance_targets(panoptic: PanopticMap, taxonomy: Taxonomy, min_area: int = MIN_INSTANCE_AREA) -> dict[str, Tensor]:
@@ -98,7 +114,7 @@ def collate(items: list[dict]) -> dict:
 
     Returns:
         image (B, 3, H, W) float32, semantic (B, H, W) int64, image_id: list of B; and where the items have them, instances,
-        whose masks are padded with False, and panoptic, which is not padded: lists of B.
+        whose masks are padded with False, panoptic, which is not padded, and seen_size: lists of B.
     """
     height = max(item["semantic"].shape[0] for item in items)
     width = max(item["semantic"].shape[1] for item in items)
@@ -110,8 +126,9 @@ def collate(items: list[dict]) -> dict:
     if "instances" in items[0]:
         padded = [item["instances"] | {"masks": _pad_to(item["instances"]["masks"], height, width, False)} for item in items]
         batch["instances"] = padded
-    if "panoptic" in items[0]:
-        batch["panoptic"] = [item["panoptic"] for item in items]
+    for name in ("panoptic", "seen_size"):
+        if name in items[0]:
+            batch[name] = [item[name] for item in items]
     return batch
 
 
@@ -120,99 +137,80 @@ def _pad_to(values: Tensor, height: int, width: int, fill: float) -> Tensor:
 
 
 class PanopticDataModule(pl.LightningDataModule):
-    """Batches of a data set in the Cityscapes or the COCO panoptic layout.
+    """Batches of a data set of any layout.
 
     Args:
-        data_root: the data set's folder; None: for Cityscapes $CITYSCAPES_DATASET, $CITYSCAPES_DIR, else the embedded Streets,
-            for COCO $COCO_DATASET, else the embedded Snapshots.
-        layout: cityscapes (leftImg8bit/ and gtFine/) or coco (annotations/panoptic_SPLIT.json and SPLIT/).
-        train_split: name of the training images; None: train, for COCO train2017.
-        val_split: name of the validation images; None: val, for COCO val2017.
+        data_root: the data set's folder.
+        layout: cityscapes (leftImg8bit/ and gtFine/), coco (annotations/panoptic_SPLIT.json and SPLIT/), or auto.
+        train_split: name of the training images; None: the layout's usual one, such as train or train2017.
+        val_split: name of the validation images; None: the layout's usual one, such as val or val2017.
         batch_size: images a training step and device.
         val_batch_size: whole images a validation step and device.
         num_workers: processes that read and augment; 0 reads in the training process.
-        crop_height: of a training crop, in pixels.
-        crop_width: of a training crop, in pixels.
-        scale_range: smallest and largest factor of an image's size.
-        flip_probability: of a left-right flip.
-        brightness: largest relative change.
-        contrast: largest relative change.
-        saturation: largest relative change.
-        hue: largest shift, in turns of the colour circle.
-        shorter_sides: pixels, of which one is drawn for each training image's shorter side, in place of scale and crop.
-        longer_side: pixels that the longer side has at most, with shorter_sides.
+        augmentation: what a training image goes through.
+        input_size: to what size an image is brought before it is augmented, validated or predicted.
         normalization: of the pixels, one of NORMALIZATIONS; the network decides.
         seed: of the order and the augmentation; None follows seed_everything.
-        has_instances: whether batches also have instance targets; set by the model.
     """
+
+    has_instances = False
+    """Whether batches also have instance targets; the training sets it, as its model needs it."""
 
     def __init__(
         self,
-        data_root: str | None = None,
-        layout: str = "cityscapes",
+        data_root: str | Path,
+        layout: Literal["auto", "cityscapes", "coco"] = "auto",
         train_split: str | None = None,
         val_split: str | None = None,
-        batch_size: int = 1,
-        val_batch_size: int = 1,
-        num_workers: int = 2,
-        crop_height: int = 1024,
-        crop_width: int = 2048,
-        scale_range: tuple[float, float] = (0.5, 2.0),
-        flip_probability: float = 0.5,
-        brightness: float = 0.25,
-        contrast: float = 0.25,
-        saturation: float = 0.25,
-        hue: float = 0.05,
-        shorter_sides: tuple[int, ...] | None = None,
-        longer_side: int | None = None,
-        normalization: str = "efficientps",
-        seed: int | None = None,
-        has_instances: bool = False,
+        batch_size: PositiveInt = 1,
+        val_batch_size: PositiveInt = 1,
+        num_workers: NonNegativeInt = 2,
+        augmentation: AugmentationSettings = AugmentationSettings(),
+        input_size: InputSize = InputSize(),
+        normalization: Literal["efficientps", "imagenet"] = "efficientps",
+        seed: NonNegativeInt | None = None,
     ):
         super().__init__()
-        counts = (("batch_size", batch_size, 1), ("val_batch_size", val_batch_size, 1), ("num_workers", num_workers, 0))
-        for name, value, least in (*counts, ("seed", seed or 0, 0)):
-            if value < least:
-                raise InputError(f"data.{name} is {value}, but {least} or more is needed")
-        if layout not in LAYOUTS:
-            raise InputError(f"data.layout {layout!r} is unknown; choose {' or '.join(LAYOUTS)}")
-        if normalization not in NORMALIZATIONS:
-            raise InputError(f"data.normalization {normalization!r} is unknown; choose {' or '.join(NORMALIZATIONS)}")
-        self.given_root, self.layout, self.normalization = data_root, layout, NORMALIZATIONS[normalization]
-        default_train, default_val = LAYOUTS[layout]
-        self.train_split, self.val_split = train_split or default_train, val_split or default_val
+        self.data_set = open_data_set(data_root, layout)
+        self.train_split = train_split or self.data_set.usual_split(for_training=True)
+        self.val_split = val_split or self.data_set.usual_split()
         self.batch_size, self.val_batch_size, self.num_workers = batch_size, val_batch_size, num_workers
-        self.seed, self.has_instances = seed, has_instances
-        self.augmentation = AugmentationSettings(
-            crop_height,
-            crop_width,
-            tuple(scale_range),
-            flip_probability,
-            brightness,
-            contrast,
-            saturation,
-            hue,
-            None if shorter_sides is None else tuple(shorter_sides),
-            longer_side,
-        )
+        self.augmentation, self.given_input_size = augmentation, input_size
+        self.normalization = NORMALIZATIONS[normalization]
+        self.seed = seed
 
-    @cached_property
+    @property
     def root(self) -> Path:
-        """The data set's folder; an embedded one is drawn where it is absent."""
-        return coco_root(self.given_root) if self.layout == "coco" else cityscapes_root(self.given_root)
+        """The data set's folder."""
+        return self.data_set.root
 
     @cached_property
     def taxonomy(self) -> Taxonomy:
         """The classes, known before anything is set up, so that a network can be built for them.
 
         Raises:
-            InputError: as coco_root and split_taxonomy.
+            InputError: if the validation split is missing or names no classes.
         """
-        return split_taxonomy(self.root, self.val_split) if self.layout == "coco" else CITYSCAPES
+        return self.data_set.taxonomy(self.val_split)
 
-    def prepare_data(self) -> None:
-        # Lightning calls this in one process only: the embedded data set is drawn here.
-        assert self.root
+    @cached_property
+    def input_size(self) -> InputSize:
+        """What the network will see in use: as given, and what sizes the training images have."""
+        if self.given_input_size.shorter_side is not None:
+            return self.given_input_size
+        split = self._training_split
+        step = max(1, len(split) // NUM_MEASURED)
+        sides = [min(split.size(index)) for index in range(0, len(split), step)]
+        return replace(self.given_input_size, trained_sides=(min(sides), max(sides)))
+
+    @property
+    def network_input(self) -> NetworkInput:
+        """The same with the pixels' normalisation: what a checkpoint must know of its input."""
+        return NetworkInput(self.input_size, self.normalization)
+
+    @cached_property
+    def _training_split(self) -> Split:
+        return self._open(self.train_split)
 
     def setup(self, stage: str | None = None) -> None:
         """Find the images that a stage (fit, validate) needs.
@@ -223,16 +221,21 @@ class PanopticDataModule(pl.LightningDataModule):
         if stage in (None, "fit"):
             self.train_set = self._training_set(TrainingAugmentation(self.augmentation))
         if stage in (None, "fit", "validate"):
-            self.val_set = self._dataset(self.val_split, None)
+            self.val_set = self._dataset(self._open(self.val_split), None, self.input_size)
 
     def _training_set(self, augmentation: TrainingAugmentation) -> PanopticDataset:
-        return self._dataset(self.train_split, augmentation)
+        return self._dataset(self._training_split, augmentation, self.given_input_size)
 
-    def _dataset(self, split: str, augmentation: TrainingAugmentation | None) -> PanopticDataset:
-        pictures = CocoPictures(self.root, split) if self.layout == "coco" else CityscapesPictures(self.root, split)
-        if pictures.taxonomy != self.taxonomy:
-            raise InputError(f"{self.root}: split {split} has other `categories` than {self.val_split}; list the same in both")
-        return PanopticDataset(pictures, augmentation, self.has_instances, self.normalization)
+    def _dataset(self, split: Split, augmentation: TrainingAugmentation | None, input_size: InputSize) -> PanopticDataset:
+        return PanopticDataset(split, augmentation, self.has_instances, self.normalization, input_size)
+
+    def _open(self, name: str) -> Split:
+        split = self.data_set.split(name, for_training=True)
+        if difference := split.taxonomy.difference(self.taxonomy):
+            raise InputError(
+                f"{self.root}: split {name} has other classes than {self.val_split}, {difference}; list the same in both"
+            )
+        return split
 
     def transfer_batch_to_device(self, batch: dict, device: torch.device, dataloader_idx: int) -> dict:
         """Move the tensors; the truth's panoptic maps stay where scores are counted."""
@@ -241,7 +244,8 @@ class PanopticDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         sampler = self._sampler()
-        # A part of a batch stays away: it would weigh its images more, and one crop alone breaks batch statistics.
+        # The last, smaller batch is dropped: its images would weigh more in the mean gradient, and one crop alone breaks
+        # batch statistics.
         return self._loader(self.train_set, self.batch_size, sampler=sampler, drop_last=len(sampler) >= self.batch_size)
 
     def val_dataloader(self) -> DataLoader:

@@ -13,7 +13,8 @@ from efficientps.network import EfficientPS, SemanticEfficientPS
 from efficientps.panoptic_inference import PanopticPredictor, load_panoptic_predictor, to_semantic_logits
 from efficientps.predictor import load_semantic_predictor
 from evaluation.panoptic_quality import PanopticQuality
-from fusion.logit_fusion import FusionSettings, fuse
+from fusion.logit_fusion import fuse
+from fusion.settings import FusionSettings
 from runtime.files import InputError
 
 SMALL_HEAD = {"anchor_sizes": (8, 16, 32, 64), "box_channels": 64, "mask_channels": 32, "num_rois": 32}

@@ -17,7 +17,8 @@ from efficientps.panoptic_inference import load_panoptic_predictor
 from efficientps.predictor import load_semantic_predictor
 from efficientps.train_net import main
 from evaluation.panoptic_quality import PanopticQuality
-from fusion.logit_fusion import FusionSettings, fuse
+from fusion.logit_fusion import fuse
+from fusion.settings import FusionSettings
 from training.schedule import OptimizerSettings, learning_rate, learning_rate_factor
 
 TINY = (

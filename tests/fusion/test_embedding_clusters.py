@@ -11,7 +11,8 @@ from benchmarks.clusters import are_equal, plain_cluster, plain_fusion
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
 from fusion import embedding_proposals, embedding_proposals_compiled
 from fusion.compose import AREA_REFERENCE
-from fusion.embedding_clusters import ClusterSettings, EmbeddingMaps, cluster, fuse_embeddings
+from fusion.embedding_clusters import EmbeddingMaps, cluster, fuse_embeddings
+from fusion.settings import ClusterSettings
 from runtime.files import InputError
 
 NAMES = [c.name for c in CITYSCAPES.categories]

@@ -11,8 +11,9 @@ from benchmarks.published_rules import full_frame_logits, plain_heuristic_merge
 from data.instance_dump import InstanceLogits, from_full_logits
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
 from fusion.compose import AREA_REFERENCE
-from fusion.heuristic_merge import MergeSettings, merge
+from fusion.heuristic_merge import merge
 from fusion.pixel_claims_compiled import paste_pixels
+from fusion.settings import MergeSettings
 from runtime.files import InputError
 
 NAMES = [c.name for c in CITYSCAPES.categories]

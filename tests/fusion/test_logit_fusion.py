@@ -13,8 +13,9 @@ from data.instance_dump import InstanceLogits, from_full_logits
 from data.semantic_dump import SemanticLogits
 from data.taxonomy import CITYSCAPES
 from fusion import logit_fusion
-from fusion.logit_fusion import FusionSettings, semantic_only
+from fusion.logit_fusion import semantic_only
 from fusion.pixel_claims import fuse_logits
+from fusion.settings import FusionSettings
 from runtime.files import InputError
 
 NAMES = [c.name for c in CITYSCAPES.categories]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
-from fusion.embedding_clusters import ClusterSettings
+from fusion.settings import ClusterSettings
 from pan_secb.module import NetworkSettings, PanSECBModule
 from pan_secb.network import EmbeddingOutput
 from pan_secb.targets import EmbeddingTargets

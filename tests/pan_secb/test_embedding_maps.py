@@ -8,7 +8,8 @@ from data.drawn.streets import StreetsSettings, draw_scene
 from data.layouts.cityscapes import instance_ids_to_panoptic
 from data.panoptic_png import PanopticMap
 from data.taxonomy import CITYSCAPES
-from fusion.embedding_clusters import ClusterSettings, fuse_embeddings
+from fusion.embedding_clusters import fuse_embeddings
+from fusion.settings import ClusterSettings
 from pan_secb.embedding_maps import ideal_embeddings, to_embedding_maps
 from pan_secb.embeddings import bandwidth, coordinates, embed
 

@@ -12,7 +12,8 @@ from data.drawn.streets import StreetsSettings, draw_scene
 from data.images import write_image
 from data.layouts.cityscapes import instance_ids_to_panoptic
 from data.taxonomy import CITYSCAPES
-from fusion.embedding_clusters import ClusterSettings, fuse_embeddings
+from fusion.embedding_clusters import fuse_embeddings
+from fusion.settings import ClusterSettings
 from pan_secb import forward_time
 from pan_secb.forward_time import Form, Subject, load_subject, parse_size, summarize, time_parts
 from pan_secb.network import PanSECB

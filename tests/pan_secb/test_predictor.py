@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from data.normalization import IMAGENET, normalize
 from data.taxonomy import CITYSCAPES
-from fusion.embedding_clusters import ClusterSettings, fuse_embeddings
+from fusion.embedding_clusters import fuse_embeddings
+from fusion.settings import ClusterSettings
 from pan_secb.embeddings import bandwidth, embed
 from pan_secb.predictor import load_predictor
 from runtime.files import InputError

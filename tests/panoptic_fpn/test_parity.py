@@ -37,7 +37,8 @@ from data.taxonomy import COCO_PANOPTIC
 from detection.instance_head import Detections
 from detection.instance_masks import to_instance_logits
 from fusion.compose import AREA_REFERENCE
-from fusion.heuristic_merge import MergeSettings, merge
+from fusion.heuristic_merge import merge
+from fusion.settings import MergeSettings
 from panoptic_fpn.network import INSTANCE_HEAD, NetworkSettings, PanopticFPN
 from panoptic_fpn.predictor import to_train_ids
 from training.weights_file import load_weights_file

@@ -12,7 +12,7 @@ from data.split import CityscapesPictures
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
 from detection.instance_head import Detections
 from evaluation.panoptic_quality import match_segments
-from fusion.heuristic_merge import MergeSettings
+from fusion.settings import MergeSettings
 from panoptic_fpn.predictor import InputSize, enlarge, fill_other, load_predictor, resize, to_train_ids
 from runtime.files import InputError
 

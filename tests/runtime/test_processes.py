@@ -4,11 +4,11 @@ import pytest
 
 from runtime import processes
 from runtime.files import InputError
-from runtime.processes import LostPartner, one_voice
+from runtime.processes import PeerProcessFailed, report_error_once
 
 
 def fail(error: Exception) -> None:
-    with one_voice():
+    with report_error_once():
         raise error
 
 
@@ -29,7 +29,7 @@ def test_what_is_wrong_is_told_by_the_first_process_first(rank, waits, monkeypat
     ["[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:3", "Connection closed by peer"],
 )
 def test_who_loses_its_partner_ends_without_a_word(message):
-    with pytest.raises(LostPartner) as end:
+    with pytest.raises(PeerProcessFailed) as end:
         fail(RuntimeError(message))
     assert end.value.code == 1  # a text would be printed
 

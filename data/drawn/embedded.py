@@ -1,0 +1,28 @@
+"""Which data set a command works on: the user's, else an embedded one, which is drawn on first use."""
+
+from functools import cache
+from pathlib import Path
+
+from data.layouts.find import AUTO, DataSet, named_data_set
+
+
+def find_data_set(given: str | Path | None = None, layout: str = AUTO) -> DataSet:
+    """The folder given, else $CITYSCAPES_DATASET, $CITYSCAPES_DIR or $COCO_DATASET, else an embedded set, drawn if absent.
+
+    Prints one line where an embedded set is used: Snapshots for the COCO layout, else Streets.
+
+    Raises:
+        InputError: if the folder is missing or of another layout.
+    """
+    return named_data_set(given, layout) or _embedded("cityscapes" if layout == AUTO else layout)
+
+
+@cache
+def _embedded(layout: str) -> DataSet:
+    # Imported here, since drawing needs what reading real data does not; cached, so that a process says its line once.
+    from data.drawn import snapshots, streets
+
+    drawn, ensure = (snapshots, snapshots.ensure_snapshots) if layout == "coco" else (streets, streets.ensure_streets)
+    title = "Snapshots" if layout == "coco" else "Streets"
+    print(f"no --data-root given: using the embedded data set {title} in {drawn.DEFAULT_ROOT}", flush=True)
+    return DataSet(ensure(), layout)

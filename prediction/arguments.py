@@ -1,0 +1,144 @@
+"""The arguments that predicting commands share, in one spelling, and what they do with them; light until they run."""
+
+import shlex
+import sys
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveInt
+
+from prediction.views import ViewSettings
+from runtime.command_line import add_switch, relative_to_repository
+
+if TYPE_CHECKING:
+    from data.split import Split
+    from prediction.predictor import Predictor
+    from prediction.run import Run
+
+KINDS = ("panoptic", "instances", "semantic", "overlay")
+
+
+def add_input_arguments(parser: ArgumentParser) -> None:
+    """Which images."""
+    group = parser.add_argument_group("images")
+    help_root = "a data set's folder; else $CITYSCAPES_DATASET, $CITYSCAPES_DIR or $COCO_DATASET, else an embedded one"
+    group.add_argument("--data-root", type=str | None, default=None, metavar="DIR", help=help_root)
+    help_layout = "of the data set; auto recognises the folder, and takes Streets where there is none"
+    group.add_argument("--layout", choices=("auto", "cityscapes", "coco"), default="auto", help=help_layout)
+    group.add_argument("--split", type=str | None, default=None, help="of the data set; default: its val or val2017")
+    help_images = "instead of a data set: an image, a video, a folder of both, or a quoted glob; any sizes, no truth"
+    group.add_argument("--images", "--image-path", type=str | None, default=None, metavar="PATH", help=help_images)
+
+
+def add_model_arguments(parser: ArgumentParser, checkpoint: Path | None, help_checkpoint: str) -> None:
+    """Which network, on what, in which views.
+
+    Args:
+        checkpoint: default.
+    """
+    group = parser.add_argument_group("model")
+    shown = "" if checkpoint is None else f"; default: {relative_to_repository(checkpoint)}"
+    default = None if checkpoint is None else str(checkpoint)
+    group.add_argument("--checkpoint", type=str | None, default=default, metavar="FILE", help=help_checkpoint + shown)
+    group.add_argument("--device", type=str | None, default=None, help="cpu, cuda, cuda:1, ...; default: cuda if there is one")
+    help_tta = "test-time augmentation: factors of the size at which the network sees an image"
+    group.add_argument("--tta.scales", "--tta-scales", type=tuple[float, ...], default=(1.0,), help=help_tta)
+    group.add_argument("--tta.flip", "--tta-flip", type=bool, default=False, help="see each scale also flipped left to right")
+
+
+def add_run_arguments(parser: ArgumentParser, output: Path, keep: tuple[str, ...], shown_output: str | None = None) -> None:
+    """Where the result goes, what is kept of it, and how the work is done.
+
+    Args:
+        output, keep: defaults.
+    """
+    group = parser.add_argument_group("result")
+    help_output = f"run folder; default: {shown_output or relative_to_repository(output)}"
+    group.add_argument("--output", type=str | None, default=None, metavar="DIR", help=help_output)
+    help_keep = f"what is written; default: {' '.join(keep)}"
+    group.add_argument("--keep", nargs="+", choices=KINDS, default=list(keep), help=help_keep)
+    add_switch(parser, "--resume", True, "keep what is done: by the same model, settings and images; --no-resume does all anew")
+    help_shard = "i/n does every n-th image from the i-th on; when all are done, the same command without it joins them"
+    group.add_argument("--shard", type=str, default="1/1", help=help_shard)
+    help_workers = "images that are read, fused, written and scored at once; a network takes one at a time"
+    group.add_argument("--workers", type=PositiveInt, default=2, help=help_workers)
+
+
+def views_of(args: Namespace) -> ViewSettings:
+    """The test-time augmentation that the arguments name."""
+    return ViewSettings(tuple(args.tta.scales), args.tta.flip)
+
+
+def device_of(args: Namespace) -> str:
+    """The device that the arguments name.
+
+    Raises:
+        InputError: if this machine has it not.
+    """
+    from runtime.device import check_device, default_device
+
+    return check_device(args.device or default_device())
+
+
+def split_of(args: Namespace) -> "Split":
+    """The images that the arguments name.
+
+    Raises:
+        InputError: if there are none.
+    """
+    if args.images:
+        from data.layouts.image_files import ImageFiles
+
+        return ImageFiles(args.images)
+    from data.drawn.embedded import find_data_set
+
+    return find_data_set(args.data_root, args.layout).split(args.split)
+
+
+def predict_and_score(
+    args: Namespace,
+    split: "Split",
+    predictor: "Predictor",
+    output: Path,
+    facts: Mapping[str, object],
+    places: Mapping[str, Path] | None = None,
+) -> "Run":
+    """What every predicting command does: the one loop, then scores where there is truth.
+
+    Args:
+        facts: what stands beside the numbers in results.md.
+        places: folders outside of the run folder for some kinds.
+    """
+    from prediction.run import Shard, predict_split
+    from prediction.score import score
+
+    shard, command = (
+        Shard.parse(args.shard),
+        shlex.join(["python", relative_to_repository(Path(sys.argv[0]).resolve()), *sys.argv[1:]]),
+    )
+    run = predict_split(
+        split,
+        predictor,
+        output,
+        args.keep,
+        workers=args.workers,
+        shard=shard,
+        resume=args.resume,
+        command=command,
+        places=places,
+    )
+    num_labelled = sum(split.has_truth(index) for index in range(len(split)))
+    if shard.count > 1:
+        print(f"part {shard.number} of {shard.count}: run the command without --shard when all parts are done, to join and score")
+    elif num_labelled:
+        scores = score(run, split, workers=args.workers)
+        about = {**facts, "data": f"{scores.num_images} images, {split.name}", "command": command, "date": date.today()}
+        written = scores.write(run.folder, {name: str(value) for name, value in about.items()})
+        print(f"\n{scores.table()}\n")
+        print("\n".join(f"wrote {path}" for path in written))
+    if 0 < num_labelled < len(split):
+        print(f"not scored: {len(split) - num_labelled} of {len(split)} images have no label")
+    return run

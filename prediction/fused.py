@@ -1,0 +1,114 @@
+"""Offline fusion as a predictor: anybody's instances and anybody's semantics, joined by a rule."""
+
+from dataclasses import asdict, replace
+from typing import Protocol
+
+import numpy as np
+
+from data.instance_dump import InstanceLogits
+from data.panoptic_png import PanopticMap
+from data.semantic_dump import SemanticLogits, SemanticMap
+from data.taxonomy import Taxonomy
+from fusion.heuristic_merge import merge
+from fusion.logit_fusion import fuse, semantic_argmax, semantic_only
+from fusion.settings import DEFAULT_MIN_SCORE, FusionSettings, MergeSettings
+from prediction.predictor import Prediction, Predictor
+from runtime.files import InputError, digest_of
+
+RULE_VERSION = "3"
+"""Raise it when a rule gives other pixels for the same input, so that old PNGs are not taken for new ones."""
+
+
+class Rule(Protocol):
+    """How two halves become one panoptic map. A new rule is a class that does this and one line in RULES."""
+
+    settings: FusionSettings | MergeSettings
+
+    def fuse(self, instances: InstanceLogits | None, semantic: SemanticLogits | SemanticMap, taxonomy: Taxonomy) -> PanopticMap:
+        """Fuse one image; without instances each connected region of a thing class is an object.
+
+        Raises:
+            InputError: if the two do not fit each other or the rule.
+        """
+
+
+class LogitRule:
+    """EfficientPS's: fusion/logit_fusion.py.
+
+    Args:
+        device: that does the pixel work.
+    """
+
+    def __init__(self, settings: FusionSettings = FusionSettings(), device: str = "cpu"):
+        self.settings, self.device = settings, device
+
+    def fuse(self, instances: InstanceLogits | None, semantic: SemanticLogits | SemanticMap, taxonomy: Taxonomy) -> PanopticMap:
+        """See Rule."""
+        if isinstance(semantic, SemanticMap):
+            raise InputError(
+                f"{semantic.image_id}: the semantics are a class map, but logit fusion needs logits; take --rule merge"
+            )
+        if instances is None:
+            return semantic_only(semantic, taxonomy, self.settings, self.device)
+        return fuse(instances, semantic, taxonomy, self.settings, self.device)
+
+
+class MergeRule:
+    """Panoptic FPN's: fusion/heuristic_merge.py; of logits it takes the class map."""
+
+    def __init__(self, settings: MergeSettings = MergeSettings(), device: str = "cpu"):
+        self.settings, self.device = settings, device
+
+    def fuse(self, instances: InstanceLogits | None, semantic: SemanticLogits | SemanticMap, taxonomy: Taxonomy) -> PanopticMap:
+        """See Rule."""
+        if instances is None:
+            raise InputError("the merge needs instances; give --instances, or take --rule logits")
+        is_map = isinstance(semantic, SemanticMap)
+        train_ids = semantic.train_ids if is_map else semantic_argmax(semantic, taxonomy, self.device)
+        return merge(instances, train_ids, taxonomy, self.settings)
+
+
+RULES = {"logits": (LogitRule, FusionSettings), "merge": (MergeRule, MergeSettings)}
+"""Name -> rule and its settings."""
+
+
+class FusedPredictor:
+    """Two predictors, of which one gives instances and one semantics, and the rule that joins them.
+
+    Args:
+        instances: None: no instances at all. The same object as `semantics`: it gives both halves in one run.
+        rule: instances below its `min_score` are ignored; where it has none, that of the instances' own model counts.
+
+    Raises:
+        InputError: if the two know different classes.
+    """
+
+    def __init__(self, instances: Predictor | None, semantics: Predictor, rule: Rule):
+        if instances is not None and (difference := instances.taxonomy.difference(semantics.taxonomy)):
+            raise InputError(f"instances and semantics are of different classes, {difference}; give halves of the same classes")
+        self.instances, self.semantics, self.rule = instances, semantics, rule
+        self.taxonomy = semantics.taxonomy
+        self.min_score = rule.settings.min_score
+        if self.min_score is None:
+            own = None if instances is None else instances.min_score
+            self.min_score = DEFAULT_MIN_SCORE if own is None else own
+            rule.settings = replace(rule.settings, min_score=self.min_score)
+
+    def fingerprint(self, image_id: str) -> str:
+        """See Predictor."""
+        made_from = [RULE_VERSION, type(self.rule).__name__, asdict(self.rule.settings), self.semantics.fingerprint(image_id)]
+        made_from.append("none" if self.instances is None else self.instances.fingerprint(image_id))
+        return f"fused-{digest_of(*made_from)}"
+
+    def predict(self, image_id: str, image: np.ndarray) -> Prediction:
+        """See Predictor: both halves and the panoptic map."""
+        found = self.semantics.predict(image_id, image)
+        semantic, instances = found.semantic, None
+        if semantic is None:
+            raise InputError(f"{image_id}: what was given for the semantics gives none; give a semantic model or its dumps")
+        if self.instances is not None:
+            other = found if self.instances is self.semantics else self.instances.predict(image_id, image)
+            instances = other.instances
+            if instances is None:
+                raise InputError(f"{image_id}: what was given for the instances gives none; give an instance model or its dumps")
+        return Prediction(self.rule.fuse(instances, semantic, self.taxonomy), instances, semantic)

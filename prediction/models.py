@@ -1,0 +1,33 @@
+"""Any checkpoint of this project as a predictor: the file itself says which system reads it."""
+
+from importlib import import_module
+from pathlib import Path
+
+from prediction.predictor import Predictor
+from prediction.views import PLAIN, ViewSettings
+from runtime.files import InputError
+
+SYSTEMS = ("efficientps", "panoptic_fpn", "pan_secb")
+"""Packages with a predictor.py that has load_predictor(path, device, views); a new system is one entry."""
+SOLOV2_SUFFIX = ".pth"
+
+
+def load_predictor(path: Path, device: str = "cpu", views: ViewSettings = PLAIN) -> Predictor:
+    """Load a checkpoint that any of the training commands wrote.
+
+    Raises:
+        InputError: if it is missing, broken, or of no system of this project.
+    """
+    if Path(path).suffix == SOLOV2_SUFFIX:
+        # mmengine's form; nothing else here writes it, and only solov2/ can read it.
+        return import_module("solov2.predictor").load_predictor(path, device, views)
+    from runtime.checkpoint_file import read_checkpoint_file  # imports torch, which a parser needs not
+
+    content = read_checkpoint_file(path, "train a model first, or give another checkpoint")
+    try:
+        system = content["hyper_parameters"]["system"]
+    except (KeyError, TypeError):
+        system = None
+    if system not in SYSTEMS:
+        raise InputError(f"{path}: no checkpoint of {', '.join(SYSTEMS)} or solov2; give one that a training here has written")
+    return import_module(f"{system}.predictor").load_predictor(path, device, views)

@@ -1,0 +1,81 @@
+"""What is said of an image, and who says it: a network, a folder of dumps, a result file, the truth, or two of them fused."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from threading import Lock
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from data.instance_dump import InstanceLogits
+from data.panoptic_png import PanopticMap
+from data.semantic_dump import SemanticLogits, SemanticMap
+from data.taxonomy import Taxonomy
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is said of one image; any part may be absent."""
+
+    panoptic: PanopticMap | None = None
+    instances: InstanceLogits | None = None
+    semantic: SemanticLogits | SemanticMap | None = None
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """Images in, predictions out. `predict` may be called from several threads at once."""
+
+    taxonomy: Taxonomy
+    min_score: float | None
+    """From which score on its instances are worth fusing; None where it does not know."""
+
+    def fingerprint(self, image_id: str) -> str:
+        """Another text whenever `predict` would give something else for the same pixels.
+
+        A network's depends on its weights and settings alone, a file's on the file.
+
+        Raises:
+            InputError: if there is nothing for this image.
+        """
+
+    def predict(self, image_id: str, image: np.ndarray) -> Prediction:
+        """Predict one image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, of any size.
+
+        Raises:
+            InputError: if there is nothing for this image, or what is there is broken, of another size or of other classes.
+        """
+
+
+class NetworkPredictor(ABC):
+    """Base of predictors that run a network: one image at a time, since it uses all cores, and its memory counts once."""
+
+    taxonomy: Taxonomy
+    min_score: float | None = None
+
+    def __init__(self, taxonomy: Taxonomy, name: str):
+        """Args: name: changes with the weights and with every setting that the result depends on."""
+        self.taxonomy, self.name = taxonomy, name
+        self._turn = Lock()
+
+    def fingerprint(self, image_id: str) -> str:
+        """See Predictor."""
+        return self.name
+
+    def predict(self, image_id: str, image: np.ndarray) -> Prediction:
+        """See Predictor."""
+        import torch
+
+        with self._turn, torch.inference_mode():
+            return self.run(image_id, image)
+
+    @abstractmethod
+    def run(self, image_id: str, image: np.ndarray) -> Prediction:
+        """Predict one image; called by one thread at a time, without gradients.
+
+        Raises:
+            InputError: if the network gives NaN.
+        """

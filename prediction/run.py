@@ -1,0 +1,352 @@
+"""The one loop over images: predict those that are missing, write what is to be kept, and say what is where.
+
+A run folder holds
+  run.json                          classes, command, what is kept
+  panoptic/ID_panoptic.png and panoptic.json    COCO panoptic form, which any scorer reads
+  instances/ID.instances.safetensors            scored mask logits
+  semantic/ID.semantic.safetensors or .png      logits, or a class map where there are none
+  overlay/ID.png, overlay/VIDEO.mp4             the image under its panoptic map, with a legend
+Each file names in its header what made it: the predictor's fingerprint and the digest of the image. That alone decides what is
+done, so that a run goes on after a kill, and is done anew for another checkpoint, setting or image.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data import instance_dump, semantic_dump
+from data.images import is_made_by, write_image
+from data.instance_dump import InstanceLogits, read_instances, write_instances
+from data.panoptic_file import ImageId, write_panoptic_json
+from data.panoptic_png import PanopticMap, Segment, read_panoptic_png, write_panoptic_png
+from data.semantic_dump import SemanticLogits, SemanticMap, read_semantics, write_semantic, write_semantic_map
+from data.split import Split
+from data.targets import panoptic_to_scored_instances, panoptic_to_semantic
+from data.taxonomy import Taxonomy
+from data.videos import open_video, video_writer
+from evaluation.render import draw_legend, overlay
+from prediction.arguments import KINDS
+from prediction.predictor import Prediction, Predictor
+from runtime.files import InputError, read_json, remove_partial_files, write_json
+from runtime.progress import track
+from runtime.threads import in_threads
+
+FORMAT, VERSION = "panoptic-run", 1
+LEGEND_SHARE = 8
+"""A video's legend has this part of the frame's width as its height: frames must be of one size, whatever they show."""
+
+
+class Shard(NamedTuple):
+    """The part `number` of `count` of a split, counted from 1; every count-th image belongs to it."""
+
+    number: int = 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Read `i/n`.
+
+        Raises:
+            InputError: if it is anything else.
+        """
+        number, _, count = text.partition("/")
+        if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+            raise InputError(f"--shard {text}, but i/n with 1 <= i <= n is needed, such as 1/4")
+        return cls(int(number), int(count))
+
+    @property
+    def suffix(self) -> str:
+        """Goes behind the name of a file that holds this part alone: `-1-of-4`, nothing where the part is all."""
+        return "" if self.count == 1 else f"-{self.number}-of-{self.count}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, as predict_split writes it."""
+
+    folder: Path
+    taxonomy: Taxonomy
+    kept: tuple[str, ...]
+    min_score: float | None = None
+    places: Mapping[str, Path] = field(default_factory=dict)
+    """Folders of some kinds that lie outside of the run folder."""
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run":
+        """Read a folder's run.json.
+
+        Raises:
+            InputError: if the folder is none of a run.
+        """
+        path = Path(folder) / "run.json"
+        content = read_json(path)
+        try:
+            if (content["format"], content["version"]) != (FORMAT, VERSION):
+                raise KeyError("format")
+            taxonomy = Taxonomy.from_coco_categories(content["taxonomy"], content["categories"])
+            return cls(Path(folder), taxonomy, tuple(content["kept"]), content["min_score"])
+        except (KeyError, TypeError):
+            raise InputError(f"{path}: no run of this program; predict again") from None
+
+    @property
+    def panoptic_json(self) -> Path:
+        """The COCO panoptic JSON."""
+        return self.folder / "panoptic.json"
+
+    def place(self, kind: str) -> Path:
+        """The folder of what is kept of a kind."""
+        return self.places.get(kind, self.folder / kind)
+
+    def png(self, image_id: str) -> Path:
+        """The panoptic PNG of an image."""
+        return self.place("panoptic") / f"{image_id}_panoptic.png"
+
+    def drawing(self, image_id: str) -> Path:
+        """The overlay of an image."""
+        return self.place("overlay") / f"{image_id}.png"
+
+    def panoptic(self, image_id: str) -> PanopticMap:
+        """Read the panoptic map of an image, with its segments' scores.
+
+        Raises:
+            InputError: if it is missing or broken.
+        """
+        found = read_panoptic_png(self.png(image_id))
+        if found is None:
+            raise InputError(f"{self.png(image_id)}: is missing or broken; run the same command again")
+        return found
+
+    def instances(self, image_id: str, size: tuple[int, int] | None = None) -> InstanceLogits:
+        """Read the instances of an image; errors as read_instances."""
+        return read_instances(self.place("instances"), image_id, self.taxonomy, size)
+
+    def semantic(self, image_id: str, size: tuple[int, int] | None = None) -> SemanticLogits | SemanticMap:
+        """Read the semantics of an image; errors as read_semantics."""
+        return read_semantics(self.place("semantic"), image_id, self.taxonomy, size)
+
+
+class Done(NamedTuple):
+    """What is kept in memory of an image for the JSON; `size` is (height, width)."""
+
+    image_id: str
+    key: ImageId
+    file_name: str
+    size: tuple[int, int]
+    segments: tuple[Segment, ...] | None
+    has_written: bool
+
+
+def predict_split(
+    split: Split,
+    predictor: Predictor,
+    output: Path,
+    keep: Sequence[str] = ("panoptic",),
+    *,
+    workers: int = 2,
+    shard: Shard = Shard(),
+    resume: bool = True,
+    command: str = "",
+    places: Mapping[str, Path] | None = None,
+) -> Run:
+    """Predict the images of a split that are not done, and write the run folder; shows progress.
+
+    The result does not depend on the number of workers, on interruptions, or on how the split was cut into shards: after the
+    shards, the same call without one finds everything done and writes the JSON of all.
+
+    Args:
+        keep: of KINDS. Instances and semantics of a predictor that gives only a panoptic map are taken from it.
+        workers: images that are read, fused and written at once; a network takes one at a time.
+        shard: the part of the split to do.
+        resume: whether what is done stays; else all is predicted anew.
+        command: kept in run.json.
+        places: folders outside of the run folder for some kinds.
+
+    Raises:
+        InputError: if the predictor cannot give what is to be kept, knows other classes than the split, or fails; if the
+            output would be read as input; or, after all others are done, if images are broken.
+    """
+    _check(split, predictor, keep)
+    wanted = {*keep, "panoptic"} if "overlay" in keep else {*keep}  # the frames of a video are drawn from their maps
+    kept = tuple(kind for kind in KINDS if kind in wanted)
+    run = Run(Path(output), predictor.taxonomy, kept, predictor.min_score, places or {})
+    check_outside(split, run.folder)
+    _prepare_folder(run, split, command)
+    indices = range(shard.number - 1, len(split), shard.count)
+    work = partial(_predict_image, split, predictor, run, resume)
+    problems, done = list(getattr(split, "problems", ())), []
+    for result in track(in_threads(work, indices, workers), "predicting", len(indices)):
+        if isinstance(result, InputError):
+            problems.append(str(result))
+            print(f"left out: {result}", file=sys.stderr, flush=True)
+        else:
+            done.append(result)
+    if "panoptic" in run.kept and done:
+        folder = run.place("panoptic")
+        entries = [(d.key, d.file_name, run.png(d.image_id).relative_to(folder).as_posix(), d.size, d.segments) for d in done]
+        write_panoptic_json(run.folder / f"panoptic{shard.suffix}.json", run.taxonomy, entries)
+    if "overlay" in run.kept and shard.count == 1:
+        _write_video_overlays(split, run, {d.image_id for d in done if d.has_written})
+    _report(run, done, shard)
+    if problems:
+        raise InputError(f"{len(problems)} of {len(problems) + len(done)} images were left out, the first one: {problems[0]}")
+    return run
+
+
+def check_outside(split: Split, output: Path) -> None:
+    """Refuse to read what the command itself writes.
+
+    Raises:
+        InputError: if an image lies in the folder `output`.
+    """
+    files = getattr(split, "files", None)
+    output = Path(output).expanduser().resolve()
+    if files and any(output in path.resolve().parents for path in files.values()):
+        raise InputError(f"{split.name}: also finds images in the output {output}; give an --output outside of it")
+
+
+def _check(split: Split, predictor: Predictor, keep: Sequence[str]) -> None:
+    strangers = [kind for kind in keep if kind not in KINDS]
+    if strangers or not keep:
+        raise InputError(f"--keep {' '.join(keep)}: give one or more of {' '.join(KINDS)}")
+    if split.taxonomy is not None and (difference := predictor.taxonomy.difference(split.taxonomy)):
+        raise InputError(
+            f"{split.name}: the model knows other classes, {difference}; give a checkpoint and a data set that belong together"
+        )
+
+
+def _prepare_folder(run: Run, split: Split, command: str) -> None:
+    for kind in ("", *run.kept):
+        folders = {(run.place(kind) / split.image_id(k)).parent for k in range(len(split))} if kind else {run.folder}
+        for folder in folders:
+            remove_partial_files(folder)
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "command": command,
+        "split": split.name,
+        "kept": list(run.kept),
+        "min_score": run.min_score,
+        "taxonomy": run.taxonomy.name,
+        "categories": run.taxonomy.to_coco_categories(),
+    }
+    write_json(run.folder / "run.json", content)
+
+
+def _predict_image(split: Split, predictor: Predictor, run: Run, resume: bool, index: int) -> Done | InputError:
+    """All the work on one image, so that workers can do several at once; a broken image is given back as its error."""
+    image_id = split.image_id(index)
+    about = (image_id, split.key(index), split.file_name(index))
+    try:
+        digest = split.digest(index)
+    except InputError as error:
+        return error
+    producer = f"{predictor.fingerprint(image_id)}-{digest[:8]}"
+    if resume and (found := _find_done(split, run, index, producer)):
+        return Done(*about, *found, has_written=False)
+    try:
+        image = split.image(index)
+    except InputError as error:
+        return error
+    prediction = _complete(predictor.predict(image_id, image), run, image_id, image.shape[:2])
+    _write(run, image_id, image, prediction, producer, has_overlay=_has_own_overlay(split, index))
+    segments = None if prediction.panoptic is None else prediction.panoptic.segments
+    return Done(*about, image.shape[:2], segments, has_written=True)
+
+
+def _has_own_overlay(split: Split, index: int) -> bool:
+    """Whether an image's overlay is a PNG, and not a part of a video."""
+    return getattr(split, "video_of", lambda _: None)(index) is None
+
+
+def _find_done(split: Split, run: Run, index: int, producer: str) -> tuple[tuple[int, int], tuple[Segment, ...] | None] | None:
+    """Size and segments of an image of which everything is there that is kept; else None."""
+    image_id = split.image_id(index)
+    checks: dict[str, Callable[[], bool]] = {
+        "instances": lambda: instance_dump.is_dumped_by(run.place("instances"), image_id, producer),
+        "semantic": lambda: (
+            semantic_dump.is_dumped_by(run.place("semantic"), image_id, producer)
+            or semantic_dump.is_map_by(run.place("semantic"), image_id, run.taxonomy, producer)
+        ),
+        "overlay": lambda: not _has_own_overlay(split, index) or is_made_by(run.drawing(image_id), producer),
+    }
+    if not all(check() for kind, check in checks.items() if kind in run.kept):
+        return None
+    if "panoptic" not in run.kept:
+        return split.size(index), None
+    panoptic = read_panoptic_png(run.png(image_id), producer)
+    return None if panoptic is None else (panoptic.segment_ids.shape, panoptic.segments)
+
+
+def _complete(prediction: Prediction, run: Run, image_id: str, size: tuple[int, int]) -> Prediction:
+    """The prediction with what is kept of it, taken from its panoptic map where it is absent.
+
+    Raises:
+        InputError: if it cannot be had.
+    """
+    panoptic = prediction.panoptic
+    if "panoptic" in run.kept and panoptic is None:
+        raise InputError(f"this model gives no panoptic map, but --keep {' '.join(run.kept)} needs one; fuse it first")
+    if "instances" in run.kept and prediction.instances is None:
+        if panoptic is None:
+            raise InputError("this model gives no instances; leave `instances` out of --keep")
+        about = {"image_id": image_id, "taxonomy": run.taxonomy, "producer": ""}
+        prediction = replace(prediction, instances=panoptic_to_scored_instances(panoptic, **about))
+    if "semantic" in run.kept and prediction.semantic is None:
+        if panoptic is None:
+            raise InputError("this model gives no semantics; leave `semantic` out of --keep")
+        semantic = SemanticMap(image_id, run.taxonomy.name, "", panoptic_to_semantic(panoptic, run.taxonomy))
+        prediction = replace(prediction, semantic=semantic)
+    return prediction
+
+
+def _write(run: Run, image_id: str, image: np.ndarray, prediction: Prediction, producer: str, *, has_overlay: bool) -> None:
+    if "instances" in run.kept:
+        write_instances(run.place("instances"), replace(prediction.instances, producer=producer))
+    if "semantic" in run.kept:
+        semantic = replace(prediction.semantic, producer=producer)
+        write = write_semantic_map if isinstance(semantic, SemanticMap) else write_semantic
+        write(run.place("semantic"), semantic)
+    if "overlay" in run.kept and has_overlay:
+        write_image(run.drawing(image_id), overlay(image, prediction.panoptic, run.taxonomy), producer)
+    if "panoptic" in run.kept:
+        write_panoptic_png(run.png(image_id), prediction.panoptic, producer)
+
+
+def _write_video_overlays(split: Split, run: Run, new: set[str]) -> None:
+    """One video of overlays for each video of the split that has new frames, from the frames' panoptic PNGs."""
+    videos: dict[str, list[int]] = {}
+    for index in range(len(split)):
+        if not _has_own_overlay(split, index):
+            videos.setdefault(split.video_of(index), []).append(index)
+    for name, indices in videos.items():
+        path = run.place("overlay") / f"{name}.mp4"
+        if path.is_file() and not any(split.image_id(index) in new for index in indices):
+            continue
+        with open_video(split.image_path(indices[0])) as video:
+            rate = video.rate
+        with video_writer(path, rate) as write:
+            for index in track(indices, f"drawing {name}", len(indices)):
+                write(frame_overlay(split.image(index), run.panoptic(split.image_id(index)), run.taxonomy))
+
+
+def frame_overlay(frame: np.ndarray, panoptic: PanopticMap, taxonomy: Taxonomy) -> np.ndarray:
+    """As evaluation.render.overlay, with a legend of the same height below each frame."""
+    drawn = overlay(frame, panoptic, taxonomy, legend=False)
+    width = drawn.shape[1]
+    strip = np.full((width // LEGEND_SHARE, width, 3), 255, dtype=np.uint8)
+    legend = draw_legend(panoptic, taxonomy, width)[: len(strip)]
+    strip[: len(legend)] = legend
+    return np.concatenate([drawn, strip])
+
+
+def _report(run: Run, done: list[Done], shard: Shard) -> None:
+    """Say what was written and where."""
+    written = sum(d.has_written for d in done)
+    print(f"{written} images predicted, {len(done) - written} were done: {', '.join(run.kept)} in {run.folder}")
+    if "panoptic" in run.kept and done:
+        print(f"wrote {run.folder / f'panoptic{shard.suffix}.json'}")

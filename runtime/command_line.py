@@ -1,0 +1,93 @@
+"""One spelling for one wish: parsers that all commands build on, and the older spellings that still work.
+
+Nothing here, and nothing that a parser is built from, imports torch: `--help` is there at once.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import get_type_hints
+
+from docstring_parser import parse_from_object
+from jsonargparse import ActionConfigFile, ActionYesNo, ArgumentParser, Namespace
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+OUTPUTS = REPOSITORY / "outputs"
+OLDER = {
+    "--tta-scales": "--tta.scales",
+    "--tta-flip": "--tta.flip",
+    "--image-path": "--images",
+    "--work-dir": "--output",
+    "--amp": "--precision",
+    "--input.shorter_side": "--input_size.shorter_side",
+    "--input.longer_side": "--input_size.longer_side",
+}
+"""Older spelling -> the one of today."""
+
+
+def make_parser(prog: str, description: str, *, has_config: bool = True) -> ArgumentParser:
+    """A parser whose arguments can also stand in the YAML of --config.
+
+    Args:
+        description: of --help; a module's docstring.
+        has_config: whether there is such a YAML.
+    """
+    parser = ArgumentParser(prog=prog, description=description)
+    if has_config:
+        parser.add_argument("--config", action=ActionConfigFile, help="YAML with any of the arguments below")
+    return parser
+
+
+def add_settings(parser: ArgumentParser, name: str, settings: type, title: str, short: Mapping[str, str] | None = None) -> None:
+    """A flag `--name.field` for each field of a dataclass of settings, whose default is None: not given.
+
+    Args:
+        title: of the group in --help, with what is taken where a flag is not given.
+        short: field -> another spelling of its flag.
+    """
+    words = {p.arg_name: p.description for p in parse_from_object(settings).params}
+    types, group = get_type_hints(settings), parser.add_argument_group(title)
+    for field in dataclasses.fields(settings):
+        flags = [f"--{name}.{field.name}", *([short[field.name]] if field.name in (short or {}) else [])]
+        group.add_argument(*flags, type=types[field.name] | None, default=None, help=words.get(field.name))
+
+
+def given_settings(group: Namespace | Mapping) -> dict:
+    """The settings of add_settings that were given, by field."""
+    return {name: value for name, value in vars(group).items() if value is not None}
+
+
+def add_switch(parser: ArgumentParser, flag: str, default: bool, help: str) -> None:
+    """`--flag` and `--no-flag`."""
+    parser.add_argument(flag, action=ActionYesNo(no_prefix="no-"), default=default, help=help)
+
+
+def current_spelling(arguments: Sequence[str]) -> list[str]:
+    """Arguments with older spellings replaced by today's; also `--tta.scales 1 2`, `--tta.flip` and `--resume false`."""
+    read: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        flag, equals, value = waiting.pop(0).partition("=")
+        flag = OLDER.get(flag, flag)
+        if flag == "--tta.scales":
+            values = [value] if equals else []
+            while waiting and not waiting[0].startswith("--"):
+                values.append(waiting.pop(0))
+            numbers = re.findall(r"[^\s,\[\]()]+", " ".join(values))
+            read += [flag, f"[{','.join(numbers)}]"]
+        elif flag == "--tta.flip" and not equals:
+            is_said = bool(waiting) and waiting[0].lower() in ("true", "false")
+            read += [flag, waiting.pop(0).lower() if is_said else "true"]
+        elif flag == "--resume" and (equals or (waiting and waiting[0].lower() in ("true", "false"))):
+            said = value if equals else waiting.pop(0)
+            read.append("--no-resume" if said.lower() == "false" else "--resume")
+        else:
+            read.append(f"{flag}={value}" if equals else flag)
+    return read
+
+
+def relative_to_repository(path: Path) -> str:
+    """A path for the user, relative to the repository where it lies inside."""
+    path = Path(path)
+    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)

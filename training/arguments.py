@@ -1,0 +1,127 @@
+"""The arguments that training commands share, in one spelling, and how LightningCLI is told of them; light, without torch."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveInt
+
+from runtime.command_line import add_switch, current_spelling, make_parser, relative_to_repository
+
+PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+"""Ours -> Lightning's."""
+AUGMENTATION = (
+    *("crop_height", "crop_width", "scale_range", "flip_probability", "brightness", "contrast", "saturation", "hue"),
+    *("shorter_sides", "longer_side"),
+)
+"""Settings that were once `--data.NAME`, and are `--data.augmentation.NAME`."""
+
+
+def add_training_arguments(parser: ArgumentParser, output: str) -> None:
+    """All default to what the configuration says.
+
+    Args:
+        output: default of --output, for --help.
+    """
+    group = parser.add_argument_group("training")
+    help_root = "a data set's folder; else $CITYSCAPES_DATASET, $CITYSCAPES_DIR or $COCO_DATASET, else an embedded one"
+    group.add_argument("--data-root", type=str | None, default=None, metavar="DIR", help=help_root)
+    help_layout = "of the data set; auto recognises the folder, and takes Streets where there is none"
+    group.add_argument("--layout", choices=("auto", "cityscapes", "coco"), default="auto", help=help_layout)
+    help_output = f"folder of checkpoints and logs; default: {output}"
+    group.add_argument("--output", "--work-dir", type=str | None, default=None, metavar="DIR", help=help_output)
+    add_switch(parser, "--resume", True, "go on from the output's last checkpoint where there is one; --no-resume starts anew")
+    help_weights = "file of scripts/import_weights.py to start from, where nothing is resumed"
+    group.add_argument("--weights", type=str | None, default=None, metavar="FILE", help=help_weights)
+    group.add_argument("--epochs", type=PositiveInt | None, default=None, help="of the whole training")
+    help_precision = "mixed where the device has it; else 32 bits, and a line that says so"
+    group.add_argument("--precision", "--amp", choices=("32", "bf16", "fp16"), default=None, help=help_precision)
+    help_accumulate = "add up the gradients of N batches before each step"
+    group.add_argument("--accumulate", type=PositiveInt | None, default=None, metavar="N", help=help_accumulate)
+    help_ema = "validate, save and dump a moving average of the weights, such as 0.999; 0: the weights themselves"
+    group.add_argument("--ema-decay", type=ClosedUnitInterval | None, default=None, help=help_ema)
+    group.add_argument("--seed", type=NonNegativeInt | None, default=None, help="of weights, order and augmentation")
+    group.add_argument("--device", type=str | None, default=None, help="cpu, cuda or auto")
+    group.add_argument("--workers", type=NonNegativeInt | None, default=None, help="processes that read and augment")
+
+
+def lightning_arguments(
+    arguments: Sequence[str], *, prog: str, description: str, system: str, default_config: Path
+) -> tuple[list[str], Namespace]:
+    """The command line of a Lightning training: what LightningCLI gets, and the project's own arguments.
+
+    `--help` is answered here, at once; `--help-all` is LightningCLI's, with every setting of the YAML.
+
+    Args:
+        system: folder of configurations and results.
+        default_config: taken where no --config is given.
+    """
+    parser = make_parser(prog, description, has_config=False)
+    shown = relative_to_repository(default_config)
+    help_config = f"YAML, of which every setting is a flag, too (--help-all); may be repeated; default: {shown}"
+    parser.add_argument("--config", "-c", action="append", default=None, metavar="FILE", help=help_config)
+    add_training_arguments(parser, f"outputs/{system}/<name of the config>")
+    help_every = "write last.ckpt after each N-th epoch, a divisor of all; a kill then loses up to N"
+    parser.add_argument("--save-every", type=PositiveInt | None, default=None, metavar="N", help=help_every)
+    parser.add_argument("--help-all", action="store_true", help="show every setting, and end; takes seconds")
+    own, others = _split(parser, current_spelling(arguments))
+    args = parser.parse_args(own)
+    if args.help_all:
+        return ["--help"], args
+    read = [part for config in args.config or [str(default_config)] for part in ("--config", config)]
+    return [*read, *_to_lightning(args), *map(_to_nested, others)], args
+
+
+def _split(parser: ArgumentParser, arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments that the parser knows, and all others, which are LightningCLI's."""
+    flags = {flag for action in parser._actions for flag in action.option_strings}
+    own, others, target = [], [], None
+    for argument in arguments:
+        if argument.startswith("-") and not _is_number(argument):
+            target = own if argument.partition("=")[0] in flags else others
+        (others if target is None else target).append(argument)
+    return own, others
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _to_lightning(args: Namespace) -> list[str]:
+    """The project's flags in LightningCLI's words."""
+    pairs = {
+        "--trainer.max_epochs": args.epochs,
+        "--trainer.precision": PRECISIONS.get(args.precision),
+        "--trainer.accumulate_grad_batches": args.accumulate,
+        "--trainer.accelerator": args.device,
+        "--seed_everything": args.seed,
+        "--data.num_workers": args.workers,
+        "--model.weights": args.weights,
+        "--output": args.output,
+        "--data_root": args.data_root,
+        "--ema_decay": args.ema_decay,
+        "--save_every": args.save_every,
+    }
+    read = [part for flag, value in pairs.items() if value is not None for part in (flag, str(value))]
+    return read + (["--data.layout", args.layout] if args.layout != "auto" else []) + ["--resume", str(args.resume).lower()]
+
+
+def _to_nested(argument: str) -> str:
+    """`--data.crop_height` -> `--data.augmentation.crop_height`, and Panoptic FPN's `--model.input_size` -> the data's."""
+    flag, equals, value = argument.partition("=")
+    name = flag.removeprefix("--data.")
+    if flag.startswith("--data.") and name in AUGMENTATION:
+        flag = f"--data.augmentation.{name}"
+    elif flag.startswith("--model.input_size"):
+        flag = flag.replace("--model.", "--data.")
+    return f"{flag}{equals}{value}"
+
+
+def training_arguments(**about: object) -> tuple[list[str], Namespace]:
+    """lightning_arguments of this process's own command line."""
+    return lightning_arguments(sys.argv[1:], **about)
