@@ -7,7 +7,7 @@ OUTPUT/SPLIT/crops_ID gets one crop for each object of the class ID (26: Citysca
 centre as the image's edges allow: IMAGE_SEGMENT.png and IMAGE_SEGMENT_panoptic.png.
 OUTPUT/SPLIT/foreground_weights.json gets what an object's pixels weigh in the seed loss of their class, for training on crops
 and for fine-tuning on whole images: pixels of other classes / pixels of the class's objects, over the crops or images that hold
-one of its objects. Pixels of groups of the class and void count for neither, as in the loss. (The published formula is not known.)
+one of its objects. Pixels of groups of the class and void count for neither, as in the loss. (The published formula is unknown.)
 What is finished is kept, and an interrupted run goes on where it stopped: run the same command again.
 """
 

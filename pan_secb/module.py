@@ -74,11 +74,15 @@ class PanSECBModule(PanopticModule):
         self.loss_settings = loss
         if loss.foreground_weights is None and foreground_weights is not None:
             self.loss_settings = replace(loss, foreground_weights=tuple(foreground_weights))
-        self.num_pictures = num_pictures
+        self.num_pictures, self.network_input, self.clustering = num_pictures, network_input, clustering
         plain = {"num_classes": taxonomy.num_classes, "num_things": len(taxonomy.thing_ids)} | asdict(network)
         self.save_plain_settings("pan_secb", plain, network_input, clustering=asdict(clustering))
         self.network = PanSECB(**plain).to(memory_format=torch.channels_last)
-        self.predictor = PanSECBPredictor(self.network, taxonomy, "training", network_input, clustering)
+
+    @property
+    def predictor(self) -> PanSECBPredictor:
+        """What the network as it is now would be used as."""
+        return PanSECBPredictor(self.network, self.taxonomy, "training", self.network_input, self.clustering)
 
     def forward(self, image: Tensor) -> EmbeddingOutput:
         """(B, 3, H, W) normalised RGB -> what the network says of every pixel."""

@@ -55,13 +55,17 @@ class PanopticFPNModule(PanopticModule):
         super().__init__(taxonomy, optimizer, weights)
         if panels_every_n_steps < 0:
             raise InputError(f"panels_every_n_steps is {panels_every_n_steps}, but 0 or more is needed")
-        self.loss_weights = loss
+        self.loss_weights, self.network_input, self.merging = loss, network_input, merging
         self.panels_every_n_steps = panels_every_n_steps
         plain = to_plain(network, taxonomy)
         self.save_plain_settings("panoptic_fpn", plain, network_input, merging=asdict(merging))
         self.network = build_network(plain).to(memory_format=torch.channels_last)
-        self.predictor = PanopticFPNPredictor(self.network, taxonomy, "training", network_input, merging)
         self.precision_of_masks = MeanAveragePrecision(iou_type="segm", backend="pycocotools")
+
+    @property
+    def predictor(self) -> PanopticFPNPredictor:
+        """What the network as it is now would be used as."""
+        return PanopticFPNPredictor(self.network, self.taxonomy, "training", self.network_input, self.merging)
 
     def forward(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
         """(B, 3, H, W) normalised RGB -> pyramid, and (B, outputs, H / 4, W / 4) logits."""
@@ -83,7 +87,7 @@ class PanopticFPNModule(PanopticModule):
             self._count(truth, predicted)
             if k == 0 and self.panels_every_n_steps and batch_index % self.panels_every_n_steps == 0:
                 image = resize_image(to_image(batch["image"][k], seen), size)
-                panel = draw_panel(image, predicted, truth, self.taxonomy, self.predictor.merging.min_score)
+                panel = draw_panel(image, predicted, truth, self.taxonomy, self.merging.min_score)
                 self.draw(f"val/{batch['image_id'][k]}", panel)
 
     def on_validation_epoch_end(self) -> None:

@@ -5,9 +5,9 @@
     $ python solov2/eval.py --images photos/ --output dumps/photos
     $ python solov2/eval.py --tta.scales 0.75 1 1.25 --tta.flip
 
-Without arguments it takes the last checkpoint of `python train.py` and the val split of the embedded data set. Network, input size
-and classes stand in the checkpoint. What the same checkpoint has already dumped is skipped: run the same command again after a
-kill, and only what is missing is done.
+Without arguments it takes the last checkpoint of `python train.py` and the val split of the embedded data set. Network, input
+size and classes stand in the checkpoint. What the same checkpoint has already dumped is skipped: run the same command again
+after a kill, and only what is missing is done.
 """
 
 import sys
