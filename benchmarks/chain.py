@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter, sleep
 
-from benchmarks.scenes import REPOSITORY, predictions, street_frames
+from benchmarks.scenes import REPOSITORY, predictions, street_images
 from data.images import read_image_size
 from data.instance_dump import read_instances, write_instances
-from data.layouts.cityscapes import Frame, find_frames, read_truth
+from data.layouts.cityscapes import LabelledImage, find_images, read_truth
 from data.panoptic_png import write_panoptic_png
 from data.semantic_dump import read_semantic, write_semantic
 from data.taxonomy import CITYSCAPES
@@ -26,7 +26,7 @@ def prepare(num_images: int) -> Path:
     """A data set of so many 1024x2048 images, the eight scenes under ever new ids, with dumps of both stages for each."""
     root = FOLDER / str(num_images)
     shutil.rmtree(root, ignore_errors=True)
-    sources = street_frames()
+    sources = street_images()
     for k in range(num_images):
         source = sources[k % len(sources)]
         instances, semantic = predictions(NUM_INSTANCES, k % len(sources))
@@ -68,7 +68,7 @@ def _peak_kib(pid: int) -> int:
 
 def time_steps(root: Path, num_images: int = 16) -> dict[str, float]:
     """Milliseconds an image of each step of the command, one after the other on one thread."""
-    frames = find_frames(root, "val")[: num_images + 1]
+    frames = find_images(root, "val")[: num_images + 1]
     spent: dict[str, float] = {}
     for k, frame in enumerate(frames):
         if k == 1:  # the first loads and compiles
@@ -77,7 +77,7 @@ def time_steps(root: Path, num_images: int = 16) -> dict[str, float]:
     return {name: 1000 * seconds / (len(frames) - 1) for name, seconds in spent.items()}
 
 
-def _one_image(root: Path, frame: Frame, spent: dict[str, float]) -> None:
+def _one_image(root: Path, frame: LabelledImage, spent: dict[str, float]) -> None:
     def timed(name, function, *arguments):
         start = perf_counter()
         result = function(*arguments)

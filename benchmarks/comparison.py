@@ -8,18 +8,12 @@ from statistics import median
 import torch
 
 from benchmarks.systems import System
-from data.images import read_image
-from data.layouts.cityscapes import Frame, instances_json_path, read_truth
-from data.panoptic_file import read_panoptic_json, read_panoptic_map
-from data.semantic_dump import read_semantic
-from data.targets import panoptic_to_semantic
-from data.taxonomy import CITYSCAPES
-from evaluation.instance_ap import read_detections, score_instances
-from evaluation.panoptic_quality import PanopticQuality
+from data.split import Split
 from evaluation.report import Table
-from evaluation.semantic_iou import SemanticIoU
-from evaluation.size_breakdown import SIZES, SizeBreakdown
-from fusion.logit_fusion import semantic_argmax
+from evaluation.results_table import markdown_table, percent
+from evaluation.size_breakdown import SIZES
+from prediction.run import predict_split
+from prediction.score import score
 from runtime.files import read_json
 from solov2.checkpoints import read_checkpoint
 
@@ -30,41 +24,28 @@ BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 """Ends of the names of tensors that are no trained numbers."""
 
 
-def score(system: System, frames: list[Frame], root: Path, output: Path) -> dict:
-    """All numbers of one system; qualities as fractions of 1.
+def score_system(system: System, split: Split, output: Path) -> dict:
+    """All numbers of one system; qualities as fractions of 1. Predicts what is missing.
 
     Args:
         output: folder with a record <name>.json of each training.
 
     Raises:
-        InputError: if a file is missing or does not fit the truth.
+        InputError: if a checkpoint is missing or does not fit the split.
     """
-    prediction = read_panoptic_json(system.fused / "panoptic.json", system.fused / "panoptic")
-    quality, sizes, iou = PanopticQuality(), SizeBreakdown(CITYSCAPES), SemanticIoU(CITYSCAPES)
-    for frame in frames:
-        truth = read_truth(frame)
-        sizes.add(truth, quality.add(truth, read_panoptic_map(prediction, frame.image_id)))
-        if system.semantics is not None:
-            semantic = read_semantic(system.semantics, frame.image_id, CITYSCAPES, truth.segment_ids.shape)
-            iou.add(panoptic_to_semantic(truth, CITYSCAPES), semantic_argmax(semantic, CITYSCAPES))
-    others = {} if system.scores is None else read_json(system.scores)
-    mask_ap, miou = others.get("mask_ap", {}).get("AP"), others.get("semantic", {}).get("miou")
-    if system.semantics is not None:
-        miou = iou.scores()["miou"]
-    if system.instances is not None:
-        found = read_detections(system.instances, [frame.image_id for frame in frames], CITYSCAPES)
-        mask_ap = score_instances(instances_json_path(root, "val"), found)["AP"]
+    run = predict_split(split, system.load(), system.run, system.keep)
+    scores = score(run, split)
     records = [read_json(output / f"{name}.json") for name in system.trainings]
     return {
         "name": system.name,
-        "scores": quality.scores(CITYSCAPES),
-        "mask_ap": mask_ap,
-        "miou": miou,
+        "scores": scores.quality,
+        "mask_ap": None if scores.mask_ap is None else scores.mask_ap["AP"],
+        "miou": scores.semantic["miou"],
         "parameters": sum(count_parameters(path) for path in system.checkpoints()),
         "training_seconds": sum(record["seconds"] for record in records),
         "is_time_exact": all(record["is_exact"] for record in records),
-        "milliseconds": measure_speed(system, frames),
-        "sizes": {size: {"total": c.total, "recall": c.recall, "iou": c.iou} for size, c in sizes.counts.items()},
+        "milliseconds": measure_speed(system, split),
+        "sizes": scores.sizes,
     }
 
 
@@ -74,17 +55,18 @@ def count_parameters(checkpoint: Path) -> int:
     return sum(w.numel() for name, w in weights.items() if not name.endswith(BUFFERS))
 
 
-def measure_speed(system: System, frames: list[Frame]) -> float:
-    """Median milliseconds from the pixels of one picture to its panoptic map, in CPU time of one thread on the CPU."""
+def measure_speed(system: System, split: Split) -> float:
+    """Median milliseconds from the pixels of one image to its panoptic map, in CPU time of one thread on the CPU."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # CPU time of several would add up
     try:
-        predict = system.load()
+        predictor = system.load()
         taken = []
-        for frame in (frames * NUM_TIMED)[: NUM_WARM_UP + NUM_TIMED]:
-            picture = read_image(frame.image_path)
+        for k in range(NUM_WARM_UP + NUM_TIMED):
+            index = k % len(split)
+            image = split.image(index)
             start = time.process_time()
-            predict(frame.image_id, picture)
+            predictor.predict(split.image_id(index), image)
             taken.append(1000 * (time.process_time() - start))
     finally:
         torch.set_num_threads(num_threads)
@@ -100,7 +82,7 @@ def _to_cells(result: dict) -> tuple:
     groups = result["scores"]
     qualities = [groups["All"][key] for key in ("pq", "sq", "rq")] + [groups["Things"]["pq"], groups["Stuff"]["pq"]]
     shares = [*qualities, result["mask_ap"], result["miou"]]
-    cells = ["n/a" if share is None else f"{100 * share:.1f}" for share in shares]
+    cells = [percent(share) for share in shares]
     seconds = f"{'' if result['is_time_exact'] else '> '}{result['training_seconds']:.0f}"
     return (result["name"], *cells, f"{result['parameters'] / 1e6:.1f}", seconds, f"{result['milliseconds']:.0f}")
 
@@ -110,7 +92,7 @@ def sizes_table(results: Sequence[dict]) -> Table:
     rows = []
     for size in SIZES:
         shares = [result["sizes"][size]["recall"] for result in results]
-        rows.append((size, results[0]["sizes"][size]["total"], *("n/a" if s is None else f"{100 * s:.1f}" for s in shares)))
+        rows.append((size, results[0]["sizes"][size]["total"], *map(percent, shares)))
     names = tuple(result["name"] for result in results)
     note = (
         "Share of the truth's things found with IoU above 0.5, in percent. Sizes: areas of 16, 32, 96, 192 squared at 1024x2048."
@@ -120,5 +102,4 @@ def sizes_table(results: Sequence[dict]) -> Table:
 
 def to_markdown(table: Table) -> str:
     """The table without its title and note."""
-    rows = (table.columns, ("---",) * len(table.columns), *table.rows)
-    return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)
+    return markdown_table(table.columns, [[str(cell) for cell in row] for row in table.rows])

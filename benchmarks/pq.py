@@ -15,7 +15,7 @@ import numpy as np
 from cityscapesscripts.evaluation.evalPanopticSemanticLabeling import pq_compute_single_core
 from PIL import Image
 
-from benchmarks.scenes import REPOSITORY, street_frames
+from benchmarks.scenes import REPOSITORY, street_images
 from benchmarks.side_by_side import Contest
 from data.images import read_image_size
 from data.layouts.cityscapes import read_truth
@@ -43,7 +43,7 @@ def perturbed_files(writer: str) -> tuple[PanopticFile, PanopticFile]:
     places = {"truth": [], "prediction": []}
     folder = FOLDER / writer
     shutil.rmtree(folder, ignore_errors=True)
-    for frame in street_frames():
+    for frame in street_images():
         truth = read_truth(frame)
         for name, panoptic in (("truth", truth), ("prediction", _perturbed(truth, rng))):
             png = folder / name / f"{frame.image_id}.png"

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from data.drawn.streets import StreetsSettings, ensure_streets
 from data.instance_dump import InstanceLogits, from_full_logits
-from data.layouts.cityscapes import Frame, find_frames, read_truth
+from data.layouts.cityscapes import LabelledImage, find_images, read_truth
 from data.semantic_dump import SemanticLogits
 from data.targets import panoptic_to_instance_logits, panoptic_to_semantic_logits
 from data.taxonomy import CITYSCAPES
@@ -26,9 +26,9 @@ def street_root() -> Path:
     return ensure_streets(REPOSITORY / "outputs" / "benchmark" / "streets_1024x2048", SETTINGS)
 
 
-def street_frames() -> list[Frame]:
+def street_images() -> list[LabelledImage]:
     """Its eight val frames."""
-    return find_frames(street_root(), "val")
+    return find_images(street_root(), "val")
 
 
 @cache
@@ -37,7 +37,7 @@ def predictions(num_instances: int, index: int = 0) -> tuple[InstanceLogits, Sem
 
     The objects are those of all eight frames, moved to where they hardly cover each other; classes and sizes stay.
     """
-    frame = street_frames()[index]
+    frame = street_images()[index]
     rng = np.random.default_rng(num_instances + 1000 * index)
     options = dict(image_id=frame.image_id, stride=STRIDE, producer="benchmark")
     semantic = panoptic_to_semantic_logits(read_truth(frame), CITYSCAPES, **options)
@@ -59,7 +59,7 @@ def placed_objects(rng: np.random.Generator, num: int, grid: tuple[int, int]) ->
     """(logit maps on the grid, train ids)."""
     pool = [
         (int(found.train_ids[k]), found.crops[k].astype(np.float32))
-        for frame in street_frames()
+        for frame in street_images()
         for found in [panoptic_to_instance_logits(read_truth(frame), CITYSCAPES, image_id="", stride=STRIDE, producer="truth")]
         for k in range(len(found))
     ]

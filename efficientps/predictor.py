@@ -46,6 +46,7 @@ class EfficientPSPredictor(NetworkPredictor):
     ):
         super().__init__(taxonomy, name + views.suffix)
         self.network, self.network_input, self.min_score, self.views = network, network_input, min_score, views
+        self.gives = ("instances", "semantic") if isinstance(network, EfficientPS) else ("semantic",)
 
     def run(self, image_id: str, image: np.ndarray) -> Prediction:
         """See NetworkPredictor: logits at stride 4, masks at stride 1."""

@@ -14,16 +14,14 @@ from data.taxonomy import Taxonomy
 from fusion.embedding_clusters import EmbeddingMaps, fuse_embeddings
 from fusion.settings import ClusterSettings
 from pan_secb.embedding_maps import average_with_flipped, to_embedding_maps
-from pan_secb.erfnet import STRIDE
 from pan_secb.network import PanSECB
 from prediction.predictor import NetworkPredictor, Prediction
 from prediction.views import PLAIN, ViewSettings
 from runtime.files import InputError, digest_of, shorten
 from training.checkpoints import load_weights, read_trained
 
-DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "outputs" / "pan_secb" / "streets_finetune" / "last.ckpt"
 ADVICE = "train first: python pan_secb/train.py"
-RULE_VERSION = "2"
+RULE_VERSION = "3"
 """Raise it when the same image gets other pixels from the same weights, so that old results are not taken for new ones."""
 
 
@@ -32,7 +30,7 @@ class PanSECBPredictor(NetworkPredictor):
 
     Args:
         name: changes with the weights.
-        network_input: as the network was trained.
+        network_input: as the network was trained; padded to 32, not to the 8 that it needs, as validation pads.
         clustering: how embeddings become objects.
         views: of which only the flip is offered: the outputs of both are averaged before the clustering. Scales are not, as
             an embedding's unit is a number of pixels: at another scale every offset and bandwidth means something else.
@@ -46,7 +44,7 @@ class PanSECBPredictor(NetworkPredictor):
         network: PanSECB,
         taxonomy: Taxonomy,
         name: str,
-        network_input: NetworkInput = NetworkInput(multiple=STRIDE),
+        network_input: NetworkInput = NetworkInput(),
         clustering: ClusterSettings = ClusterSettings(),
         views: ViewSettings = PLAIN,
     ):
@@ -58,6 +56,7 @@ class PanSECBPredictor(NetworkPredictor):
         made_with = digest_of(RULE_VERSION, asdict(network_input), asdict(clustering))
         super().__init__(taxonomy, f"{name}-{made_with}{views.suffix}")
         self.network, self.network_input, self.clustering, self.views = network, network_input, clustering, views
+        self.gives = ("panoptic", "semantic")
 
     @torch.inference_mode()
     def maps(self, image_id: str, image: np.ndarray) -> EmbeddingMaps:
@@ -112,7 +111,7 @@ def load_predictor(
     trained = read_trained(path, ADVICE)
     try:
         network = PanSECB(**trained.settings["network"])
-        network_input = NetworkInput.from_plain(trained.settings, STRIDE)
+        network_input = NetworkInput.from_plain(trained.settings)
         settings = ClusterSettings(**trained.settings["clustering"])
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: no checkpoint of pan_secb/train.py ({shorten(error)}); {ADVICE}") from None

@@ -12,7 +12,7 @@ from data.taxonomy import Taxonomy
 from fusion.heuristic_merge import merge
 from fusion.logit_fusion import fuse, semantic_argmax, semantic_only
 from fusion.settings import DEFAULT_MIN_SCORE, FusionSettings, MergeSettings
-from prediction.predictor import Prediction, Predictor
+from prediction.predictor import NetworkPredictor, Prediction, Predictor
 from runtime.files import InputError, digest_of
 
 RULE_VERSION = "3"
@@ -112,3 +112,16 @@ class FusedPredictor:
             if instances is None:
                 raise InputError(f"{image_id}: what was given for the instances gives none; give an instance model or its dumps")
         return Prediction(self.rule.fuse(instances, semantic, self.taxonomy), instances, semantic)
+
+
+def with_panoptic(predictor: NetworkPredictor, rule: Rule) -> Predictor:
+    """A network's predictor as one that gives panoptic maps: itself, or its own halves joined by the rule.
+
+    Raises:
+        InputError: if it gives instances alone.
+    """
+    if "panoptic" in predictor.gives:
+        return predictor
+    if "semantic" not in predictor.gives:
+        raise InputError(f"{predictor.name}: gives instances alone; give a semantic model, too")
+    return FusedPredictor(predictor if "instances" in predictor.gives else None, predictor, rule)

@@ -55,6 +55,8 @@ class NetworkPredictor(ABC):
 
     taxonomy: Taxonomy
     min_score: float | None = None
+    gives: tuple[str, ...] = ("panoptic", "instances", "semantic")
+    """Which parts of a Prediction are there."""
 
     def __init__(self, taxonomy: Taxonomy, name: str):
         """Args: name: changes with the weights and with every setting that the result depends on."""

@@ -5,12 +5,13 @@ Nothing here, and nothing that a parser is built from, imports torch: `--help` i
 
 import dataclasses
 import re
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_type_hints
 
 from docstring_parser import parse_from_object
-from jsonargparse import ActionConfigFile, ActionYesNo, ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile, ActionYesNo, ArgumentParser, DefaultHelpFormatter, Namespace
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 OUTPUTS = REPOSITORY / "outputs"
@@ -20,10 +21,15 @@ OLDER = {
     "--image-path": "--images",
     "--work-dir": "--output",
     "--amp": "--precision",
+    "--again": "--no-resume",
     "--input.shorter_side": "--input_size.shorter_side",
     "--input.longer_side": "--input_size.longer_side",
 }
 """Older spelling -> the one of today."""
+
+
+class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """Keeps the lines of a command's docstring, whose examples are to be copied."""
 
 
 def make_parser(prog: str, description: str, *, has_config: bool = True) -> ArgumentParser:
@@ -33,7 +39,7 @@ def make_parser(prog: str, description: str, *, has_config: bool = True) -> Argu
         description: of --help; a module's docstring.
         has_config: whether there is such a YAML.
     """
-    parser = ArgumentParser(prog=prog, description=description)
+    parser = ArgumentParser(prog=prog, description=description, formatter_class=HelpFormatter)
     if has_config:
         parser.add_argument("--config", action=ActionConfigFile, help="YAML with any of the arguments below")
     return parser

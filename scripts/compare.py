@@ -10,24 +10,21 @@ done. Seconds are CPU time of the training commands, which a busy machine does n
 that are not those of threads waiting for each other.
 """
 
-import argparse
 import resource
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.comparison import score, sizes_table, systems_table, to_markdown
-from benchmarks.systems import Configs, all_systems
-from data.images import write_image
-from data.layouts.cityscapes import data_root, ensure_instances_json, find_frames
-from data.taxonomy import CITYSCAPES
-from evaluation.figures import bar_chart, scatter_chart
-from evaluation.report import write_report
-from evaluation.size_breakdown import SIZES
+from jsonargparse import ArgumentParser, Namespace
+
+from runtime.command_line import OUTPUTS, REPOSITORY, current_spelling, make_parser
 from runtime.files import InputError, atomic_path, one_line_errors, read_json, write_json
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+if TYPE_CHECKING:
+    from data.taxonomy import Taxonomy
+
 CONFIGS = REPOSITORY / "configs"
 TRAININGS = {
     "stage1": (CONFIGS / "solov2" / "streets_r18.py", 13),
@@ -40,32 +37,39 @@ TRAININGS = {
 """Of each training its configuration and its length in epochs: the joint one takes as long as both stages."""
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line; see --help."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-root", help="Cityscapes folder; else $CITYSCAPES_DATASET or $CITYSCAPES_DIR, else Streets")
-    parser.add_argument("--output", type=Path, default=REPOSITORY / "outputs" / "compare", help="default: %(default)s")
+def build_parser() -> ArgumentParser:
+    """The command's arguments."""
+    parser = make_parser("compare.py", __doc__, has_config=False)
+    help_root = "a data set's folder; else $CITYSCAPES_DATASET, $CITYSCAPES_DIR or $COCO_DATASET, else an embedded one"
+    parser.add_argument("--data-root", type=str | None, default=None, metavar="DIR", help=help_root)
+    help_layout = "of the data set; auto recognises the folder, and takes Streets where there is none"
+    parser.add_argument("--layout", choices=("auto", "cityscapes", "coco"), default="auto", help=help_layout)
+    parser.add_argument("--split", type=str | None, default=None, help="to score on; default: val or val2017")
+    parser.add_argument("--output", default=str(OUTPUTS / "compare"), metavar="DIR", help="default: outputs/compare")
     shown = " ".join(f"{name}={epochs}" for name, (_, epochs) in TRAININGS.items())
     parser.add_argument("--epochs", nargs="+", default=[], metavar="TRAINING=N", help=f"default: {shown}")
     known = " ".join(f"{name}={config.relative_to(REPOSITORY)}" for name, (config, _) in TRAININGS.items())
     parser.add_argument("--configs", nargs="+", default=[], metavar="TRAINING=FILE", help=f"default: {known}")
     help_more = "flags for one training, such as panoptic_fpn='--trainer.devices 2 --trainer.strategy ddp --data.batch_size 2'"
     parser.add_argument("--more", nargs="+", default=[], metavar="TRAINING=FLAGS", help=help_more)
-    arguments = parser.parse_args()
-    more = [entry.partition("=") for entry in arguments.more]
-    if strangers := [name for name, _, _ in more if name not in TRAININGS]:
-        parser.error(f"--more {strangers[0]}: needed are {' '.join(TRAININGS)}, each =FLAGS")
-    arguments.more = {name: tuple(shlex.split(flags)) for name, _, flags in more}
-    for flag in ("epochs", "configs"):
-        given = [entry.partition("=") for entry in getattr(arguments, flag)]
-        for name, _, value in given:
-            if name not in TRAININGS or not value or (flag == "epochs" and (not value.isdigit() or int(value) < 1)):
-                needed = "at least 1" if flag == "epochs" else "a file"
-                parser.error(f"--{flag} {name}={value}: needed are {' '.join(TRAININGS)}, each =N, {needed}")
-        defaults = {name: default[0 if flag == "configs" else 1] for name, default in TRAININGS.items()}
-        kind = int if flag == "epochs" else Path
-        setattr(arguments, flag, defaults | {name: kind(value) for name, _, value in given})
-    return arguments
+    return parser
+
+
+def read_choices(flag: str, given: list[str], kind: type) -> dict:
+    """TRAINING=VALUE entries by training.
+
+    Raises:
+        InputError: if a training is unknown, or a value is none.
+    """
+    choices = {}
+    for entry in given:
+        name, _, value = entry.partition("=")
+        is_wrong = kind is int and not (value.isdigit() and int(value) > 0)
+        if name not in TRAININGS or not value or is_wrong:
+            needed = {int: "N, at least 1", Path: "FILE", str: "FLAGS"}[kind]
+            raise InputError(f"--{flag} {entry}: needed are {' '.join(TRAININGS)}, each =" + needed)
+        choices[name] = kind(value)
+    return choices
 
 
 def run(*command: str | Path) -> None:
@@ -113,38 +117,49 @@ def children_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def compare(args: argparse.Namespace) -> None:
+def compare(args: Namespace) -> None:
     """Everything that the command does."""
-    root = data_root(args.data_root).resolve()
-    out = args.output.expanduser().resolve()
+    epochs = {name: default for name, (_, default) in TRAININGS.items()} | read_choices("epochs", args.epochs, int)
+    configs = {name: config for name, (config, _) in TRAININGS.items()} | read_choices("configs", args.configs, Path)
+    more = {name: tuple(shlex.split(flags)) for name, flags in read_choices("more", args.more, str).items()}
+
+    from benchmarks.comparison import score_system
+    from benchmarks.systems import Configs, all_systems
+    from data.drawn.embedded import find_data_set
+
+    data_set = find_data_set(args.data_root, args.layout)
+    root, out = data_set.root.resolve(), Path(args.output).expanduser().resolve()
     out.mkdir(parents=True, exist_ok=True)
-    frames = find_frames(root, "val")
-    ensure_instances_json(root, "val")
-    systems = all_systems(root, out, Configs(**args.configs, epochs=args.epochs, more=args.more))
+    split = data_set.split(args.split)
+    systems = all_systems(root, out, Configs(**configs, epochs=epochs, more=more))
     for system in systems:
         for command in system.preparations:
             run(*command)
         for name, command in system.trainings.items():
             train(name, out, *command)
-        for command in system.predictions():
-            run(*command)
-    results = [score(system, frames, root, out) for system in systems]
+    results = [score_system(system, split, out) for system in systems]
     note = (
-        f"{len(frames)} images of {root.name}, val. Training: CPU seconds of the commands; each system has its last epoch's "
+        f"{len(split)} images, {split.name}. Training: CPU seconds of the commands; each system has its last epoch's "
         "weights, averaged ones of SOLOv2 and of Panoptic FPN, which trains in bfloat16 where the CPU has it. ms: median from "
         "pixels to panoptic ids, one thread. Instances are merged from a score of 0.2 (SOLOv2) and 0.5 (Mask R-CNN) on; AP "
         "counts those above 0.05."
     )
-    for path in write_comparison(results, note, out, len(frames)):
+    for path in write_comparison(results, note, out, split.taxonomy, len(split)):
         print(f"wrote {path}")
 
 
-def write_comparison(results: list[dict], note: str, out: Path, num_images: int) -> list[Path]:
+def write_comparison(results: list[dict], note: str, out: Path, taxonomy: "Taxonomy", num_images: int) -> list[Path]:
     """Print the tables; write them, all numbers, the report and its figures into `out`, and return what was written.
 
     Args:
-        results: a system each, as benchmarks.scoring.score gives them; classes in the report are those of the first.
+        results: a system each, as benchmarks.comparison.score_system gives them; classes in the report are those of the first.
     """
+    from benchmarks.comparison import sizes_table, systems_table, to_markdown
+    from data.images import write_image
+    from evaluation.figures import bar_chart, scatter_chart
+    from evaluation.report import write_report
+    from evaluation.size_breakdown import SIZES
+
     table, by_size = systems_table(results, note), sizes_table(results)
     print("\n\n".join(f"{t.title}\n{to_markdown(t)}\n{t.note}" for t in (table, by_size)))
     write_json(out / "compare.json", results)
@@ -168,7 +183,7 @@ def write_comparison(results: list[dict], note: str, out: Path, num_images: int)
         out / "report.html",
         "Comparison of systems",
         results[0]["scores"],
-        CITYSCAPES,
+        taxonomy,
         tables=(table, by_size),
         figures=figures,
         facts={"command": f"python scripts/compare.py {' '.join(sys.argv[1:])}", "images": num_images},
@@ -179,9 +194,8 @@ def write_comparison(results: list[dict], note: str, out: Path, num_images: int)
 
 def main() -> None:
     """The command; see above."""
-    args = parse_arguments()
     with one_line_errors():
-        compare(args)
+        compare(build_parser().parse_args(current_spelling(sys.argv[1:])))
 
 
 if __name__ == "__main__":

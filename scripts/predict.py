@@ -1,91 +1,94 @@
-"""Any picture to a panoptic PNG, its JSON and an overlay, with the trained two-stage pipeline.
+"""Any image or video to panoptic PNGs, their JSON and overlays, with the trained two-stage pipeline or any other checkpoint.
 
-    $ python scripts/predict.py --image-path street.png
-    $ python scripts/predict.py --image-path 'photos/*.jpg' --output outputs/photos
-    $ python scripts/predict.py --image-path street.png --tta-scales 0.75 1 1.25 --tta-flip
+    $ python scripts/predict.py --images street.png
+    $ python scripts/predict.py --images 'photos/*.jpg' --output outputs/photos --tta.scales 0.75 1 1.25 --tta.flip
+    $ python scripts/predict.py --images drive.mp4 --checkpoint outputs/panoptic_fpn/streets_r18/last.ckpt
 
-Runs stage 1 (solov2/eval.py), stage 2 and the fusion (fusion/solo_fusion.py), by default with the demo's checkpoints.
+By default the demo's two checkpoints: SOLOv2's instances and EfficientPS's semantics, fused. The same command again does only
+what is missing. A broken file is named, and the others are done.
 """
 
-import argparse
-import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.progress import track
+from jsonargparse import ArgumentParser, Namespace
 
-from data.images import find_images, path_to_image_id, read_image, write_image
-from data.panoptic_file import read_panoptic_json, read_panoptic_map
-from data.videos import check_outside
-from evaluation.render import overlay
-from prediction.views import ViewSettings
-from runtime.files import one_line_errors
+from fusion.settings import FusionSettings
+from prediction.arguments import (
+    add_input_arguments,
+    add_model_arguments,
+    add_run_arguments,
+    device_of,
+    predict_and_score,
+    split_of,
+    views_of,
+)
+from runtime.command_line import OUTPUTS, add_settings, current_spelling, given_settings, make_parser
+from runtime.files import InputError, one_line_errors
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+if TYPE_CHECKING:
+    from prediction.predictor import Predictor
+
+OUTPUT = OUTPUTS / "predict"
+STAGE_1, STAGE_2 = OUTPUTS / "solov2" / "streets_r18", OUTPUTS / "efficientps" / "streets_b0" / "best.ckpt"
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> ArgumentParser:
     """The command's arguments."""
-    parser = argparse.ArgumentParser(prog="predict.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image-path", required=True, help="a picture, a folder of pictures, or a quoted glob; any sizes")
-    parser.add_argument("--output", default=str(REPOSITORY / "outputs" / "predict"), help="default: outputs/predict")
-    parser.add_argument("--stage1-config", help="config of solov2; default configs/solov2/streets_r18.py")
-    parser.add_argument("--stage1-checkpoint", help="default: the last one that solov2/train.py wrote for that config")
-    parser.add_argument("--stage2-checkpoint", help="default: outputs/efficientps/streets_b0/best.ckpt")
-    parser.add_argument("--min-score", type=float, help="instances below are ignored (default: FusionSettings)")
-    help_scales = "test-time augmentation of both stages: factors of the picture's size (default: 1)"
-    parser.add_argument("--tta-scales", type=float, nargs="+", default=[1.0], help=help_scales)
-    parser.add_argument("--tta-flip", action="store_true", help="see each scale also flipped left to right")
+    parser = make_parser("predict.py", __doc__)
+    add_input_arguments(parser)
+    add_model_arguments(parser, None, "of one training that gives everything, instead of the two below")
+    group = parser.add_argument_group("two stages")
+    help_instances = "checkpoint of stage 1; default: the last one in outputs/solov2/streets_r18"
+    group.add_argument("--instances", "--stage1-checkpoint", type=str | None, default=None, metavar="FILE", help=help_instances)
+    help_config = "instead: the configuration of solov2/train.py whose last checkpoint is taken"
+    group.add_argument("--stage1-config", type=str | None, default=None, metavar="FILE", help=help_config)
+    help_semantics = "checkpoint of stage 2; default: outputs/efficientps/streets_b0/best.ckpt"
+    group.add_argument("--semantics", "--stage2-checkpoint", type=str | None, default=None, metavar="FILE", help=help_semantics)
+    add_run_arguments(parser, OUTPUT, ("panoptic", "overlay"))
+    add_settings(parser, "fusion", FusionSettings, "fusion", {"min_score": "--min-score"})
     return parser
 
 
-def run_stage(script: str, *options: str | list[str] | None) -> None:
-    """Run a public command; each flag is followed by its value, a list of values, or None, which leaves the flag out.
+def predictor_of(args: Namespace) -> "Predictor":
+    """The network, or the two, that the arguments name.
 
-    Exits with the command's code if it fails: it has said why.
+    Raises:
+        InputError: if a checkpoint is missing or of no use.
     """
-    command = [sys.executable, str(REPOSITORY / script)]
-    for flag, value in zip(options[::2], options[1::2], strict=True):
-        if value is not None:
-            command += [flag, *([value] if isinstance(value, str) else value)]
-    code = subprocess.run(command).returncode
-    if code:
-        sys.exit(code)
+    device = device_of(args)
+    if args.checkpoint is None:
+        # First: it sets what torch reads when it is loaded.
+        import solov2  # noqa: F401
+    from prediction.fused import FusedPredictor, LogitRule, with_panoptic
+    from prediction.models import load_predictor
+
+    views, rule = views_of(args), LogitRule(FusionSettings(**given_settings(args.fusion)), device)
+    if args.checkpoint is not None:
+        return with_panoptic(load_predictor(Path(args.checkpoint).expanduser(), device, views), rule)
+    from solov2.checkpoints import find_checkpoint
+    from solov2.settings import find_config, output_folder
+
+    folder = output_folder(find_config(args.stage1_config)) if args.stage1_config else STAGE_1
+    instances = load_predictor(find_checkpoint(args.instances, folder), device, views)
+    semantics = load_predictor(Path(args.semantics or STAGE_2).expanduser(), device, views)
+    return FusedPredictor(instances, semantics, rule)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Both stages, the fusion, then one overlay for each picture."""
-    views = ViewSettings(tuple(args.tta_scales), args.tta_flip)
-    pictures = find_images(args.image_path)
-    for picture in pictures:
-        read_image(picture)  # a broken picture is named before minutes of work, not after
-    output = Path(args.output).expanduser().resolve()
-    check_outside(args.image_path, pictures, output)
-    dumps = output / "instances"
-    where = str(Path(args.image_path).expanduser().absolute())
-    run_stage(
-        "solov2/eval.py", "--images", where, "--output", str(dumps),
-        "--config", args.stage1_config, "--checkpoint", args.stage1_checkpoint,
-        "--tta-scales", list(map(str, views.scales)), "--tta-flip", [] if views.flip else None,
-    )  # fmt: skip
-    run_stage(
-        "fusion/solo_fusion.py", "--images", where, "--instances", str(dumps), "--output", str(output),
-        "--checkpoint", args.stage2_checkpoint, "--fusion.min_score", None if args.min_score is None else str(args.min_score),
-        "--tta.scales", str(list(views.scales)), "--tta.flip", str(views.flip).lower(),
-    )  # fmt: skip
-    result = read_panoptic_json(output / "panoptic.json")
-    for picture in track(pictures, description="drawing"):
-        panoptic = read_panoptic_map(result, path_to_image_id(picture))
-        drawn = overlay(read_image(picture), panoptic, result.taxonomy)
-        write_image(output / "overlay" / f"{path_to_image_id(picture)}.png", drawn)
-    print(f"wrote {len(pictures)} overlays to {output / 'overlay'}")
+def run(args: Namespace) -> None:
+    """Predict, draw, and write one JSON of all."""
+    if not (args.images or args.data_root):
+        raise InputError("--images is needed: an image, a video, a folder of both, or a quoted glob; or --data-root")
+    split = split_of(args)
+    facts = {"checkpoint": args.checkpoint, "instances": args.instances, "semantics": args.semantics}
+    predict_and_score(args, split, predictor_of(args), Path(args.output or OUTPUT).expanduser(), facts)
 
 
 def main() -> None:
     """The command; see above."""
-    args = build_parser().parse_args()
     with one_line_errors():
-        run(args)
+        run(build_parser().parse_args(current_spelling(sys.argv[1:])))
 
 
 if __name__ == "__main__":

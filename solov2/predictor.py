@@ -44,6 +44,7 @@ class SOLOv2Predictor(NetworkPredictor):
     ):
         super().__init__(taxonomy, name + views.suffix)
         self.network, self.pipelines, self.min_score, self.views = network, pipelines, min_score, views
+        self.gives = ("instances",)
 
     def run(self, image_id: str, image: np.ndarray) -> Prediction:
         """See NetworkPredictor: mask logits at the head's `logit_stride`, 4 by default."""

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveInt
 
@@ -69,8 +70,32 @@ def lightning_arguments(
     args = parser.parse_args(own)
     if args.help_all:
         return ["--help"], args
-    read = [part for config in args.config or [str(default_config)] for part in ("--config", config)]
+    configs = [config for given in args.config or [str(default_config)] for config in with_bases(Path(given))]
+    read = [part for config in configs for part in ("--config", str(config))]
     return [*read, *_to_lightning(args), *map(_to_nested, others)], args
+
+
+def with_bases(config: Path) -> list[Path]:
+    """A configuration after those that it builds on: its `base`, relative to it, says so, and it says only what differs.
+
+    Raises:
+        InputError: if a file is missing, no YAML, or builds on itself.
+    """
+    chain: list[Path] = []
+    while config is not None:
+        path = config if config.is_file() or config.is_absolute() else REPOSITORY / config
+        if path in chain:
+            raise InputError(f"{path}: builds on itself; correct its `base`")
+        try:
+            content = yaml.safe_load(path.read_text())
+        except FileNotFoundError:
+            raise InputError(f"{config}: no such configuration; give the path of a YAML, such as those in configs/") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: no YAML ({shorten(error)}); correct it") from None
+        chain.insert(0, path)
+        base = content.get("base") if isinstance(content, dict) else None
+        config = path.parent / base if base else None
+    return chain
 
 
 def _split(parser: ArgumentParser, arguments: list[str]) -> tuple[list[str], list[str]]:

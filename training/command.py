@@ -38,6 +38,7 @@ class TrainCLI(LightningCLI):
     """Of the pixels, unless the configuration names another."""
 
     def add_arguments_to_parser(self, parser) -> None:
+        parser.add_argument("--base", type=str | None, help="the configuration that this one builds on, relative to it")
         parser.add_argument("--data_root", type=str | None, help="the data set's folder")
         parser.add_argument("--output", type=str | None, help=f"default: outputs/{self.system}/<name of the config>")
         parser.add_argument("--resume", type=bool, default=True, help="go on from <output>/last.ckpt where there is one")
