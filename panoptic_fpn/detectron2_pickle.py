@@ -1,7 +1,6 @@
 """Checkpoints of detectron2's model zoo, which are pickled NumPy arrays, read without executing what else a pickle may hold."""
 
 import pickle
-import struct
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from runtime.checkpoint_file import BROKEN
 from runtime.files import InputError, shorten
 
 RECONSTRUCT = np.empty(0).__reduce__()[0]
@@ -22,12 +22,6 @@ ALLOWED = {
     ("collections", "OrderedDict"): OrderedDict,
 }
 """All that a pickle may name. Each makes data and calls nothing."""
-
-# What damaged bytes can raise; an array of Python objects is a TypeError.
-BROKEN = (
-    *(pickle.UnpicklingError, EOFError, ValueError, LookupError, TypeError, AttributeError),
-    *(OverflowError, MemoryError, struct.error),
-)
 
 
 class ArraysOnly(pickle.Unpickler):
@@ -53,6 +47,8 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
         model = content["model"] if isinstance(content, Mapping) else None
         found = {name: torch.from_numpy(np.array(array)) for name, array in model.items() if isinstance(array, np.ndarray)}
     except BROKEN as error:
+        if getattr(error, "errno", None):
+            raise
         raise InputError(
             f"{path}: no plain arrays of detectron2's model zoo ({shorten(error) or type(error).__name__}); copy it again, or "
             'where detectron2 is installed save torch.save({"model": model.state_dict()}, "model.pth") and give that'

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from data.network_input import NetworkInput
+from data.normalization import IMAGENET
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
 from fusion.settings import ClusterSettings
 from pan_secb.module import NetworkSettings, PanSECBModule
@@ -64,7 +66,8 @@ def checkpoint(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     # Its seeds are all about one half.
     clustering = ClusterSettings(min_candidate_seed=0.3, min_seed=0.4, min_stuff_area=0)
-    module = PanSECBModule(CITYSCAPES, NetworkSettings(0.25, pixels_per_unit=128), clustering=clustering)
+    network = NetworkSettings(0.25, pixels_per_unit=128)
+    module = PanSECBModule(CITYSCAPES, NetworkInput(normalization=IMAGENET), network, clustering=clustering)
     with torch.no_grad():
         module.network.embedding_decoder.output.weight.normal_(std=0.01)
         module.network.embedding_decoder.output.bias[2:] = 0.5  # a radius of 9 pixels
