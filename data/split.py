@@ -1,7 +1,6 @@
 """The images that a command works on, in order, with or without truth: one interface for every layout."""
 
 import hashlib
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -117,21 +116,6 @@ class FileSplit:
         return {self.image_id(index): index for index in range(len(self))}
 
 
-class Subset:
-    """Some images of a split, such as the shard i/n of a run that is cut by image."""
-
-    def __init__(self, split: Split, indices: list[int]):
-        self.split, self.indices = split, indices
-        self.name, self.taxonomy = split.name, split.taxonomy
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getattr__(self, name: str):
-        method = getattr(self.split, name)
-        return lambda index: method(self.indices[index])
-
-
 def file_digest(path: Path) -> str:
     """16 hexadecimal digits of a file's content.
 
@@ -142,10 +126,3 @@ def file_digest(path: Path) -> str:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"{path}: no such file; make it first") from None
-
-
-def labelled(split: Split) -> Iterator[tuple[int, PanopticMap]]:
-    """Index and truth of each image that has one."""
-    for index in range(len(split)):
-        if split.has_truth(index):
-            yield index, split.truth(index)

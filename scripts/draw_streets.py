@@ -1,44 +1,55 @@
 """Draw Streets, the embedded data set, in the Cityscapes layout.
 
-python scripts/draw_streets.py
-python scripts/draw_streets.py --root datasets/streets-256 --height 256 --width 512
+    $ python scripts/draw_streets.py
+    $ python scripts/draw_streets.py --data-root datasets/streets-256 --height 256 --width 512
+
+Procedural street scenes: the same settings give the same images; killed and started again, the command goes on where it
+stopped. What is not given is as in the embedded data set, which commands use where no other is named.
 """
 
-import argparse
+import sys
 from pathlib import Path
 
-from data.drawn.streets import DEFAULT_ROOT, StreetsSettings, ensure_streets
+from jsonargparse import ArgumentParser, Namespace
+
+from runtime.command_line import REPOSITORY, current_spelling, make_parser
 from runtime.files import one_line_errors
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line, parsed."""
-    defaults = StreetsSettings()
-    parser = argparse.ArgumentParser(
-        description="Draw Streets: procedural street scenes in the Cityscapes layout. The same settings give the same images; "
-        "killed and started again, the command goes on where it stopped.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--root", type=Path, default=DEFAULT_ROOT, help="folder that gets leftImg8bit/ and gtFine/")
-    parser.add_argument("--height", type=int, default=defaults.height, help="of an image, in pixels, 128 to 1024")
-    parser.add_argument("--width", type=int, default=defaults.width, help="of an image, in pixels, twice the height")
-    parser.add_argument("--num-train", type=int, default=defaults.num_train, help="images in the train split")
-    parser.add_argument("--num-val", type=int, default=defaults.num_val, help="images in the val split")
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="another seed draws other streets")
-    parser.add_argument("--traffic", type=int, default=defaults.traffic, help="times as many vehicles, riders and people, 1 to 5")
-    return parser.parse_args()
+def build_parser() -> ArgumentParser:
+    """The command's arguments; None: as StreetsSettings has it."""
+    parser = make_parser("draw_streets.py", __doc__, has_config=False)
+    root = str(REPOSITORY / "datasets" / "streets")
+    parser.add_argument("--data-root", "--root", default=root, metavar="DIR", help="folder that gets leftImg8bit/ and gtFine/")
+    for flag, words in (
+        ("--height", "of an image, in pixels, 128 to 1024"),
+        ("--width", "of an image, in pixels, twice the height"),
+        ("--num-train", "images in the train split"),
+        ("--num-val", "images in the val split"),
+        ("--seed", "another seed draws other streets"),
+        ("--traffic", "times as many vehicles, riders and people, 1 to 5"),
+    ):
+        parser.add_argument(flag, type=int | None, default=None, metavar="N", help=words)
+    return parser
 
 
-def main() -> None:
-    """The command; see parse_arguments."""
-    given = vars(parse_arguments())
-    root = given.pop("root")
-    with one_line_errors():
-        settings = StreetsSettings(**given)
-        ensure_streets(root, settings)
+def run(args: Namespace) -> None:
+    """Draw what is missing and say where it is."""
+    from data.drawn.streets import StreetsSettings, ensure_streets
+
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    root = Path(given.pop("data_root")).expanduser()
+    settings = StreetsSettings(**given)
+    ensure_streets(root, settings)
     size = f"{settings.height}x{settings.width}"
     print(f"{settings.num_train} train and {settings.num_val} val images of {size} are in {root}")
     print(f"images: {root / 'leftImg8bit'}\ntruth:  {root / 'gtFine'}")
+
+
+def main() -> None:
+    """The command; see above."""
+    with one_line_errors():
+        run(build_parser().parse_args(current_spelling(sys.argv[1:])))
 
 
 if __name__ == "__main__":

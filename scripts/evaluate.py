@@ -1,10 +1,12 @@
-"""python scripts/evaluate.py --truth truth.json --prediction prediction.json
+"""Score any panoptic PNGs + COCO panoptic JSON against any other: PQ, SQ, RQ for all classes, things, stuff and each class.
 
-Scores any panoptic PNGs + COCO panoptic JSON against any other: PQ, SQ, RQ for all classes, things, stuff and each class.
+    $ python scripts/evaluate.py
+    $ python scripts/evaluate.py --truth truth.json --prediction prediction.json
+    $ python scripts/evaluate.py --truth a.json --prediction b.json --official --report report.html --images photos/
+
 Without arguments: the demo's result (outputs/demo) against the truth of the embedded data set.
 """
 
-import argparse
 import contextlib
 import io
 import os
@@ -13,78 +15,87 @@ import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import Progress
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveInt
 
-from data.images import find_images, path_to_image_id, read_image, write_image
-from data.panoptic_file import ImageId, PanopticFile, read_panoptic_json, read_panoptic_map
-from data.taxonomy import TAXONOMIES, Taxonomy
-from evaluation.panoptic_quality import GROUPS, FileScores, evaluate_files, format_table
-from evaluation.render import side_by_side
-from evaluation.report import Example, Table, compare_scores, make_example, pick_examples, typical_image, write_report
+from runtime.command_line import OUTPUTS, REPOSITORY, current_spelling, make_parser, relative_to_repository
 from runtime.files import InputError, one_line_errors, read_json, write_json
+from runtime.progress import progress_bar
 
-ROOT = Path(__file__).resolve().parents[1]
-DEMO_PREDICTION = ROOT / "outputs" / "demo" / "panoptic.json"
-STREETS = ROOT / "datasets" / "streets"
+if TYPE_CHECKING:
+    from data.panoptic_file import ImageId, PanopticFile
+    from data.taxonomy import Taxonomy
+    from evaluation.panoptic_quality import FileScores
+    from evaluation.report import Example, Table
+
+DEMO_PREDICTION = OUTPUTS / "demo" / "panoptic.json"
+OUTPUT = OUTPUTS / "evaluate" / "scores.json"
+STREETS = REPOSITORY / "datasets" / "streets"
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line, parsed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--truth", type=Path, metavar="A.json", help="COCO panoptic JSON of the truth")
-    parser.add_argument("--prediction", type=Path, metavar="B.json", help="COCO panoptic JSON of the prediction")
-    parser.add_argument("--truth-folder", type=Path, metavar="DIR", help="its PNGs; default: A.json without .json")
-    parser.add_argument("--prediction-folder", type=Path, metavar="DIR", help="its PNGs; default: B.json without .json")
-    parser.add_argument(
-        "--taxonomy",
-        metavar="NAME",
-        help=f"classes of a truth without `categories`: {', '.join(TAXONOMIES)}, or a JSON with `categories`; "
-        "default: Cityscapes, by ids or train ids",
+def build_parser() -> ArgumentParser:
+    """The command's args."""
+    parser = make_parser("evaluate.py", __doc__, has_config=False)
+    files = parser.add_argument_group("files")
+    files.add_argument("--truth", type=Path | None, metavar="A.json", help="COCO panoptic JSON of the truth")
+    files.add_argument("--prediction", type=Path | None, metavar="B.json", help="COCO panoptic JSON of the prediction")
+    files.add_argument("--truth-folder", type=Path | None, metavar="DIR", help="its PNGs; default: A.json without .json")
+    files.add_argument("--prediction-folder", type=Path | None, metavar="DIR", help="its PNGs; default: B.json without .json")
+    help_taxonomy = (
+        "classes of a truth without `categories`: the name of a known taxonomy, or a JSON with `categories`; "
+        "default: Cityscapes, by ids or train ids"
     )
-    parser.add_argument("--official", action="store_true", help="also run cityscapesscripts' evaluator and compare every digit")
-    parser.add_argument("--workers", type=int, metavar="N", default=os.cpu_count() or 1, help="threads; never change the result")
-    output = ROOT / "outputs" / "evaluate" / "scores.json"
-    parser.add_argument("--output", type=Path, metavar="FILE", default=output, help="scores as JSON; default: %(default)s")
-    parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write a report with best and worst images")
-    parser.add_argument(
-        "--picture",
-        type=Path,
-        metavar="FILE.png",
-        help="also write photo, truth, prediction, errors of the image of median PQ",
-    )
-    parser.add_argument("--images", type=Path, metavar="DIR", help="the photos, for --report and --picture; paired by image id")
-    parser.add_argument(
-        "--compare",
-        action="append",
-        default=[],
-        metavar="NAME=scores.json",
-        help="another run's scores, as a row of the report's and the printed comparison; may be repeated",
-    )
-    arguments = parser.parse_args()
-    if (arguments.truth is None) != (arguments.prediction is None):
-        parser.error("give both --truth and --prediction, or neither for the demo's result")
-    if arguments.picture and arguments.picture.suffix.lower() != ".png":
-        parser.error(f"--picture {arguments.picture}, but a name that ends in .png is needed")
-    if arguments.workers < 1:
-        parser.error(f"--workers {arguments.workers}, but at least 1 is needed")
-    return arguments
+    files.add_argument("--taxonomy", type=str | None, metavar="NAME", help=help_taxonomy)
+    result = parser.add_argument_group("result")
+    help_official = "also run cityscapesscripts' evaluator and compare every digit"
+    result.add_argument("--official", action="store_true", help=help_official)
+    help_output = f"scores as JSON; default: {relative_to_repository(OUTPUT)}"
+    result.add_argument("--output", type=Path | None, metavar="FILE", help=help_output)
+    result.add_argument("--report", type=Path | None, metavar="FILE.html", help="a report with best and worst images")
+    help_picture = "image, truth, prediction and errors of the image of median PQ"
+    result.add_argument("--picture", type=Path | None, metavar="FILE.png", help=help_picture)
+    help_images = "the images, for --report and --picture: a folder or a quoted glob; paired by image id or file name"
+    result.add_argument("--images", type=str | None, metavar="PATH", help=help_images)
+    help_compare = "another run's scores, as a row of the report's and the printed comparison; may be repeated"
+    result.add_argument("--compare", action="append", default=[], metavar="NAME=scores.json", help=help_compare)
+    help_workers = "images that are compared at once; never change the result"
+    result.add_argument("--workers", type=PositiveInt, default=os.cpu_count() or 1, help=help_workers)
+    return parser
 
 
-def use_demo(arguments: argparse.Namespace) -> None:
+def check(args: Namespace) -> None:
+    """Refuse arguments that do not go together.
+
+    Raises:
+        InputError: if one is missing or of the wrong kind.
+    """
+    if (args.truth is None) != (args.prediction is None):
+        raise InputError("give both --truth and --prediction, or neither for the demo's result")
+    if args.picture and args.picture.suffix.lower() != ".png":
+        raise InputError(f"--picture {args.picture}, but a name that ends in .png is needed")
+
+
+def use_demo(args: Namespace) -> None:
     """Fill in the demo's files."""
-    arguments.prediction, arguments.truth = DEMO_PREDICTION, STREETS / "gtFine" / "cityscapes_panoptic_val.json"
-    print(f"No files given: scoring {arguments.prediction} on the embedded data set, {arguments.truth}", flush=True)
-    for path in (arguments.prediction, arguments.truth):
+    args.prediction, args.truth = DEMO_PREDICTION, STREETS / "gtFine" / "cityscapes_panoptic_val.json"
+    print(f"No files given: scoring {args.prediction} on the embedded data set, {args.truth}", flush=True)
+    for path in (args.prediction, args.truth):
         if not path.exists():
             raise InputError(f"{path}: not there yet; run `make demo`, or give --truth and --prediction")
-    if arguments.images is None and (STREETS / "leftImg8bit" / "val").is_dir():
-        arguments.images = STREETS / "leftImg8bit" / "val"
+    if args.images is None and (STREETS / "leftImg8bit" / "val").is_dir():
+        args.images = str(STREETS / "leftImg8bit" / "val")
 
 
-def read_taxonomy(name: str | None) -> Taxonomy | None:
-    """A known taxonomy, or one from a JSON that is a list of categories or has `categories`."""
+def read_taxonomy(name: str | None) -> "Taxonomy | None":
+    """A known taxonomy, or one from a JSON that is a list of categories or has `categories`.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    from data.taxonomy import TAXONOMIES, Taxonomy
+
     if name is None or name in TAXONOMIES:
         return TAXONOMIES.get(name)
     if not name.endswith(".json"):
@@ -96,20 +107,24 @@ def read_taxonomy(name: str | None) -> Taxonomy | None:
     return Taxonomy.from_coco_categories(Path(name).stem, categories)
 
 
-def score(truth: PanopticFile, prediction: PanopticFile, workers: int) -> FileScores:
-    """Score with a progress bar on stderr."""
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("Scoring", total=len(truth.annotations))
+def score(truth: "PanopticFile", prediction: "PanopticFile", workers: int) -> "FileScores":
+    """Score with a progress bar."""
+    from evaluation.panoptic_quality import evaluate_files
+
+    with progress_bar() as bar:
+        task = bar.add_task("scoring", total=len(truth.annotations))
         return evaluate_files(truth, prediction, workers, lambda done, _: bar.update(task, completed=done))
 
 
-def score_officially(truth: PanopticFile, prediction: PanopticFile) -> dict:
+def score_officially(truth: "PanopticFile", prediction: "PanopticFile") -> dict:
     """Scores by cityscapesscripts, {"All"|"Things"|"Stuff": {pq, sq, rq, n}, "per_class": {name: {pq, sq, rq}}}.
 
     Its parts are called instead of its evaluatePanoptic, for that one adds up in an order that depends on the number of
     cores, fails where a group has no class, and needs `categories` in the truth.
     """
     from cityscapesscripts.evaluation.evalPanopticSemanticLabeling import pq_compute_single_core
+
+    from evaluation.panoptic_quality import GROUPS
 
     categories = {entry["id"]: entry for entry in truth.taxonomy.to_coco_categories()}
     predicted = {entry["image_id"]: entry for entry in read_json(prediction.json_path)["annotations"]}
@@ -132,20 +147,29 @@ def score_officially(truth: PanopticFile, prediction: PanopticFile) -> dict:
 
 def compare(ours: dict, theirs: dict) -> list[str]:
     """Lines that say which numbers agree to the last digit."""
+    from evaluation.panoptic_quality import GROUPS
+
     lines, differing = ["", f"{'':8s} {'':2s} {'ours':>22s} {'cityscapesscripts':>22s}"], []
     for name in GROUPS:
         for key in ("pq", "sq", "rq", "n"):
             own, official = (s[name][key] for s in (ours, theirs))
             lines.append(f"{name:8s} {key:2s} {own!s:>22s} {official!s:>22s}")
-            differing += [f"{name} {key}"] * bool(own != official)
+            if own != official:
+                differing.append(f"{name} {key}")
     for name, entry in theirs["per_class"].items():
         differing += [f"{name} {key}" for key in ("pq", "sq", "rq") if ours["per_class"][name][key] != entry[key]]
     verdict = f"differ in: {', '.join(differing[:8])}" if differing else "agree to the last digit, each class too"
     return [*lines, f"Ours and the official evaluator {verdict}"]
 
 
-def explain_difference(truth: PanopticFile) -> None:
-    """The official evaluator believes the areas in the truth's JSON; we count them."""
+def explain_difference(truth: "PanopticFile") -> None:
+    """The official evaluator believes the areas in the truth's JSON; we count them.
+
+    Raises:
+        InputError: always, with the reason.
+    """
+    from data.panoptic_file import read_panoptic_map
+
     wrong = 0
     for image_id, annotation in truth.annotations.items():
         counted = read_panoptic_map(truth, image_id).segments
@@ -154,19 +178,45 @@ def explain_difference(truth: PanopticFile) -> None:
     raise InputError(f"{truth.json_path}: {reason if wrong else 'areas are right, so this is a bug: please report it'}")
 
 
-def find_photos(folder: Path | None, truth: PanopticFile) -> dict[ImageId, Path]:
-    """The photo of each image that has one: by the image id, or by the file name that the JSON gives it."""
-    if folder is None:
+def find_photos(place: str | None, truth: "PanopticFile") -> "dict[ImageId, Path]":
+    """The photo of each image that has one: by the image id, or by the file name that the JSON gives it.
+
+    Raises:
+        InputError: if there is no image at all, or two could be meant.
+    """
+    from data.images import IMAGE_SUFFIXES, path_to_image_id
+    from data.layouts.image_files import find_image_files
+
+    if place is None:
         return {}
-    by_id = {path_to_image_id(path.name): path for path in find_images(folder)}
-    names = {i: (str(i), path_to_image_id(truth.image_files.get(i, ""))) for i in truth.annotations}
-    return {i: by_id[name] for i, pair in names.items() for name in pair if name in by_id}
+    files = {name: path for name, path in find_image_files(place).items() if path.suffix.lower() in IMAGE_SUFFIXES}
+    by_stem: dict[str, list[Path]] = {}
+    for path in files.values():
+        by_stem.setdefault(path_to_image_id(path), []).append(path)
+    photos = {}
+    for image_id in truth.annotations:
+        name = Path(truth.image_files.get(image_id, ""))
+        stem = path_to_image_id(name)
+        exact = [files[n] for n in (str(image_id), (name.parent / stem).as_posix(), name.as_posix()) if n in files]
+        found = exact[:1] or by_stem.get(str(image_id)) or by_stem.get(stem) or []
+        if len(found) > 1:
+            raise InputError(f"{found[0]} and {found[1]}: both could be image {image_id!r}; name a folder with one of them")
+        if found:
+            photos[image_id] = found[0]
+    return photos
 
 
-def compare_runs(arguments: argparse.Namespace, ours: dict) -> list[Table]:
-    """The tables of --compare, one a group of classes; none without --compare."""
+def compare_runs(args: Namespace, ours: dict) -> "list[Table]":
+    """The tables of --compare, one a group of classes; none without --compare.
+
+    Raises:
+        InputError: if a file holds no scores.
+    """
+    from evaluation.panoptic_quality import GROUPS
+    from evaluation.report import compare_scores
+
     runs = {"this prediction": ours}
-    for given in arguments.compare:
+    for given in args.compare:
         name, _, path = given.rpartition("=")
         if not name:
             raise InputError(f"--compare {given}: give NAME=scores.json")
@@ -180,12 +230,16 @@ def compare_runs(arguments: argparse.Namespace, ours: dict) -> list[Table]:
 
 
 def example_maker(
-    arguments: argparse.Namespace, truth: PanopticFile, prediction: PanopticFile, result: FileScores
-) -> Callable[[ImageId], Example]:
+    args: Namespace, truth: "PanopticFile", prediction: "PanopticFile", result: "FileScores"
+) -> "Callable[[ImageId], Example]":
     """What shows an image: its photo where there is one, truth, prediction and errors."""
-    photos = find_photos(arguments.images, truth)
+    from data.images import read_image
+    from data.panoptic_file import read_panoptic_map
+    from evaluation.report import make_example
 
-    def show(image_id: ImageId) -> Example:
+    photos = find_photos(args.images, truth)
+
+    def show(image_id: "ImageId") -> "Example":
         maps = read_panoptic_map(truth, image_id), read_panoptic_map(prediction, image_id)
         photo = read_image(photos[image_id]) if image_id in photos else None
         if photo is not None and photo.shape[:2] != maps[0].segment_ids.shape:
@@ -197,14 +251,16 @@ def example_maker(
 
 
 def report(
-    arguments: argparse.Namespace,
-    truth: PanopticFile,
-    prediction: PanopticFile,
-    result: FileScores,
-    tables: list[Table],
-    show: Callable[[ImageId], Example],
+    args: Namespace,
+    truth: "PanopticFile",
+    prediction: "PanopticFile",
+    result: "FileScores",
+    tables: "list[Table]",
+    show: "Callable[[ImageId], Example]",
 ) -> None:
     """Write the HTML report."""
+    from evaluation.report import pick_examples, write_report
+
     best, worst = pick_examples(result.image_pq)
     facts = {
         "Truth": truth.json_path,
@@ -215,7 +271,7 @@ def report(
         "Date": date.today().isoformat(),
     }
     write_report(
-        arguments.report,
+        args.report,
         f"Panoptic quality of {prediction.json_path.name}",
         result.scores,
         truth.taxonomy,
@@ -226,22 +282,25 @@ def report(
     )
 
 
-@one_line_errors()
-def main() -> None:
-    """The command; see above."""
-    arguments = parse_arguments()
-    if arguments.truth is None:
-        use_demo(arguments)
-    truth = read_panoptic_json(arguments.truth, arguments.truth_folder, read_taxonomy(arguments.taxonomy))
-    prediction = read_panoptic_json(arguments.prediction, arguments.prediction_folder, truth.taxonomy)
-    result = score(truth, prediction, arguments.workers)
-    tables = compare_runs(arguments, result.scores)
+def run(args: Namespace) -> None:
+    """Everything that the command does."""
+    from data.panoptic_file import read_panoptic_json
+    from evaluation.panoptic_quality import format_table
+
+    check(args)
+    if args.truth is None:
+        use_demo(args)
+    output = args.output or OUTPUT
+    truth = read_panoptic_json(args.truth, args.truth_folder, read_taxonomy(args.taxonomy))
+    prediction = read_panoptic_json(args.prediction, args.prediction_folder, truth.taxonomy)
+    result = score(truth, prediction, args.workers)
+    tables = compare_runs(args, result.scores)
     print(format_table(result.scores))
-    write_json(arguments.output, result.scores)
-    show = example_maker(arguments, truth, prediction, result) if arguments.report or arguments.picture else None
-    if arguments.report:
-        report(arguments, truth, prediction, result, tables, show)
-    if arguments.official:
+    write_json(output, result.scores)
+    show = example_maker(args, truth, prediction, result) if args.report or args.picture else None
+    if args.report:
+        report(args, truth, prediction, result, tables, show)
+    if args.official:
         theirs = score_officially(truth, prediction)
         lines = compare(result.scores, theirs)
         print("\n".join(lines))
@@ -250,15 +309,30 @@ def main() -> None:
         for rows in zip(*(table.rows for table in tables), strict=True):
             shown = ("n/a" if row[1] is None else str(row[1]) for row in rows)
             print(f"{rows[0][0]:48s} " + " ".join(f"{value:>6s}" for value in shown))
-    if arguments.picture:
-        example = show(typical_image(result.image_pq))
-        titles, panels = zip(*example.panels, strict=True)
-        write_image(arguments.picture, side_by_side(panels, titles))
-        print(f"\n{arguments.picture} shows {example.image_id}, the image of median PQ, {100 * example.pq:.1f}")
-    written = [str(path) for path in (arguments.output, arguments.report, arguments.picture) if path]
+    if args.picture:
+        draw(args.picture, result, show)
+    written = [str(path) for path in (output, args.report, args.picture) if path]
     print(f"\nWrote {' and '.join(written)}")
-    if arguments.official and "differ" in lines[-1]:
+    if args.official and "differ" in lines[-1]:
         explain_difference(truth)
+
+
+def draw(path: Path, result: "FileScores", show: "Callable[[ImageId], Example]") -> None:
+    """Write the picture of the image of median PQ."""
+    from data.images import write_image
+    from evaluation.render import side_by_side
+    from evaluation.report import typical_image
+
+    example = show(typical_image(result.image_pq))
+    titles, panels = zip(*example.panels, strict=True)
+    write_image(path, side_by_side(panels, titles))
+    print(f"\n{path} shows {example.image_id}, the image of median PQ, {100 * example.pq:.1f}")
+
+
+def main() -> None:
+    """The command; see above."""
+    with one_line_errors():
+        run(build_parser().parse_args(current_spelling(sys.argv[1:])))
 
 
 if __name__ == "__main__":

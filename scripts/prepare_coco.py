@@ -1,82 +1,89 @@
 """Check a data set in the COCO panoptic layout, and write the instance truth and the stuff maps that a training may need.
 
-$ python scripts/prepare_coco.py --data-root /path/to/coco
-"""
+    $ python scripts/prepare_coco.py
+    $ python scripts/prepare_coco.py --data-root /path/to/coco
 
-import argparse
-import os
-from functools import partial
-from pathlib import Path
-
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-from data.layouts.coco import CocoPictures, coco_root, find_splits
-from data.layouts.coco_derived import Prepared, categories_path, prepare_split, write_categories
-from runtime.files import InputError, one_line_errors, read_json
-
-EPILOG = """
-Looked for: annotations/panoptic_SPLIT.json, annotations/panoptic_SPLIT/*.png, SPLIT/ with the pictures (train2017, val2017).
+Looked for: annotations/panoptic_SPLIT.json, annotations/panoptic_SPLIT/*.png, SPLIT/ with the images (train2017, val2017).
 Checked: that all files are there, decode, are 8-bit and of one size, and that PNG and JSON name the same segments.
 For every split this writes into the data root
   annotations/panoptic_stuff_SPLIT/      8-bit PNGs as detectron2's prepare_panoptic_fpn.py: 0 things, 1.. stuff, 255 void
-  annotations/instances_SPLIT.json       the things (RLE masks), where there is none yet
+  annotations/instances_SPLIT.json       the things (RLE masks), unless somebody else's is there
   annotations/panoptic_categories.json   the classes
-What is finished is kept, and an interrupted run goes on where it stopped: run the same command again.
+What was made from the truth as it is now is kept, and an interrupted run goes on where it stopped.
 """
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveInt
+
+from runtime.command_line import add_switch, current_spelling, make_parser
+from runtime.files import InputError, one_line_errors, read_json
+from runtime.progress import track
+
+if TYPE_CHECKING:
+    from data.layouts.coco_derived import Prepared
+
 SHOWN_PROBLEMS = 20
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Flags of the command line."""
-    parser = argparse.ArgumentParser(
-        description="Check panoptic truth in the COCO layout; make COCO instance JSON and stuff maps from it.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    help_root = "folder with annotations/ (default: $COCO_DATASET, else the embedded Snapshots)"
-    parser.add_argument("--data-root", metavar="R", help=help_root)
-    parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="splits to prepare (default: all with a panoptic JSON)")
-    parser.add_argument("--again", action="store_true", help="write anew what is already finished")
-    parser.add_argument("--workers", type=int, metavar="N", default=min(8, os.cpu_count() or 1), help="threads")
-    arguments = parser.parse_args()
-    if arguments.workers < 1:
-        parser.error(f"--workers {arguments.workers}, but at least 1 is needed")
-    return arguments
+def build_parser() -> ArgumentParser:
+    """The command's arguments."""
+    parser = make_parser("prepare_coco.py", __doc__, has_config=False)
+    help_root = "folder with annotations/; else $COCO_DATASET, else the embedded Snapshots"
+    parser.add_argument("--data-root", type=str | None, default=None, metavar="DIR", help=help_root)
+    parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="splits to prepare; default: all with a panoptic JSON")
+    add_switch(parser, "--resume", True, "keep what is finished; --no-resume writes all anew")
+    parser.add_argument("--workers", type=PositiveInt, default=min(8, os.cpu_count() or 1), help="images at once")
+    return parser
 
 
-def prepare(root: Path, splits: list[str], again: bool, workers: int) -> dict[str, Prepared]:
-    """What became of each split."""
-    found = {split: CocoPictures(root, split) for split in splits}
-    first = found[splits[0]]
-    for split, pictures in found.items():
-        if pictures.taxonomy != first.taxonomy:
-            raise InputError(f"{pictures.json_path}: other `categories` than {first.json_path}; list the same in all splits")
-        (num_things, num_crowds), num_classes = pictures.count_things(), pictures.taxonomy.num_classes
-        print(f"{split}: {len(pictures)} pictures, {num_things} things, {num_crowds} crowds, {num_classes} classes")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("images,"), TimeRemainingColumn())
+def prepare(root: Path, names: list[str], again: bool, workers: int) -> "dict[str, Prepared]":
+    """Check all splits, write what is missing, and tell of each what became of it.
+
+    Raises:
+        InputError: if a split does not read, or two have different classes.
+    """
+    from data.layouts.coco import CocoSplit
+    from data.layouts.coco_derived import categories_path, prepare_split, write_categories
+
+    splits = {name: CocoSplit(root, name) for name in names}
+    first = splits[names[0]]
+    for name, split in splits.items():
+        if difference := split.taxonomy.difference(first.taxonomy):
+            raise InputError(
+                f"{split.json_path}: other `categories` than {first.json_path}, {difference}; list the same in all splits"
+            )
+        (num_things, num_crowds), num_classes = split.count_things(), split.taxonomy.num_classes
+        print(f"{name}: {len(split)} images, {num_things} things, {num_crowds} crowds, {num_classes} classes", flush=True)
     done = {}
-    with Progress(*columns, TextColumn("left")) as progress:
-        for split, pictures in found.items():
-            track = partial(progress.track, description=split)
-            done[split] = prepare_split(pictures, root, split, again=again, track=track, workers=workers)
+    for name, split in splits.items():
+        done[name] = prepare_split(
+            split, again=again, track=lambda items, total, name=name: track(items, name, total), workers=workers
+        )
     path, categories = categories_path(root), first.taxonomy.to_coco_categories()
     if again or not path.exists() or read_json(path) != categories:
-        done[splits[0]].written.append(write_categories(root, first.taxonomy))
+        done[names[0]].written.append(write_categories(root, first.taxonomy))
     else:
-        done[splits[0]].kept.append(path)
+        done[names[0]].kept.append(path)
     return done
 
 
-def main() -> None:
+def run(args: Namespace) -> None:
     """Prepare all splits, say what was written, and end with an error where an image is broken."""
-    arguments = parse_arguments()
-    root = coco_root(arguments.data_root)
-    if arguments.data_root:
-        print(f"preparing {root}")
-    splits = arguments.splits or find_splits(root)
-    if not splits:
+    from data.drawn.embedded import find_data_set
+    from data.layouts import coco
+
+    root = find_data_set(args.data_root, coco.NAME).root
+    if args.data_root:
+        print(f"preparing {root}", flush=True)
+    names = args.splits or coco.find_splits(root)
+    if not names:
         raise InputError(f"{root}: no annotations/panoptic_SPLIT.json with a folder of PNGs beside it; unpack the panoptic truth")
-    done = prepare(root, splits, arguments.again, arguments.workers)
+    done = prepare(root, names, not args.resume, args.workers)
     for verb, places in (("already finished", "kept"), ("wrote", "written")):
         for prepared in done.values():
             for path in getattr(prepared, places):
@@ -88,6 +95,11 @@ def main() -> None:
         raise InputError(f"{root}: {len(problems)} broken images, see above; copy them again and run the same command")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The command; see above."""
     with one_line_errors():
-        main()
+        run(build_parser().parse_args(current_spelling(sys.argv[1:])))
+
+
+if __name__ == "__main__":
+    main()

@@ -230,7 +230,7 @@ def is_prepared(path: Path, images: list[LabelledImage]) -> bool:
 
 
 def labels_digest(images: list[LabelledImage]) -> str:
-    """Changes with the ids of the images, the content of their labels, and the size of the images."""
+    """Changes with the ids of the images and with the content of their labels."""
     digest = hashlib.sha256()
     for image in images:
         digest.update(f"{image.image_id} {file_digest(image.label_path)}\n".encode())

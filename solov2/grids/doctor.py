@@ -19,66 +19,68 @@ one level claim the same cell, its kernel learns both masks at once and its labe
 
 The rule is that of the head itself, at the size of the training's resize (its largest where that is random). The proposal has the
 aspect ratio of the images, scale ranges as SOLOv2 itself adapts them to the shorter side, and the fewest cells that were found
-for the target. --json keeps all numbers; nothing else is written, but for annotations that the data set lacks. What came of it
-on street images: docs/grids.md.
+for the target. --json keeps all numbers; nothing else is written, but for the instance JSON that the data set lacks. What came of
+it on street images: docs/grids.md.
 """
 
-import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import solov2  # noqa: F401, first: it sets what torch reads when it is loaded
+from jsonargparse import ArgumentParser, Namespace
 
-# isort: split
-import numpy as np
-from mmengine import Config
-
-from data.layouts.cityscapes import data_root, ensure_instances_json, instances_json_path
+from runtime.command_line import current_spelling, make_parser, relative_to_repository
 from runtime.files import InputError, one_line_errors, write_json
-from solov2.grids.claims import COCO_CELLS, Layout
-from solov2.grids.collision_tables import config_lines, examine, format_groups, format_levels
-from solov2.grids.objects import Objects, Resize, read_objects
-from solov2.grids.proposal import CRITERIA, RECALL, Proposal, Proposer, adapted_ranges
-from solov2.location_head import rows_and_columns
-from solov2.progress_display import track
-from solov2.settings import DEFAULT_CONFIG, add_arguments, find_config, load_config, shown
+from runtime.progress import track
+
+if TYPE_CHECKING:
+    from mmengine import Config
+
+    from solov2.grids.claims import Layout
+    from solov2.grids.objects import Objects, Resize
+    from solov2.grids.proposal import Proposal
 
 MMDET_STRIDES = (4, 8, 16, 32, 64)
 """Of a SOLOV2Head whose config names none."""
+TARGETS = ("collide", "no own cell", "centre lost", "AR")
+"""proposal.CRITERIA, which is not loaded for --help."""
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line, parsed."""
-    parser = argparse.ArgumentParser(prog="doctor.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
-    parser.add_argument("--annotations", type=Path, help="COCO instances JSON (default: the data set's train split)")
-    parser.add_argument(
-        "--size", type=int, nargs=2, metavar=("H", "W"), help="of the network's input (default: the training's resize)"
-    )
-    parser.add_argument(
-        "--target",
-        choices=CRITERIA,
-        default="no own cell",
-        help="which objects the proposal keeps rare, or AR: what collisions may take from it (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--target-share", type=float, default=0.01, help="of all objects, or of AR's 1, at most (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--cost-limit", type=float, default=5.0, help="cells of all levels, in times COCO's 3872 (default: %(default)s)"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="gets all numbers")
-    return parser.parse_args()
+def build_parser() -> ArgumentParser:
+    """The command's arguments."""
+    parser = make_parser("doctor.py", __doc__, has_config=False)
+    parser.add_argument("--config", default="configs/solov2/streets_r18.py", help="mmengine config")
+    help_options = "settings of the config to change, such as model.mask_head.pos_scale=0.3"
+    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="NAME=VALUE", help=help_options)
+    help_root = "a data set's folder; else $CITYSCAPES_DATASET, $CITYSCAPES_DIR or $COCO_DATASET, else an embedded one"
+    parser.add_argument("--data-root", type=str | None, default=None, metavar="DIR", help=help_root)
+    parser.add_argument("--layout", choices=("auto", "cityscapes", "coco"), default="auto", help="of the data set")
+    parser.add_argument("--split", type=str | None, default=None, help="of the data set; default: train or train2017")
+    help_annotations = "COCO instances JSON instead of a data set"
+    parser.add_argument("--annotations", type=Path | None, default=None, metavar="FILE", help=help_annotations)
+    help_size = "of the network's input; default: the training's resize"
+    parser.add_argument("--size", type=int, nargs=2, default=None, metavar=("H", "W"), help=help_size)
+    help_target = "which objects the proposal keeps rare, or AR: what collisions may take from it"
+    parser.add_argument("--target", choices=TARGETS, default="no own cell", help=help_target)
+    help_share = "of all objects, or of AR's 1, at most"
+    parser.add_argument("--target-share", type=float, default=0.01, metavar="SHARE", help=help_share)
+    help_cost = "cells of all levels, in times COCO's 3872"
+    parser.add_argument("--cost-limit", type=float, default=5.0, metavar="TIMES", help=help_cost)
+    parser.add_argument("--json", type=Path | None, default=None, metavar="FILE", help="gets all numbers")
+    return parser
 
 
-def read_layout(config: Config, path: Path) -> tuple[Layout, int]:
+def read_layout(config: "Config", path: Path) -> "tuple[Layout, int]":
     """The head's layout, and the stride of its mask features.
 
     Raises:
         InputError: if the config has none.
     """
+    from solov2.grids.claims import Layout
+    from solov2.location_head import rows_and_columns
+
     try:
         head = config.model.mask_head
         ranges = tuple(tuple(pair) for pair in head.scale_ranges)
@@ -94,8 +96,10 @@ def read_layout(config: Config, path: Path) -> tuple[Layout, int]:
     return layout, mask_stride
 
 
-def training_resize(config: Config) -> Resize:
+def training_resize(config: "Config") -> "Resize":
     """The resize of the training's pipeline, the largest where it is random; none where there is none."""
+    from solov2.grids.objects import Resize
+
     dataset = config.get("train_dataloader", {}).get("dataset", {})
     while "dataset" in dataset:  # RepeatDataset and its kind
         dataset = dataset.dataset
@@ -107,19 +111,32 @@ def training_resize(config: Config) -> Resize:
     return Resize()
 
 
-def find_annotations(args: argparse.Namespace) -> Path:
-    """--annotations, else those of the data set's train split, written where they are absent."""
+def find_annotations(args: Namespace) -> Path:
+    """--annotations, else those of the data set's split for training, written where they are absent; they name the classes.
+
+    Raises:
+        InputError: if there is no data set, it holds no object, or a label is broken.
+    """
+    from data.drawn.embedded import find_data_set
+    from solov2.data_set import prepare_split
+
     if args.annotations:
         return args.annotations.expanduser()
-    root = data_root(args.data_root).resolve()
-    path = instances_json_path(root, "train")
-    if ensure_instances_json(root, "train", track=partial(track, description="converting train labels")):
-        print(f"wrote {shown(path)}", flush=True)
-    return path
+    data_set = find_data_set(args.data_root, args.layout)
+    data_set = replace(data_set, root=data_set.root.resolve())
+    split, is_written = prepare_split(
+        data_set, args.split, for_training=True, track=lambda items, total: track(items, "converting training labels", total)
+    )
+    if is_written:
+        print(f"wrote {relative_to_repository(split.instances_json)}", flush=True)
+    return split.instances_json
 
 
-def propose(objects: Objects, layout: Layout, args: argparse.Namespace) -> tuple[Proposal, str]:
+def propose(objects: "Objects", layout: "Layout", args: Namespace) -> "tuple[Proposal, str]":
     """The proposal instead of a layout, and a sentence on how it meets the target."""
+    from solov2.grids.claims import COCO_CELLS
+    from solov2.grids.proposal import RECALL, Proposer, adapted_ranges
+
     ranges = adapted_ranges(objects.usual_size, len(layout.grids))
     proposer = Proposer(objects, replace(layout, scale_ranges=ranges), args.target, track)
     proposal = proposer.propose(args.target_share, args.cost_limit * COCO_CELLS)
@@ -135,24 +152,30 @@ def propose(objects: Objects, layout: Layout, args: argparse.Namespace) -> tuple
     return proposal, f"proposed within --cost-limit {args.cost_limit:g} ({aim} {needs})"
 
 
-def diagnose(args: argparse.Namespace) -> None:
+def diagnose(args: Namespace) -> None:
     """Everything that the command does."""
+    from solov2.grids.collision_tables import config_lines, examine, format_groups, format_levels
+    from solov2.grids.objects import Resize, read_objects
+    from solov2.settings import DEFAULT_CONFIG, find_config, load_config, parse_options
+
     if not 0 <= args.target_share < 1:
         raise InputError(f"--target-share is {args.target_share}, but a share from 0 on and below 1 was needed")
     if args.size and min(args.size) < 1:
         raise InputError(f"--size is {args.size[0]} {args.size[1]}, but a height and a width in pixels were needed")
     config_path = find_config(args.config)
-    config = load_config(config_path, args.cfg_options)
+    config = load_config(config_path, parse_options(args.cfg_options))
     layout, mask_stride = read_layout(config, config_path)
     resize = Resize(tuple(args.size[::-1])) if args.size else training_resize(config)
     path = find_annotations(args)
-    defaults = " (the default)" if config_path == DEFAULT_CONFIG else ""
-    print(f"grid doctor: {shown(config_path)}{defaults} on {shown(path)}", flush=True)
+    is_default = config_path == DEFAULT_CONFIG
+    shown = f"{relative_to_repository(config_path)}{' (the default)' if is_default else ''}"
+    print(f"grid doctor: {shown} on {relative_to_repository(path)}", flush=True)
 
     objects = read_objects(path, resize, mask_stride, track)
     height, width = objects.usual_size
     seen = f"{len(objects)} objects in {objects.num_images} images, which the network sees at {height}x{width}"
-    print(f"{seen}; {np.count_nonzero(~objects.has_small_pixel)} have no pixel left at stride {mask_stride}", flush=True)
+    num_without = int((~objects.has_small_pixel).sum())
+    print(f"{seen}; {num_without} have no pixel left at stride {mask_stride}", flush=True)
     proposal, title = propose(objects, layout, args)
     now, proposed = examine(objects, layout), examine(objects, proposal.layout)
     print("\n" + format_levels("configured", now) + "\n\n" + format_levels(title, proposed))
@@ -170,9 +193,8 @@ def diagnose(args: argparse.Namespace) -> None:
 
 def main() -> None:
     """The command; see above."""
-    args = parse_arguments()
     with one_line_errors():
-        diagnose(args)
+        diagnose(build_parser().parse_args(current_spelling(sys.argv[1:])))
 
 
 if __name__ == "__main__":
