@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from data.images import read_image
-from data.layouts.cityscapes import find_frames
+from data.input_size import InputSize
+from data.layouts.cityscapes import CityscapesSplit
 from data.loading.datamodule import instance_targets
+from data.network_input import NetworkInput
 from data.normalization import IMAGENET, normalize_and_pad
-from data.split import CityscapesPictures
 from data.targets import panoptic_to_semantic
 from data.taxonomy import CITYSCAPES, Taxonomy
 from detection.instance_head import InstanceHeadSettings
+from fusion.settings import MergeSettings
 from panoptic_fpn.loss import semantic_loss, to_output_index
 from panoptic_fpn.network import NetworkSettings, PanopticFPN, build_network, to_plain
-from panoptic_fpn.predictor import InputSize
 
 SMALL_HEAD = InstanceHeadSettings(
     anchor_sizes=(8, 16, 32, 64, 128),
@@ -43,9 +43,10 @@ def small() -> NetworkSettings:
 def learned(streets) -> tuple[PanopticFPN, list[float]]:
     """A network after NUM_STEPS on the first validation image, and the loss of each step."""
     torch.manual_seed(0)
-    picture, truth = CityscapesPictures(streets, "val").read(0)
+    split = CityscapesSplit(streets, "val")
+    street, truth = split.image(0), split.truth(0)
     network = build_network(to_plain(SMALL, CITYSCAPES))
-    image = torch.from_numpy(normalize_and_pad(picture, IMAGENET, 32))[None]
+    image = torch.from_numpy(normalize_and_pad(street, IMAGENET, 32))[None]
     semantic = torch.from_numpy(panoptic_to_semantic(truth, CITYSCAPES)).long()[None]
     target = to_output_index(semantic, network.train_id_of_output)
     objects = [instance_targets(truth, CITYSCAPES)]
@@ -66,12 +67,20 @@ def learned(streets) -> tuple[PanopticFPN, list[float]]:
 def save_checkpoint():
     """Write what the training command writes, as far as a predictor reads it; return its path."""
 
-    def save(path: Path, network: PanopticFPN, taxonomy: Taxonomy) -> Path:
+    def save(
+        path: Path,
+        network: PanopticFPN,
+        taxonomy: Taxonomy,
+        input_size: InputSize = InputSize(),
+        merging: MergeSettings = MergeSettings(),
+    ) -> Path:
         settings = {
+            "system": "panoptic_fpn",
             "network": to_plain(SMALL, taxonomy),
             "taxonomy": taxonomy.name,
             "categories": taxonomy.to_coco_categories(),
-            "input_size": asdict(InputSize()),
+            "merging": asdict(merging),
+            **NetworkInput(input_size, IMAGENET).to_plain(),
         }
         weights = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
         torch.save({"hyper_parameters": settings, "state_dict": weights}, path)
@@ -86,6 +95,6 @@ def checkpoint(learned, save_checkpoint, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def street_picture(streets):
-    """The picture that the network has learned, (H, W, 3) uint8."""
-    return read_image(find_frames(streets, "val")[0].image_path)
+def street_image(streets):
+    """The image that the network has learned, (H, W, 3) uint8."""
+    return CityscapesSplit(streets, "val").image(0)

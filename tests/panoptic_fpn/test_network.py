@@ -92,7 +92,7 @@ def test_things_and_stuff_are_both_needed(is_thing):
 
 
 @pytest.mark.slow
-def test_it_learns_one_picture_by_heart(learned):
+def test_it_overfits_one_image(learned):
     """A network that says nothing has log(12) + log(9) + 2 log(2) and the boxes' terms; what it learns is far below half."""
     _, losses = learned
     assert sum(losses[-5:]) / 5 < 0.4 * losses[0]

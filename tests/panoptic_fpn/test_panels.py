@@ -12,9 +12,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from data.instance_dump import InstanceLogits
 from data.loading.datamodule import PanopticDataModule
 from data.panoptic_png import PanopticMap, describe_segments
+from data.semantic_dump import SemanticMap
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
 from panoptic_fpn.module import PanopticFPNModule
-from panoptic_fpn.panels import OTHER_COLOR, Prediction, draw_panel
+from panoptic_fpn.panels import OTHER_COLOR, draw_panel
+from prediction.predictor import Prediction
 
 INSTANCE_TERMS = ("rpn_objectness", "rpn_box", "roi_class", "roi_box", "roi_mask")
 
@@ -23,9 +25,10 @@ INSTANCE_TERMS = ("rpn_objectness", "rpn_box", "roi_class", "roi_box", "roi_mask
 def validated(learned, small, streets, tmp_path_factory) -> tuple[EventAccumulator, dict]:
     """TensorBoard's events of one validation of six images, a panel at each fourth, and Lightning's own scores."""
     folder = tmp_path_factory.mktemp("run")
-    module = PanopticFPNModule(CITYSCAPES, small, panels_every_n_steps=4)
+    data = PanopticDataModule(str(streets), val_batch_size=1, num_workers=0, normalization="imagenet")
+    data.has_instances = True
+    module = PanopticFPNModule(CITYSCAPES, data.network_input, small, panels_every_n_steps=4)
     module.network.load_state_dict(learned[0].state_dict())
-    data = PanopticDataModule(str(streets), val_batch_size=1, num_workers=0, has_instances=True, normalization="imagenet")
     options = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     trainer = Trainer(accelerator="cpu", logger=TensorBoardLogger(folder, name="", version=""), **options)
     scores = trainer.validate(module, data, verbose=False)[0]
@@ -43,12 +46,12 @@ def test_every_nth_image_has_a_panel_named_after_it(validated, streets):
 
 
 @pytest.mark.slow
-def test_a_panel_is_a_picture_of_three_rows_of_two(validated):
+def test_a_panel_is_an_image_of_three_rows_of_two(validated):
     events, _ = validated
     tag = events.Tags()["images"][0]
     (shown,) = events.Images(tag)
-    picture = np.asarray(Image.open(io.BytesIO(shown.encoded_image_string)))
-    assert picture.shape == (shown.height, shown.width, 3)
+    panel = np.asarray(Image.open(io.BytesIO(shown.encoded_image_string)))
+    assert panel.shape == (shown.height, shown.width, 3)
     # Two columns of 128x256 images, enlarged, and three rows of them, with titles and the key below.
     column = shown.width / 2
     assert 3 * column / 2 < shown.height < 3 * column / 2 + 0.6 * column
@@ -70,7 +73,7 @@ def test_losses_and_scores_are_there_by_name(validated):
 
 
 def scene() -> tuple[np.ndarray, Prediction, PanopticMap]:
-    """A grey picture of a road with a car, which the prediction sees as "other" and finds twice, once with a low score."""
+    """A grey image of a road with a car, which the prediction sees as "other" and finds twice, once with a low score."""
     ids = np.full((64, 128), 7, dtype=np.uint32)
     ids[20:40, 30:60] = 26001
     truth = PanopticMap(ids, describe_segments(ids, lambda i: 26 if i > 1000 else i))
@@ -83,13 +86,14 @@ def scene() -> tuple[np.ndarray, Prediction, PanopticMap]:
     found = InstanceLogits(
         "a", 64, 128, 1, CITYSCAPES.name, "test", np.array([car, car]), scores, boxes.astype(np.float32), crop_boxes, crops
     )
-    return np.full((64, 128, 3), 100, np.uint8), Prediction(found, semantic, truth), truth
+    class_map = SemanticMap("a", CITYSCAPES.name, "test", semantic)
+    return np.full((64, 128, 3), 100, np.uint8), Prediction(truth, found, class_map), truth
 
 
 def test_instances_below_the_limit_are_not_drawn():
-    picture, predicted, truth = scene()
-    with_both, with_one = (draw_panel(picture, predicted, truth, CITYSCAPES, min_score) for min_score in (0.1, 0.5))
-    without = draw_panel(picture, predicted, truth, CITYSCAPES, 0.95)
+    image, predicted, truth = scene()
+    with_both, with_one = (draw_panel(image, predicted, truth, CITYSCAPES, min_score) for min_score in (0.1, 0.5))
+    without = draw_panel(image, predicted, truth, CITYSCAPES, 0.95)
     assert with_both.shape == with_one.shape == without.shape
     # The two cars are in the left half of the first row, the second one below and to the right of the first.
     changed = [np.flatnonzero((a != b).any((1, 2))) for a, b in ((with_one, without), (with_both, with_one))]
@@ -110,14 +114,14 @@ def test_other_is_no_void():
     assert not (left == car).all(-1).any()
 
 
-def test_a_picture_without_objects_has_a_panel_too():
-    picture, predicted, _ = scene()
+def test_an_image_without_objects_has_a_panel_too():
+    image, predicted, _ = scene()
     none = InstanceLogits(
         "a", 64, 128, 1, CITYSCAPES.name, "test", np.zeros(0, int), np.zeros(0, np.float32), np.zeros((0, 4), np.float32),
         np.zeros((0, 4), np.int32), (),
     )  # fmt: skip
     road = np.full((64, 128), 7, dtype=np.uint32)
     empty = PanopticMap(road, describe_segments(road, int))
-    panel = draw_panel(picture, Prediction(none, predicted.semantic, empty), empty, CITYSCAPES, 0.5)
+    panel = draw_panel(image, Prediction(empty, none, predicted.semantic), empty, CITYSCAPES, 0.5)
     assert panel.dtype == np.uint8
     assert panel.shape[2] == 3

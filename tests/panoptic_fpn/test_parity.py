@@ -33,14 +33,14 @@ from torchvision.ops import box_iou
 from data.instance_dump import InstanceLogits, full_masks
 from data.normalization import IMAGENET
 from data.panoptic_png import PanopticMap
+from data.resizing import argmax_on_image
 from data.taxonomy import COCO_PANOPTIC
 from detection.instance_head import Detections
 from detection.instance_masks import to_instance_logits
 from fusion.compose import AREA_REFERENCE
 from fusion.heuristic_merge import merge
 from fusion.settings import MergeSettings
-from panoptic_fpn.network import INSTANCE_HEAD, NetworkSettings, PanopticFPN
-from panoptic_fpn.predictor import to_train_ids
+from panoptic_fpn.network import INSTANCE_HEAD, LOGIT_STRIDE, NetworkSettings, PanopticFPN
 from training.weights_file import load_weights_file
 
 pytestmark = pytest.mark.parity
@@ -277,7 +277,8 @@ def test_the_panoptic_map_is_mmdets(network, mmdet_model, image):
 
     (found,) = network.instance_head.detect(pyramid, [SIZE])
     instances = dump(found)
-    semantic = to_train_ids(logits[0], network, SIZE, SIZE)
+    outputs = argmax_on_image(logits[0], SIZE, SIZE, LOGIT_STRIDE)
+    semantic = network.train_id_of_output[outputs].to(torch.uint8).numpy()
     settings = MergeSettings(min_score=MIN_SCORE, min_stuff_area=MIN_STUFF_AREA * AREA_REFERENCE / (SIZE[0] * SIZE[1]))
     assert {COCO_PANOPTIC.num_classes} < set(wanted.flatten().tolist())  # there is void
     assert len(np.unique(wanted[wanted < COCO_PANOPTIC.num_classes])) > 2  # stuff
