@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from data.drawn.snapshot_scenes import MIN_VISIBLE, Snapshot
-from data.drawn.snapshots import DRAWN_CLASSES, SnapshotsSettings, ensure_snapshots, image_key, snapshot
-from data.layouts.coco import TRAIN_SPLIT, VAL_SPLIT
+from data.drawn.snapshots import DRAWN_CLASSES, TRAIN_SPLIT, VAL_SPLIT, SnapshotsSettings, ensure_snapshots, image_key, snapshot
 from data.panoptic_file import read_panoptic_json, read_panoptic_map
 from data.taxonomy import COCO_PANOPTIC
 from runtime.files import InputError

@@ -190,15 +190,15 @@ def test_drawing_killed_half_way_goes_on_to_the_same_bytes(root, tmp_path, monke
     again = tmp_path / "again"
     written = []
 
-    def write_picture_or_die(path, pixels):
+    def write_image_or_die(path, pixels):
         written.append(path)
         if len(written) == 10:
             (path.parent / ".partial-abc.png").write_bytes(b"what a killed writer leaves")
             raise KeyboardInterrupt
         original(path, pixels)
 
-    original = streets.write_picture
-    monkeypatch.setattr(streets, "write_image", write_picture_or_die)
+    original = streets.write_image
+    monkeypatch.setattr(streets, "write_image", write_image_or_die)
     with pytest.raises(KeyboardInterrupt):
         write_streets(again, TINY)
     assert not (again / streets.MARKER).exists()

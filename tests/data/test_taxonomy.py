@@ -2,12 +2,24 @@
 
 import ast
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cityscapesscripts.helpers.labels import labels
 
-from data.taxonomy import CITYSCAPES, COCO_PANOPTIC, TAXONOMIES, VOID_TRAIN_ID, Taxonomy
+from data.panoptic_png import MAX_SEGMENT_ID
+from data.taxonomy import (
+    CITYSCAPES,
+    COCO_PANOPTIC,
+    LARGEST_DATASET_ID,
+    MAX_INSTANCES_PER_IMAGE,
+    TAXONOMIES,
+    VOID_TRAIN_ID,
+    Category,
+    Taxonomy,
+    recognise,
+)
 from runtime.files import InputError
 
 
@@ -90,7 +102,9 @@ def test_categories_that_cannot_be_are_refused(categories, complaint):
     ("entry", "words"),
     [
         ({"id": "x", "name": "a"}, "category id 'x'"),
-        ({"id": -1, "name": "a"}, "category id -1"),
+        ({"id": 1.5, "name": "a"}, "category id 1.5"),
+        ({"id": True, "name": "a"}, "category id True"),
+        ({"id": LARGEST_DATASET_ID + 1, "name": "a"}, f"category id {LARGEST_DATASET_ID + 1}"),
         ({"id": 1, "name": "a", "color": [300, 0, 0]}, "three numbers 0..255"),
         ({"id": 1, "name": "a", "color": [1, 2]}, "three numbers 0..255"),
     ],
@@ -98,3 +112,81 @@ def test_categories_that_cannot_be_are_refused(categories, complaint):
 def test_a_category_that_cannot_be_is_refused(entry, words):
     with pytest.raises(InputError, match=words):
         Taxonomy.from_coco_categories("mine", [entry])
+
+
+def with_ids(*dataset_ids: int) -> Taxonomy:
+    """Classes with these ids, stuff and things in turn."""
+    return Taxonomy("mine", tuple(Category(f"class {k}", k, place % 2 == 1, (1, 2, 3)) for place, k in enumerate(dataset_ids)))
+
+
+@pytest.mark.parametrize(
+    "taxonomy",
+    [
+        with_ids(-3, 999, 123456),
+        with_ids(0, 1, 7),
+        with_ids(0, 998, 999),
+        with_ids(1, 1000, 1001),
+        with_ids(-(2**53), 2**53),
+        with_ids(*range(5000, 5255)),
+        *TAXONOMIES.values(),
+    ],
+    ids=lambda t: f"{t.dataset_ids.min()} to {t.dataset_ids.max()}",
+)
+def test_segment_ids_of_any_category_ids_are_distinct_and_fit_a_png(taxonomy):
+    found = []
+    for train_id, is_thing in enumerate(taxonomy.is_thing):
+        found.append(taxonomy.segment_id(train_id))
+        if is_thing:
+            found += [taxonomy.segment_id(train_id, k) for k in range(1, MAX_INSTANCES_PER_IMAGE + 1)]
+    assert len(set(found)) == len(found)
+    assert min(found) > 0  # 0 is void
+    assert max(found) <= MAX_SEGMENT_ID
+
+
+def test_segment_ids_are_those_of_cityscapes():
+    car = next(k for k, c in enumerate(CITYSCAPES.categories) if c.name == "car")
+    assert (CITYSCAPES.segment_id(0), CITYSCAPES.segment_id(car, 12)) == (7, 26012)
+
+
+def changed(train_id: int, **changes) -> Taxonomy:
+    """Cityscapes with one class changed, under another name."""
+    categories = list(CITYSCAPES.categories)
+    categories[train_id] = replace(categories[train_id], **changes)
+    return Taxonomy("other", tuple(categories))
+
+
+def test_the_name_and_the_colours_of_a_taxonomy_are_no_difference():
+    assert CITYSCAPES.difference(changed(0, color=(0, 0, 0))) is None
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (changed(1, name="pavement"), "'sidewalk' (id 8, stuff) against 'pavement' (id 8, stuff)"),
+        (changed(1, dataset_id=80), "'sidewalk' (id 8, stuff) against 'sidewalk' (id 80, stuff)"),
+        (changed(1, is_thing=True), "'sidewalk' (id 8, stuff) against 'sidewalk' (id 8, thing)"),
+        (Taxonomy("other", CITYSCAPES.categories[1:]), "19 classes against 18, without 'road'"),
+        (
+            Taxonomy("other", (*CITYSCAPES.categories, Category("cow", 90, True, (1, 1, 1)))),
+            "19 classes against 20, with 'cow'",
+        ),
+        (Taxonomy("other", CITYSCAPES.categories[:14]), "19 classes against 14, without 'truck', 'bus', 'train' and 2 more"),
+        (
+            Taxonomy("other", CITYSCAPES.categories[::-1]),
+            "'road' (id 7, stuff) against 'bicycle' (id 33, thing)",
+        ),
+    ],
+    ids=["name", "id", "thing", "fewer", "more", "many fewer", "order"],
+)
+def test_other_classes_are_a_difference_that_is_told_in_words(other, words):
+    assert CITYSCAPES.difference(other) == words
+
+
+def test_taxonomies_have_the_same_name_just_where_they_have_the_same_classes():
+    assert recognise(changed(0, color=(0, 0, 0))) is CITYSCAPES
+    first, again = (recognise(replace(with_ids(1, 5), name=name)) for name in ("a", "b"))
+    other = recognise(replace(with_ids(1, 6), name="a"))
+    assert first.name == again.name
+    assert first.name != other.name
+    assert first.difference(with_ids(1, 5)) is None
+    assert {first.name, other.name}.isdisjoint(TAXONOMIES)

@@ -32,8 +32,9 @@ def test_a_group_without_classes_is_not_zero(toy):
 
 
 def test_ap_and_miou_stand_in_one_line():
-    assert scores_line(AP, 0.5) == "mask AP 25.0 (AP50 50.0), mIoU 50.0"
-    assert scores_line({"AP": None, "AP50": None}, None) == "mask AP n/a (AP50 n/a), mIoU n/a"
+    assert scores_line(AP, IOU) == "mask AP 25.0 (AP50 50.0), mIoU 50.0"
+    assert scores_line({"AP": None, "AP50": None}, {"miou": None}) == "mask AP n/a (AP50 n/a), mIoU n/a"
+    assert scores_line(None, None) == "mask AP not kept, mIoU not kept"
 
 
 def test_columns_are_as_wide_as_their_widest_cell():
@@ -44,13 +45,21 @@ def test_columns_are_as_wide_as_their_widest_cell():
 
 def test_both_files_say_the_same_and_where_it_is_from(toy, tmp_path):
     scores = toy_scores(toy)
-    markdown, json_path = write_results(tmp_path, scores, AP, IOU, {"command": "python evaluate.py"})
+    markdown, json_path = write_results(tmp_path, scores, AP, IOU, {"command": "python evaluate.py"}, {**scores, "mask_ap": AP})
     text, content = markdown.read_text(), json.loads(json_path.read_text())
     assert text.startswith(results_table(scores))
     assert "- command: python evaluate.py" in text
     assert {name: content[name] for name in scores} == scores
-    assert (content["mask_ap"], content["semantic"]) == (AP, IOU)
+    assert content["mask_ap"] == AP
+    assert content["facts"] == {"command": "python evaluate.py"}
     rows = {cells[0].strip(): [c.strip() for c in cells[1:]] for line in text.splitlines() if (cells := line.split("|")[1:-1])}
     assert rows["car"] == ["45.0", "90.0", "50.0", "25.0", "50.0"]
     assert rows["person"] == ["n/a", "n/a", "n/a", "n/a", "n/a"]
     assert rows["road"][3] == "n/a"  # stuff has no AP
+
+
+def test_what_was_not_kept_is_no_column(toy, tmp_path):
+    markdown, _ = write_results(tmp_path, None, None, IOU, {}, {})
+    text = markdown.read_text()
+    assert text.startswith("mask AP not kept, mIoU 50.0")
+    assert [cell.strip() for cell in text.splitlines()[2].strip("|").split("|")] == ["class", "IoU"]

@@ -34,3 +34,5 @@ def test_found_things_bring_their_iou_and_others_do_not():
     assert (medium.total, medium.found, medium.recall, medium.iou) == (2, 1, 0.5, 0.75)
     assert breakdown.counts["tiny"].recall is None
     assert breakdown.counts["tiny"].iou is None
+    assert breakdown.scores()["medium"] == {"total": 2, "found": 1, "recall": 0.5, "iou": 0.75}
+    assert breakdown.scores()["tiny"] == {"total": 0, "found": 0, "recall": None, "iou": None}
