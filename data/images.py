@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from data.png_file import has_end
 from runtime.files import InputError, atomic_path
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
@@ -102,7 +103,7 @@ def is_made_by(path: Path, producer: str) -> bool:
     """Whether a whole PNG that write_image wrote for this producer is there."""
     try:
         with open_image(path) as image:
-            return getattr(image, "text", {}).get(PRODUCER_KEY) == producer
+            return getattr(image, "text", {}).get(PRODUCER_KEY) == producer and has_end(path)
     except InputError:
         return False
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from data.images import open_image
 from data.png_file import MAX_SEGMENT_ID as MAX_SEGMENT_ID
-from data.png_file import RGB8, check_segment_ids, read_plain_png, write_id_png
+from data.png_file import RGB8, check_segment_ids, has_end, read_plain_png, write_id_png
 from data.segment_runs import Runs, find_runs
 from runtime.files import InputError
 
@@ -120,7 +120,8 @@ def read_panoptic_png(path: Path, producer: str | None = None) -> PanopticMap | 
         segment_ids, text = _read_rgb(path)
     except InputError:
         return None
-    if (producer is not None and text.get(PRODUCER_CHUNK) != producer) or SEGMENTS_CHUNK not in text:
+    is_other = producer is not None and text.get(PRODUCER_CHUNK) != producer
+    if is_other or SEGMENTS_CHUNK not in text or not has_end(path):
         return None
     return PanopticMap(segment_ids, tuple(Segment.from_json(entry) for entry in json.loads(text[SEGMENTS_CHUNK])))
 

@@ -134,6 +134,17 @@ def read_plain_png(path: Path, kind: tuple[int, int]) -> tuple[np.ndarray, dict[
         return None
 
 
+def has_end(path: Path) -> bool:
+    """Whether a PNG goes on to its last chunk; Pillow decodes what is cut off behind the pixels."""
+    end = _pack_chunk(b"IEND", b"")
+    try:
+        with open(path, "rb") as file:
+            file.seek(-len(end), os.SEEK_END)
+            return file.read() == end
+    except OSError:  # absent, or shorter
+        return False
+
+
 def _read(path: Path, kind: tuple[int, int]) -> tuple[np.ndarray, dict[str, str]]:
     with open(path, "rb") as file:
         start = file.read(len(SIGNATURE) + 8 + HEADER.size)
