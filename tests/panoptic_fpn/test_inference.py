@@ -1,4 +1,4 @@
-"""inference.py: a picture, a folder of odd sizes, a video; what is broken is named, and the others are done."""
+"""inference.py: an image, a folder of odd sizes, a video; what is broken is named, and the others are done."""
 
 import json
 import sys
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.images import path_to_image_id
 from data.panoptic_file import read_panoptic_json, read_panoptic_map
 from data.videos import open_video, video_writer
 from panoptic_fpn import inference
@@ -23,7 +24,7 @@ def call(checkpoint, tmp_path, monkeypatch):
 
     def run(place, *arguments) -> Path:
         output = tmp_path / "out"
-        given = ("--image-path", place, "--checkpoint", checkpoint, "--output", output, *FLAGS, *arguments)
+        given = ("--images", place, "--checkpoint", checkpoint, "--output", output, *FLAGS, *arguments)
         monkeypatch.setattr(sys, "argv", ["inference.py", *map(str, given)])
         inference.main()
         return output
@@ -37,12 +38,12 @@ def save(path: Path, pixels: np.ndarray, **options) -> None:
 
 
 @pytest.fixture
-def photos(tmp_path, street_picture) -> Path:
+def photos(tmp_path, street_image) -> Path:
     """Odd sizes, grey, and the same name in two folders."""
     folder = tmp_path / "photos"
-    save(folder / "monday/street.png", street_picture[:97, :201])
-    save(folder / "tuesday/street.jpg", street_picture[::-1])
-    save(folder / "grey.png", street_picture[:, :31, 0])
+    save(folder / "monday/street.png", street_image[:97, :201])
+    save(folder / "tuesday/street.jpg", street_image[::-1])
+    save(folder / "grey.png", street_image[:, :31, 0])
     return folder
 
 
@@ -56,27 +57,27 @@ def test_a_folder_gets_png_json_and_overlay_under_names_of_their_own(call, photo
         assert (output / "overlay" / f"{name}.png").is_file()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("checkpoint ")
-    assert f"3 pictures and 0 videos of {photos}" in lines[0]
+    assert f"3 images, {photos}" in lines[0]
     assert f"wrote {output / 'panoptic.json'}" in lines
 
 
-def test_the_learned_street_is_seen(call, tmp_path, street_picture):
-    save(tmp_path / "in" / "street.png", street_picture)
+def test_the_learned_street_is_seen(call, tmp_path, street_image):
+    save(tmp_path / "in" / "street.png", street_image)
     output = call(tmp_path / "in" / "street.png")
     annotation = json.loads((output / "panoptic.json").read_text())
     names = {c["id"]: c["name"] for c in annotation["categories"]}
     found = {names[s["category_id"]] for s in annotation["annotations"][0]["segments_info"]}
     assert {"road", "sky"} <= found
     overlay = np.asarray(Image.open(output / "overlay" / "street.png"))
-    assert overlay.shape[1] == 4 * street_picture.shape[1]  # enlarged to about a thousand pixels
-    assert overlay.shape[0] > 4 * street_picture.shape[0]  # the legend
+    assert overlay.shape[1] == 4 * street_image.shape[1]  # enlarged to about a thousand pixels
+    assert overlay.shape[0] > 4 * street_image.shape[0]  # the legend
 
 
-def test_a_broken_picture_is_named_and_the_others_are_done(call, photos, tmp_path, capsys):
+def test_a_broken_image_is_named_and_the_others_are_done(call, photos, tmp_path, capsys):
     (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and nothing more")
     with pytest.raises(SystemExit) as stopped:
         call(photos)
-    assert stopped.value.code.startswith("error: 1 of 4 files were left out, the first one: ")
+    assert stopped.value.code.startswith("error: 1 of 4 images were left out, the first one: ")
     assert "broken.png" in stopped.value.code
     assert "\n" not in stopped.value.code
     assert "left out: " in capsys.readouterr().err
@@ -84,7 +85,7 @@ def test_a_broken_picture_is_named_and_the_others_are_done(call, photos, tmp_pat
     assert sorted(file.annotations) == ["grey", "monday/street", "tuesday/street"]
 
 
-def test_nothing_but_broken_pictures_leaves_no_json(call, tmp_path):
+def test_nothing_but_broken_images_leaves_no_json(call, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "broken.jpg").write_bytes(b"none")
     with pytest.raises(SystemExit):
@@ -92,7 +93,7 @@ def test_nothing_but_broken_pictures_leaves_no_json(call, tmp_path):
     assert not (tmp_path / "out" / "panoptic.json").exists()
 
 
-def test_a_picture_is_done_once(call, photos):
+def test_an_image_is_done_once(call, photos):
     output = call(photos)
     png = output / "panoptic" / "grey_panoptic.png"
     first = png.stat().st_mtime_ns
@@ -103,12 +104,12 @@ def test_a_picture_is_done_once(call, photos):
     assert png.stat().st_mtime_ns != first
 
 
-def test_a_video_becomes_an_overlay_video(call, tmp_path, street_picture):
+def test_a_video_becomes_an_overlay_video(call, tmp_path, street_image):
     path = tmp_path / "drive.mp4"
     with video_writer(path, 10) as write:
         for k in range(4):
-            write(np.roll(street_picture, 8 * k, axis=1))
-    output = call(path, "--frame-pngs")
+            write(np.roll(street_image, 8 * k, axis=1))
+    output = call(path, "--frame-pngs")  # an older flag, of which all is done today
     with open_video(output / "overlay" / "drive.mp4") as video:
         frames = list(video.frames())
     assert len(frames) == 4
@@ -119,16 +120,16 @@ def test_a_video_becomes_an_overlay_video(call, tmp_path, street_picture):
     assert read_panoptic_map(file, "drive/000003").segment_ids.shape == (128, 256)
 
 
-def test_without_frame_pngs_a_video_is_an_overlay_alone(call, tmp_path, street_picture):
-    with video_writer(tmp_path / "drive.mp4", 10) as write:
-        write(street_picture)
-    output = call(tmp_path / "drive.mp4")
-    assert [path.name for path in output.rglob("*") if path.is_file()] == ["drive.mp4"]
+def test_the_older_spelling_names_images_too(call, tmp_path, street_image):
+    save(tmp_path / "in" / "new.png", street_image)
+    save(tmp_path / "in" / "old.png", street_image)
+    output = call(tmp_path / "in" / "new.png", "--image-path", tmp_path / "in" / "old.png")
+    assert list(read_panoptic_json(output / "panoptic.json").annotations) == ["old"]
 
 
-def test_it_does_not_read_what_it_wrote(call, tmp_path, street_picture, fails_in_one_line):
-    save(tmp_path / "out" / "overlay" / "a.png", street_picture)
-    with pytest.raises(SystemExit, match="also finds pictures in the output"):
+def test_it_does_not_read_what_it_wrote(call, tmp_path, street_image, fails_in_one_line):
+    save(tmp_path / "out" / "overlay" / "a.png", street_image)
+    with pytest.raises(SystemExit, match="also finds images in the output"):
         call(tmp_path)
 
 
@@ -138,4 +139,4 @@ def test_the_real_street_gets_a_map_of_its_size(call):
     output = call(photo, "--shorter-side", "128", "--longer-side", "256")
     file = read_panoptic_json(output / "panoptic.json")
     size = Image.open(photo).size[::-1]
-    assert read_panoptic_map(file, photo.stem).segment_ids.shape == size
+    assert read_panoptic_map(file, path_to_image_id(photo)).segment_ids.shape == size
