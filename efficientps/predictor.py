@@ -15,7 +15,7 @@ from detection.instance_masks import to_instance_logits
 from detection.views import detections_on_image, merge_views
 from efficientps.network import LOGIT_STRIDE, EfficientPS, SemanticEfficientPS, build_network
 from prediction.predictor import NetworkPredictor, Prediction
-from prediction.views import PLAIN, ViewSettings
+from prediction.views import PLAIN, View, ViewSettings
 from runtime.files import InputError, shorten
 from training.checkpoints import load_weights, read_trained
 
@@ -50,19 +50,26 @@ class EfficientPSPredictor(NetworkPredictor):
 
     def run(self, image_id: str, image: np.ndarray) -> Prediction:
         """See NetworkPredictor: logits at stride 4, masks at stride 1."""
-        size, views = image.shape[:2], self.views.views()
-        device = next(self.network.parameters()).device
-        total, found = 0.0, []
+        views, total, found = self.views.views(), 0.0, []
         for view in views:
-            seen = self.network_input.apply(image, device, *view)
-            pyramid = self.network.pyramid(seen.tensor)
-            logits = self.network.semantic_head(pyramid)[0].float()
-            total = total + logits_on_image(logits, seen.size, size, LOGIT_STRIDE, LOGIT_STRIDE, view.is_flipped)
-            if isinstance(self.network, EfficientPS):
-                (detections,) = self.network.instance_head.detect(pyramid, [seen.size])
-                found.append(detections_on_image(detections, seen.size, size, view.is_flipped))
+            logits, detections = self._predict_view(image, view)
+            total = total + logits
+            if detections is not None:
+                found.append(detections)
         merged = merge_views(found, self.network.instance_head.roi.detections_per_img) if found else None
-        return to_prediction(total / len(views), merged, image_id=image_id, size=size, taxonomy=self.taxonomy)
+        return to_prediction(total / len(views), merged, image_id=image_id, size=image.shape[:2], taxonomy=self.taxonomy)
+
+    def _predict_view(self, image: np.ndarray, view: View) -> tuple[Tensor, Detections | None]:
+        """What the heads give for one view, on the image; a method, so that no view's features outlive it."""
+        size = image.shape[:2]
+        seen = self.network_input.apply(image, next(self.network.parameters()).device, *view)
+        pyramid = self.network.pyramid(seen.tensor)
+        logits = self.network.semantic_head(pyramid)[0].float()
+        logits = logits_on_image(logits, seen.size, size, LOGIT_STRIDE, LOGIT_STRIDE, view.is_flipped)
+        if not isinstance(self.network, EfficientPS):
+            return logits, None
+        (detections,) = self.network.instance_head.detect(pyramid, [seen.size])
+        return logits, detections_on_image(detections, seen.size, size, view.is_flipped)
 
 
 def to_prediction(

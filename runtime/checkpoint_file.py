@@ -1,5 +1,6 @@
 """Files that torch.save has written, read without executing pickled code."""
 
+import errno
 import pickle
 import re
 import struct
@@ -33,7 +34,7 @@ def read_checkpoint_file(path: Path, advice: str) -> object:
             warnings.simplefilter("ignore")  # of pickle's version, before the refusal
             return torch.load(path, map_location="cpu", weights_only=True)
     except BROKEN as error:
-        if getattr(error, "errno", None):
+        if getattr(error, "errno", None) not in (None, errno.EINVAL):  # EINVAL: torch seeks before the start of a cut file
             raise
         raise InputError(f"{path}: broken checkpoint ({broken_reason(error)}); copy it again, or {advice}") from None
 

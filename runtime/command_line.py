@@ -5,10 +5,11 @@ Nothing here, and nothing that a parser is built from, imports torch: `--help` i
 
 import dataclasses
 import re
+import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_type_hints
+from typing import NoReturn, get_type_hints
 
 from docstring_parser import parse_from_object
 from jsonargparse import ActionConfigFile, ActionYesNo, ArgumentParser, DefaultHelpFormatter, Namespace
@@ -32,6 +33,28 @@ class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
     """Keeps the lines of a command's docstring, whose examples are to be copied."""
 
 
+class OneLineErrors:
+    """Goes before a jsonargparse parser: what it says of a wrong argument becomes one line, without the usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """As jsonargparse's."""
+        if not self.exit_on_error:  # it asks itself whether a value fits
+            super().error(message, ex)
+        sys.exit(f"error: {self._in_one_line(message)}; see --help")
+
+    def _in_one_line(self, message: str) -> str:
+        parts = ('Parser key "(.*)"', "- Not of type [^:]*: (.*)", "Given value: (.*)")
+        key, reason, value = (found and found[1] for found in (re.search(part, message) for part in parts))
+        if not (key and reason):
+            return " ".join(message.split())
+        flag = next((action.option_strings[0] for action in self._actions if action.dest == key), f"--{key}")
+        return f"{flag} {value}: {reason}"
+
+
+class OneLineParser(OneLineErrors, ArgumentParser):
+    """A parser whose errors are one line, as all errors of the commands."""
+
+
 def make_parser(prog: str, description: str, *, has_config: bool = True) -> ArgumentParser:
     """A parser whose arguments can also stand in the YAML of --config.
 
@@ -39,7 +62,7 @@ def make_parser(prog: str, description: str, *, has_config: bool = True) -> Argu
         description: of --help; a module's docstring.
         has_config: whether there is such a YAML.
     """
-    parser = ArgumentParser(prog=prog, description=description, formatter_class=HelpFormatter)
+    parser = OneLineParser(prog=prog, description=description, formatter_class=HelpFormatter)
     if has_config:
         parser.add_argument("--config", action=ActionConfigFile, help="YAML with any of the arguments below")
     return parser

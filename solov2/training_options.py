@@ -27,8 +27,6 @@ def apply_training_options(config: Config, args: argparse.Namespace, num_process
     if args.workers is not None:
         config.train_dataloader.num_workers = args.workers
     if args.accumulate is not None:
-        if args.accumulate < 1:
-            raise InputError(f"--accumulate is {args.accumulate}, but 1 or more batches a step are needed")
         config.optim_wrapper.accumulative_counts = args.accumulate
     hooks = list(config.get("custom_hooks", []))
     if args.ema_decay is not None:

@@ -9,7 +9,7 @@ import torch
 from jsonargparse.typing import PositiveInt
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
-from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
@@ -17,6 +17,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from data.drawn.embedded import find_data_set
 from data.loading.datamodule import PanopticDataModule
+from runtime.command_line import OneLineErrors
 from runtime.files import InputError, atomic_path, one_line_errors, shorten
 from training.callbacks import AveragedWeights, EpochSeeds
 from training.checkpoints import REPOSITORY, find_last, load_start
@@ -25,6 +26,10 @@ from training.processes import all_processes_end
 from training.schedule import learning_rate
 
 say = rank_zero_only(print)
+
+
+class OneLineLightningParser(OneLineErrors, LightningArgumentParser):
+    """Lightning's, whose errors are one line."""
 
 
 class TrainCLI(LightningCLI):
@@ -136,12 +141,14 @@ def run_training(
     # Workers decode while the two cores of a small machine compute: more would only take turns.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning calls a part of torch that will have another name
+    warnings.filterwarnings("ignore", ".*LightningCLI's args parameter.*")  # training.arguments has read the command line
     torch.set_float32_matmul_precision("high")
     cli = type("CLI", (TrainCLI,), {"system": system, "normalization": normalization, "linked": linked})
     with one_line_errors():
         try:
             save = {"overwrite": True}
-            fit(cli(module, data, run=False, args=list(arguments), save_config_kwargs=save))
+            options = {"run": False, "args": list(arguments), "save_config_kwargs": save}
+            fit(cli(module, data, parser_class=OneLineLightningParser, **options))
         except MisconfigurationException as error:
             raise InputError(f"trainer settings: {shorten(error)}") from None
         except ValueError as error:

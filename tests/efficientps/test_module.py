@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from data.taxonomy import CITYSCAPES
 from detection.instance_head import InstanceHeadSettings
 from efficientps.module import EfficientPSModule
 from efficientps.norm import NormAct
@@ -14,7 +15,7 @@ SMALL = {"variant": "b0", "fpn_channels": 16}
 
 def test_a_weights_file_is_for_the_start_of_training_and_says_what_stays(tmp_path):
     torch.manual_seed(0)
-    trained = EfficientPSModule(**SMALL).network
+    trained = EfficientPSModule(CITYSCAPES, **SMALL).network
     encoder = {f"encoder.{name}": tensor for name, tensor in trained.encoder.state_dict().items()}
     (tmp_path / "checkpoint.pth").write_bytes(b"what it came from")
     found = Match(tensors=encoder, left_out=[], missing=[])
@@ -22,7 +23,7 @@ def test_a_weights_file_is_for_the_start_of_training_and_says_what_stays(tmp_pat
         tmp_path / "w.safetensors", found, source="test", checkpoint=tmp_path / "checkpoint.pth", network="efficientps-b0"
     )
     torch.manual_seed(1)
-    module = EfficientPSModule(**SMALL, weights=str(tmp_path / "w.safetensors"))
+    module = EfficientPSModule(CITYSCAPES, **SMALL, weights=str(tmp_path / "w.safetensors"))
     line = load_weights_file(module.network, module.weights)  # as train_net.py does where nothing is resumed
     for name, tensor in module.network.encoder.state_dict().items():
         assert torch.equal(tensor, encoder[f"encoder.{name}"])
@@ -37,13 +38,13 @@ def test_weights_of_another_network_are_refused(tmp_path):
     path = tmp_path / "w.safetensors"
     write_weights(path, found, source="test", checkpoint=tmp_path / "checkpoint.pth", network="efficientps-b5")
     with pytest.raises(InputError, match="the file is for efficientps-b5"):
-        load_weights_file(EfficientPSModule(**SMALL).network, path)
+        load_weights_file(EfficientPSModule(CITYSCAPES, **SMALL).network, path)
 
 
 def test_the_norm_reaches_every_layer_but_no_checkpoint():
     pytest.importorskip("inplace_abn", reason="the extra inplace-abn is not installed")
     head = InstanceHeadSettings(box_channels=16, mask_channels=16)
-    module = EfficientPSModule(**SMALL, instance_head=head, norm="iabn_sync")
+    module = EfficientPSModule(CITYSCAPES, **SMALL, instance_head=head, norm="iabn_sync")
 
     def forms(part: torch.nn.Module) -> set[str]:
         return {layer.norm for layer in part.modules() if isinstance(layer, NormAct)}

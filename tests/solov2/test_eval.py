@@ -12,34 +12,36 @@ import torch.nn.functional as F
 from mmdet.apis import inference_detector, init_detector
 from PIL import Image
 
-from data.instance_dump import dump_path, from_full_logits, full_masks, read_instances, write_instances
-from data.layouts.cityscapes import find_frames, read_truth
+from data.instance_dump import dump_path, from_full_logits, full_masks, read_instances
+from data.layouts.cityscapes import find_images
+from data.layouts.find import open_data_set
 from data.taxonomy import CITYSCAPES
+from prediction.run import Run
+from prediction.sources import DumpedInstances
 from runtime.files import read_json
 from solov2 import eval as evaluation
 from solov2.checkpoints import read_checkpoint
-from solov2.predictor import load_predictor
 
 VAL_IMAGES = 6
 
 
 @pytest.fixture
-def run_eval(monkeypatch, streets, tiny):
-    """Call main() on the tiny Streets and model, with further arguments and --cfg-options."""
+def run_eval(monkeypatch, streets):
+    """Call main() on the tiny Streets, or on the --data-root or --images among the arguments."""
 
-    def run(*arguments, options: tuple[str, ...] = ()) -> None:
-        monkeypatch.setattr(sys, "argv", ["eval.py", *map(str, arguments), "--data-root", str(streets), *tiny, *options])
+    def run(*arguments) -> None:
+        monkeypatch.setattr(sys, "argv", ["eval.py", "--data-root", str(streets), *map(str, arguments)])
         evaluation.main()
 
     return run
 
 
 @pytest.fixture(scope="module")
-def dumps(eager, streets, tiny, tmp_path_factory) -> Path:
-    """The dumps of an undisturbed run."""
+def dumps(eager, streets, tmp_path_factory) -> Path:
+    """The run folder of an undisturbed run."""
     folder = tmp_path_factory.mktemp("dumps")
     with pytest.MonkeyPatch.context() as patch:
-        arguments = ["--checkpoint", str(eager), "--output", str(folder), "--data-root", str(streets), *tiny]
+        arguments = ["--checkpoint", str(eager), "--output", str(folder), "--data-root", str(streets)]
         patch.setattr(sys, "argv", ["eval.py", *arguments])
         evaluation.main()
     return folder
@@ -51,14 +53,14 @@ def copied(dumps, tmp_path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in (folder / "instances").iterdir()}
 
 
 def test_dumps_hold_what_mmdet_predicts(dumps, eager, streets, tiny_config):
-    frame = find_frames(streets, "val")[0]
-    dumped = read_instances(dumps, frame.image_id, CITYSCAPES, size=(128, 256))
+    image = find_images(streets, "val")[0]
+    dumped = read_instances(dumps / "instances", image.image_id, CITYSCAPES, size=(128, 256))
     network = init_detector(tiny_config, str(eager), device="cpu", palette="random")
-    theirs = inference_detector(network, str(frame.image_path)).pred_instances
+    theirs = inference_detector(network, str(image.image_path)).pred_instances
     has_mask = theirs.mask_logits.flatten(1).max(1).values > 0
     assert len(dumped) == has_mask.sum() > 5
     assert torch.equal(torch.from_numpy(dumped.scores), theirs.scores[has_mask])
@@ -67,9 +69,33 @@ def test_dumps_hold_what_mmdet_predicts(dumps, eager, streets, tiny_config):
 
 
 def test_each_image_has_a_dump_and_the_ap_stands_beside_them(dumps, streets):
-    ids = {frame.image_id for frame in find_frames(streets, "val")}
-    assert {path.name for path in dumps.iterdir()} == {dump_path(dumps, i).name for i in ids} | {"mask_ap.json"}
-    assert 0 <= read_json(dumps / "mask_ap.json")["AP"] <= 1
+    ids = {image.image_id for image in find_images(streets, "val")}
+    assert {path.name for path in (dumps / "instances").iterdir()} == {dump_path(dumps, i).name for i in ids}
+    assert 0 <= read_json(dumps / "scores.json")["mask_ap"]["AP"] <= 1
+
+
+def test_dumps_say_from_which_score_on_they_are_worth_fusing(dumps):
+    assert DumpedInstances(dumps, CITYSCAPES).min_score == DumpedInstances(dumps / "instances", CITYSCAPES).min_score == 0.2
+
+
+def test_a_data_set_of_the_coco_layout_is_predicted_and_scored_with_its_own_classes(
+    eager_on_snapshots, snapshots, run_eval, tmp_path
+):
+    run_eval("--data-root", snapshots, "--checkpoint", eager_on_snapshots, "--output", tmp_path)
+    run, split = Run.open(tmp_path), open_data_set(snapshots).split()
+    assert run.taxonomy.difference(split.taxonomy) is None
+    found = [run.instances(split.image_id(k), split.size(k)) for k in range(len(split))]
+    assert sum(map(len, found)) > 0
+    assert {train_id for instances in found for train_id in instances.train_ids} <= set(split.taxonomy.thing_ids)
+    assert 0 <= read_json(tmp_path / "scores.json")["mask_ap"]["AP"] <= 1
+
+
+def test_a_data_set_of_other_classes_is_refused_in_one_line(eager_on_snapshots, streets, tmp_path, fails_in_one_line):
+    arguments = ("--data-root", streets, "--checkpoint", eager_on_snapshots, "--output", tmp_path / "out")
+    line = fails_in_one_line(evaluation.main, *arguments)
+    assert "the model knows other classes, " in line
+    assert "against 19, without" in line
+    assert not (tmp_path / "out").exists()
 
 
 def test_cropped_logits_give_the_masks_of_the_full_frame():
@@ -81,65 +107,31 @@ def test_cropped_logits_give_the_masks_of_the_full_frame():
     assert np.array_equal(np.stack(list(full_masks(instances))), full.numpy())
 
 
-def test_truth_as_detections_gets_the_highest_ap(streets, tmp_path):
-    # Large logits on truth's own pixels at stride 1: the masks are the truth, so AP is 1 for every class that occurs.
-    frames = find_frames(streets, "val")
-    for frame in frames:
-        truth = read_truth(frame)
-        things = [s for s in truth.segments if s.segment_id >= 1000]
-        logits = np.stack([np.where(truth.segment_ids == s.segment_id, 8.0, -8.0) for s in things])
-        train_ids = [CITYSCAPES.dataset_id_to_train_id[s.category_id] for s in things]
-        fields = dict(image_id=frame.image_id, size=(128, 256), stride=1, taxonomy=CITYSCAPES, producer="truth")
-        write_instances(tmp_path, from_full_logits(logits, train_ids, np.ones(len(things)), **fields))
-    evaluation.report_mask_ap(frames, tmp_path, streets, "val")
-    assert read_json(tmp_path / "mask_ap.json")["AP"] > 0.999
-
-
 def test_a_second_run_writes_no_dump(copied, eager, run_eval, capsys):
-    before = {path.name: path.stat().st_mtime_ns for path in copied.glob("*.safetensors")}
+    before = {path.name: path.stat().st_mtime_ns for path in copied.rglob("*.safetensors")}
     run_eval("--checkpoint", eager, "--output", copied)
-    assert {path.name: path.stat().st_mtime_ns for path in copied.glob("*.safetensors")} == before
-    assert f"wrote 0 dumps, {VAL_IMAGES} were there: {copied}" in capsys.readouterr().out
+    assert {path.name: path.stat().st_mtime_ns for path in copied.rglob("*.safetensors")} == before
+    assert f"0 images predicted, {VAL_IMAGES} were done: instances in {copied}" in capsys.readouterr().out
 
 
 def test_broken_missing_and_half_written_dumps_are_made_again_with_the_same_bytes(copied, dumps, eager, run_eval):
-    first, second, *_ = sorted(copied.glob("*.safetensors"))
+    first, second, *_ = sorted(copied.rglob("*.safetensors"))
     os.truncate(first, first.stat().st_size // 2)
     second.unlink()
-    (copied / ".partial-x.safetensors").write_bytes(b"left by a kill")
+    (copied / "instances/.partial-x.safetensors").write_bytes(b"left by a kill")
     run_eval("--checkpoint", eager, "--output", copied)
     assert contents(copied) == contents(dumps)
 
 
-def test_dumps_of_another_checkpoint_or_setting_are_made_again(copied, eager, trained, run_eval, capsys):
-    run_eval("--checkpoint", trained / "epoch_2.pth", "--output", copied)
-    assert f"wrote {VAL_IMAGES} dumps" in capsys.readouterr().out
-    run_eval("--checkpoint", trained / "epoch_2.pth", "--output", copied, options=("model.test_cfg.max_per_img=3",))
-    assert f"wrote {VAL_IMAGES} dumps" in capsys.readouterr().out
-    views = ("--tta-scales", "0.5", "1", "--tta-flip")
-    for expected in (VAL_IMAGES, 0):
-        run_eval("--checkpoint", trained / "epoch_2.pth", "--output", copied, *views)
-        assert f"wrote {expected} dumps" in capsys.readouterr().out
+def test_dumps_of_another_checkpoint_setting_or_view_are_made_again(copied, trained, run_eval, capsys):
+    setting = ("--cfg-options", "model.test_cfg.max_per_img=3")
+    views, same_views = ("--tta.scales", "[0.5,1]", "--tta.flip", "true"), ("--tta-scales", "1", "0.5", "--tta-flip")
+    for more, number in (((), VAL_IMAGES), (setting, VAL_IMAGES), (views, VAL_IMAGES), (same_views, 0)):
+        run_eval("--checkpoint", trained / "epoch_2.pth", "--output", copied, *more)
+        assert f"{number} images predicted" in capsys.readouterr().out
 
 
-@pytest.mark.slow
-def test_kills_at_random_moments_leave_the_same_bytes(
-    dumps, eager, streets, tiny_config, run_eval, tmp_path, monkeypatch, kill_at_random_moments
-):
-    # The model is loaded once, so that the kills fall on the dumping; few images an attempt, so that there is work for all.
-    predictor = load_predictor(tiny_config, eager)
-    monkeypatch.setattr(evaluation, "load_predictor", lambda *_: predictor)
-    frames = find_frames(streets, "val")
-
-    def dump() -> None:
-        evaluation.dump_frames(frames, tmp_path, tiny_config, eager, "cpu")
-
-    assert kill_at_random_moments(dump, 0.2, 20) > 5
-    run_eval("--checkpoint", eager, "--output", tmp_path)
-    assert contents(tmp_path) == contents(dumps)
-
-
-def test_pictures_of_any_size_and_mode_are_dumped(eager, run_eval, tmp_path, capsys):
+def test_images_of_any_size_and_mode_are_dumped(eager, run_eval, tmp_path, capsys):
     rng = np.random.default_rng(0)
     sizes = {"kitti": (375, 1242), "square": (800, 800), "tiny_leftImg8bit": (33, 47)}
     (tmp_path / "photos").mkdir()
@@ -147,13 +139,13 @@ def test_pictures_of_any_size_and_mode_are_dumped(eager, run_eval, tmp_path, cap
         Image.fromarray(rng.integers(0, 255, size, dtype=np.uint8)).save(tmp_path / "photos" / f"{name}.png")
     run_eval("--images", tmp_path / "photos", "--checkpoint", eager, "--output", tmp_path / "out")
     for name, size in sizes.items():
-        read_instances(tmp_path / "out", name.removesuffix("_leftImg8bit"), CITYSCAPES, size)
+        read_instances(tmp_path / "out/instances", name.removesuffix("_leftImg8bit"), CITYSCAPES, size)
     assert "AP" not in capsys.readouterr().out
-    # Another picture under the same name is not taken for done.
+    # Another image under the same name is not taken for done.
     Image.fromarray(rng.integers(0, 255, (64, 99), dtype=np.uint8)).save(tmp_path / "photos" / "square.png")
-    run_eval("--images", tmp_path / "photos", "--checkpoint", eager, "--output", tmp_path / "out")
-    assert "wrote 1 dumps, 2 were there" in capsys.readouterr().out
-    read_instances(tmp_path / "out", "square", CITYSCAPES, (64, 99))
+    run_eval("--image-path", tmp_path / "photos", "--checkpoint", eager, "--output", tmp_path / "out")
+    assert "1 images predicted, 2 were done" in capsys.readouterr().out
+    read_instances(tmp_path / "out/instances", "square", CITYSCAPES, (64, 99))
 
 
 def make_bad_checkpoint(kind: str, eager: Path, folder: Path) -> Path:
@@ -174,6 +166,9 @@ def make_bad_checkpoint(kind: str, eager: Path, folder: Path) -> Path:
     elif kind == "layer_too_many":
         content["state_dict"]["extra"] = torch.zeros(1)
         torch.save(content, path)
+    elif kind == "without_settings":
+        del content["meta"]["panoptic"]
+        torch.save(content, path)
     return path
 
 
@@ -184,40 +179,46 @@ BAD_CHECKPOINTS = {
     "other_content": "has no `state_dict`",
     "layer_missing": 'is of another model than the config (Missing key(s) in state_dict: "mask_head.conv_cls.bias".)',
     "layer_too_many": 'is of another model than the config (Unexpected key(s) in state_dict: "extra".)',
+    "without_settings": "no checkpoint of solov2/train.py ('panoptic' is absent)",
     "nan": "NaN or infinite weights in mask_head.conv_kernel.bias (1 in all); use an earlier checkpoint",
 }
 
 
 @pytest.mark.parametrize(("kind", "message"), BAD_CHECKPOINTS.items(), ids=BAD_CHECKPOINTS)
-def test_a_bad_checkpoint_fails_in_one_line(kind, message, eager, streets, tiny, tmp_path, fails_in_one_line):
+def test_a_bad_checkpoint_fails_in_one_line(kind, message, eager, streets, tmp_path, fails_in_one_line):
     path = make_bad_checkpoint(kind, eager, tmp_path)
-    arguments = ["--checkpoint", path, "--data-root", streets, "--output", tmp_path / "out", *tiny]
+    arguments = ["--checkpoint", path, "--data-root", streets, "--output", tmp_path / "out"]
     assert f"{path}: {message}" in fails_in_one_line(evaluation.main, *arguments)
     assert not list((tmp_path / "out").glob("*"))
 
 
-def test_a_bad_config_fails_in_one_line(eager, streets, tiny, tmp_path, fails_in_one_line):
+def test_settings_that_do_not_fit_fail_in_one_line(eager, streets, tmp_path, fails_in_one_line):
     common = ["--checkpoint", eager, "--data-root", streets, "--output", tmp_path / "out"]
-    line = fails_in_one_line(evaluation.main, *common, *tiny, "model.mask_head.frob=1")
-    assert "streets_r18.py: cannot be built" in line
-    (tmp_path / "other.py").write_text("model = dict(type='MaskRCNN')")
-    line = fails_in_one_line(evaluation.main, *common, "--config", tmp_path / "other.py")
-    assert "other.py: has no test_dataloader; inherit one of configs/solov2" in line
+    for option, words in (
+        ("model.mask_head.frob=1", "eager.pth: cannot be built"),
+        ("train_cfg.max_epochs=1", "of a trained model only model.* can be changed"),
+        ("model.test_cfg", "a setting and its value are needed"),
+    ):
+        assert words in fails_in_one_line(evaluation.main, *common, "--cfg-options", option)
+    line = fails_in_one_line(evaluation.main, *common, "--keep", "panoptic")
+    assert "gives no panoptic map" in line
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
-def test_bad_data_fails_in_one_line(eager, streets, tiny, tmp_path, fails_in_one_line):
+def test_bad_data_fails_in_one_line(eager, streets, tmp_path, fails_in_one_line):
     (tmp_path / "cut.png").write_bytes(next(streets.rglob("*_leftImg8bit.png")).read_bytes()[:500])
     common = ["--checkpoint", eager, "--output", tmp_path / "out"]
-    line = fails_in_one_line(evaluation.main, "--images", tmp_path / "cut.png", *common, *tiny)
+    line = fails_in_one_line(evaluation.main, "--images", tmp_path / "cut.png", *common)
     assert "cut.png: cannot be decoded" in line
-    assert "/nowhere: no pictures there" in fails_in_one_line(evaluation.main, "--images", "/nowhere", *common)
+    assert "/nowhere" in fails_in_one_line(evaluation.main, "--images", "/nowhere", *common)
     line = fails_in_one_line(evaluation.main, "--data-root", streets, "--tta-scales", "0", *common)
     assert "factors above 0 and up to 8 are needed" in line
     line = fails_in_one_line(evaluation.main, "--data-root", streets, "--split", "test", *common)
     assert "splits with images: train, val" in line
 
 
-def test_an_untrained_config_says_how_to_train(streets, tmp_path, monkeypatch, fails_in_one_line):
-    monkeypatch.setattr(evaluation, "output_folder", lambda config: tmp_path)
-    line = fails_in_one_line(evaluation.main, "--data-root", streets)
-    assert "no checkpoint there; train stage 1 first: cd solov2 && python train.py" in line
+def test_an_untrained_config_says_how_to_train(streets, tmp_path, fails_in_one_line):
+    config = tmp_path / "never_trained.py"
+    config.write_text("")
+    line = fails_in_one_line(evaluation.main, "--data-root", streets, "--config", config)
+    assert "never_trained: no checkpoint there; train stage 1 first: cd solov2 && python train.py" in line

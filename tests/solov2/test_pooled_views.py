@@ -1,4 +1,4 @@
-"""Test-time augmentation of SOLOv2: all views' candidates on the picture's grid, one matrix NMS."""
+"""Test-time augmentation of SOLOv2: all views' candidates on the image's grid, one matrix NMS."""
 
 import weakref
 
@@ -8,33 +8,28 @@ import torch
 from mmengine.structures import InstanceData
 
 from data.instance_dump import InstanceLogits
-from prediction.views import PLAIN, View, ViewSettings
+from prediction.views import PLAIN, ViewSettings
 from runtime.files import InputError
+from solov2.checkpoints import read_checkpoint
 from solov2.pooled_views import select_from_views
-from solov2.predictor import load_predictor, producer_name
+from solov2.predictor import SOLOv2Predictor, load_predictor
 
+FEW = {"model.test_cfg.nms_pre": 30}
+"""Fewer candidates than the thousands of the eager class layer."""
 TEST_CFG = dict(mask_thr=0.5, nms_pre=4, max_per_img=3, kernel="gaussian", sigma=2.0, filter_thr=0.05)
 
 
 @pytest.fixture(scope="module")
-def picture() -> np.ndarray:
-    """Of the config's test size, so that the network's grid is the picture's."""
+def image() -> np.ndarray:
+    """Of the config's test size, so that the network's grid is the image's."""
     return np.random.default_rng(0).integers(0, 256, (192, 384, 3), dtype=np.uint8)
 
 
 @pytest.fixture
-def tiny_config(tiny_config):
-    """Fewer candidates than the thousands of the eager class layer."""
-    tiny_config.model.test_cfg.update(nms_pre=30)
-    return tiny_config
-
-
-@pytest.fixture
-def predict(eager, tiny_config):
-    def run(picture: np.ndarray, *scales: float, flip: bool = False) -> InstanceLogits:
-        views = ViewSettings(scales or (1.0,), flip)
-        predictor = load_predictor(tiny_config, eager, views=views)
-        return predictor.predict("a", picture, "test")
+def predict(eager):
+    def run(image: np.ndarray, *scales: float, flip: bool = False) -> InstanceLogits:
+        predictor = load_predictor(eager, views=ViewSettings(scales or (1.0,), flip), options=FEW)
+        return predictor.predict("a", image).instances
 
     return run
 
@@ -61,36 +56,45 @@ def described(instances: InstanceLogits, boxes: np.ndarray | None = None) -> set
     }
 
 
-def test_candidates_of_the_plain_view_alone_give_the_plain_prediction(eager, tiny_config, picture):
-    plain = load_predictor(tiny_config, eager)
-    several = load_predictor(tiny_config, eager, views=ViewSettings((0.75, 1.0)))
-    look = several._predict_view(picture, View(1.0, False))
-    found = select_from_views([lambda: look], several.network.mask_head.test_cfg)
-    expected = plain._predict_view(picture, View(1.0, False))
+@torch.inference_mode()
+def network_output(predictor: SOLOv2Predictor, image: np.ndarray) -> InstanceData:
+    """What the predictor's network itself gives for the image as it is."""
+    sample = predictor.pipelines[1.0]({"img": np.ascontiguousarray(image[..., ::-1]), "img_id": 0, "img_path": ""})
+    sample["data_samples"].set_metainfo({"flip": False})
+    batch = {"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]}
+    return predictor.network.test_step(batch)[0].pred_instances
+
+
+def test_candidates_of_the_plain_view_alone_give_the_plain_prediction(eager, image):
+    plain = load_predictor(eager, options=FEW)
+    several = load_predictor(eager, views=ViewSettings((0.75, 1.0)), options=FEW)
+    candidates = network_output(several, image)
+    found = select_from_views([lambda: candidates], several.network.mask_head.test_cfg)
+    expected = network_output(plain, image)
     assert len(expected) > 5
     for name in ("scores", "labels", "mask_logits"):
         assert torch.equal(found[name], expected[name]), name
 
 
-def test_settings_that_name_the_plain_view_give_the_plain_prediction(predict, picture):
-    assert_same(predict(picture, 1.0, 1.0), predict(picture))
+def test_settings_that_name_the_plain_view_give_the_plain_prediction(predict, image):
+    assert_same(predict(image, 1.0, 1.0), predict(image))
 
 
-def test_flipping_a_picture_flips_what_is_predicted_with_flips(predict, picture):
-    mirrored = np.ascontiguousarray(picture[:, ::-1])
-    assert described(predict(mirrored)) != flipped(predict(picture))
-    assert described(predict(mirrored, flip=True)) == flipped(predict(picture, flip=True))
+def test_flipping_an_image_flips_what_is_predicted_with_flips(predict, image):
+    mirrored = np.ascontiguousarray(image[:, ::-1])
+    assert described(predict(mirrored)) != flipped(predict(image))
+    assert described(predict(mirrored, flip=True)) == flipped(predict(image, flip=True))
 
 
-def test_the_order_of_scales_does_not_matter_and_more_views_find_other_things(predict, picture):
-    assert_same(predict(picture, 0.75, 1.25), predict(picture, 1.25, 0.75))
-    assert described(predict(picture, 0.75, 1.25)) != described(predict(picture))
+def test_the_order_of_scales_does_not_matter_and_more_views_find_other_things(predict, image):
+    assert_same(predict(image, 0.75, 1.25), predict(image, 1.25, 0.75))
+    assert described(predict(image, 0.75, 1.25)) != described(predict(image))
 
 
 @pytest.mark.parametrize("size", [(33, 47), (190, 401)])
-def test_pictures_of_odd_sizes_keep_their_grid(predict, size):
-    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    found = predict(picture, 0.5, 1.0, flip=True)
+def test_images_of_odd_sizes_keep_their_grid(predict, size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    found = predict(image, 0.5, 1.0, flip=True)
     assert (found.height, found.width) == size
     assert len(found)
     assert (found.boxes[:, 2:] <= [size[1], size[0]]).all()
@@ -136,15 +140,18 @@ def test_only_the_best_candidates_and_those_of_one_view_are_held():
     assert max(alive) <= 2
 
 
-def test_the_producer_changes_with_the_views(eager, tiny_config):
-    names = [producer_name(tiny_config, eager, views) for views in (PLAIN, ViewSettings(flip=True), ViewSettings((0.5, 1)))]
-    assert names[0] == producer_name(tiny_config, eager)
-    assert len(set(names)) == 3
+def test_the_fingerprint_changes_with_the_views_and_the_settings(eager):
+    views = (PLAIN, ViewSettings(flip=True), ViewSettings((0.5, 1)))
+    names = [load_predictor(eager, views=v).fingerprint("a") for v in views]
+    names.append(load_predictor(eager, options=FEW).fingerprint("a"))
+    assert names[0] == load_predictor(eager).fingerprint("a")
+    assert len(set(names)) == 4
 
 
-def test_a_config_without_a_test_size_cannot_be_scaled(eager, tiny_config):
-    tiny_config.test_dataloader.dataset.pipeline = [
-        t for t in tiny_config.test_dataloader.dataset.pipeline if t["type"] != "Resize"
-    ]
+def test_a_checkpoint_without_a_test_size_cannot_be_scaled(eager, tmp_path):
+    content = read_checkpoint(eager)
+    about = content["meta"]["panoptic"]
+    about["pipeline"] = [t for t in about["pipeline"] if t["type"] != "Resize"]
+    torch.save(content, tmp_path / "own_size.pth")
     with pytest.raises(InputError, match="test-time scales need a Resize"):
-        load_predictor(tiny_config, eager, views=ViewSettings((0.5,)))
+        load_predictor(tmp_path / "own_size.pth", views=ViewSettings((0.5,)))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from data.drawn.streets import StreetsSettings, ensure_streets
-from data.layouts.cityscapes import find_frames
+from data.layouts.cityscapes import CityscapesSplit, find_images
 from solov2 import train
 from solov2.checkpoints import read_checkpoint
 
@@ -28,7 +28,7 @@ def train_together(streets, tiny):
 
     def run(folder: Path, *options: str, data_root: Path = streets) -> subprocess.CompletedProcess:
         launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", train.__file__]
-        arguments = ["--launcher", "pytorch", "--data-root", data_root, "--work-dir", folder, "--ema-decay", "0"]
+        arguments = ["--launcher", "pytorch", "--data-root", data_root, "--output", folder, "--ema-decay", "0"]
         words = [*launch, *arguments, *tiny, *PLAIN, *options]
         return subprocess.run(list(map(str, words)), capture_output=True, text=True, cwd="/", timeout=300)
 
@@ -42,7 +42,7 @@ def test_two_processes_learn_what_one_learns_from_accumulated_batches(train_toge
         both = train_together(tmp_path / "both", f"train_cfg.max_epochs={epochs}")
         assert both.returncode == 0, both.stderr
     assert both.stdout.count("training SOLOv2") == both.stdout.count("going on from") == both.stdout.count("wrote ") == 1
-    arguments = ["--accumulate", "2", "--ema-decay", "0", "--data-root", streets, "--work-dir", tmp_path / "one"]
+    arguments = ["--accumulate", "2", "--ema-decay", "0", "--data-root", streets, "--output", tmp_path / "one"]
     monkeypatch.setattr(sys, "argv", list(map(str, ["train.py", *arguments, *tiny, *PLAIN])))
     train.main()
     found, expected = (read_checkpoint(tmp_path / name / "epoch_2.pth") for name in ("both", "one"))
@@ -56,17 +56,18 @@ def test_two_processes_learn_what_one_learns_from_accumulated_batches(train_toge
 @pytest.mark.slow
 def test_an_error_in_the_second_process_ends_both_with_one_line(train_together, tmp_path):
     root = ensure_streets(tmp_path / "streets", StreetsSettings(128, 256, num_train=2, num_val=1))
-    train.prepare_annotations(root)
+    for split in ("train", "val"):
+        CityscapesSplit(root, split).ensure_instances_json()
     # mmengine's DefaultSampler with seed 0: the second process reads the second of these.
     index = torch.randperm(2, generator=torch.Generator().manual_seed(0))[1]
-    picture = find_frames(root, "train")[index].image_path
-    picture.unlink()
-    picture.mkdir()
+    image = find_images(root, "train")[index].image_path
+    image.unlink()
+    image.mkdir()
     started = time.monotonic()
     result = train_together(tmp_path / "out", data_root=root)
     assert result.returncode != 0
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]  # torchrun adds lines of its own
     assert len(errors) == 1
-    assert picture.name in errors[0]
+    assert image.name in errors[0]
     assert 'solov2/train.py", line' not in result.stderr  # no traceback of ours
     assert time.monotonic() - started < 120

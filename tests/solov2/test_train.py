@@ -1,6 +1,5 @@
 """train.py: what it learns from, how it goes on after a kill, what it refuses."""
 
-import json
 import os
 import re
 import signal
@@ -15,13 +14,13 @@ import torch
 from mmdet.registry import DATASETS, MODELS
 from mmdet.utils import register_all_modules
 from PIL import Image
-from pycocotools import mask as coco_mask
 
-from data.taxonomy import CITYSCAPES
+from data.layouts.find import open_data_set
+from data.taxonomy import CITYSCAPES, Taxonomy
 from runtime.files import InputError
 from solov2 import train
 from solov2.checkpoints import find_last, read_checkpoint
-from solov2.settings import DEFAULT_CONFIG, load_config, set_data_root
+from solov2.settings import DEFAULT_CONFIG, load_config
 
 CONFIGS = sorted(DEFAULT_CONFIG.parent.glob("*.py"))
 
@@ -31,33 +30,25 @@ def run_train(monkeypatch, *arguments) -> None:
     train.main()
 
 
-def draw_annotations(root: Path, num_images: int, objects: list[dict]) -> None:
-    """Black 64x128 pictures and a COCO file in the Cityscapes layout; an object has image, box (y1, x1, y2, x2), is_crowd."""
-    images, annotations = [], []
-    for k in range(num_images):
-        images.append({"id": k, "file_name": f"city/{k}_leftImg8bit.png", "height": 64, "width": 128})
-        path = root / "leftImg8bit/train" / images[-1]["file_name"]
+def draw_street(root: Path, split: str, number: int, objects: dict[int, tuple[int, int, int, int]]) -> None:
+    """A black 64x128 image in the Cityscapes layout; an object is instance id: box (y1, x1, y2, x2)."""
+    ids = np.full((64, 128), 7, dtype=np.uint16)  # road
+    for instance_id, (y1, x1, y2, x2) in objects.items():
+        ids[y1:y2, x1:x2] = instance_id
+    for kind, suffix, image in (
+        ("leftImg8bit", "leftImg8bit", Image.new("RGB", (128, 64))),
+        ("gtFine", "gtFine_instanceIds", Image.fromarray(ids)),
+    ):
+        path = root / kind / split / "city" / f"city_{number:06d}_000000_{suffix}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (128, 64)).save(path)
-    for k, entry in enumerate(objects):
-        y1, x1, y2, x2 = entry["box"]
-        mask = np.zeros((64, 128), np.uint8, order="F")
-        mask[y1:y2, x1:x2] = 1
-        code = coco_mask.encode(mask)
-        annotation = {"id": k, "image_id": entry["image"], "category_id": 26, "iscrowd": entry["is_crowd"]}
-        annotation |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": int(mask.sum())}
-        annotations.append(annotation | {"segmentation": {"size": code["size"], "counts": code["counts"].decode()}})
-    categories = [{"id": c.dataset_id, "name": c.name} for c in CITYSCAPES.categories if c.is_thing]
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    (root / "annotations").mkdir()
-    (root / "annotations/instancesonly_filtered_gtFine_train.json").write_text(json.dumps(content))
+        image.save(path)
 
 
-def test_crowds_are_not_learned_and_empty_images_do_no_harm(tmp_path):
-    objects = [{"image": 0, "box": (10, 10, 30, 40), "is_crowd": 0}, {"image": 0, "box": (20, 60, 40, 100), "is_crowd": 1}]
-    draw_annotations(tmp_path, num_images=2, objects=objects)
-    config = load_config(DEFAULT_CONFIG, {"train_dataloader.dataset.dataset.filter_cfg": None})
-    set_data_root(config, tmp_path)
+def test_crowds_are_not_learned_and_empty_images_do_no_harm(on_data, tmp_path):
+    draw_street(tmp_path, "train", 0, {26001: (10, 10, 30, 40), 26: (20, 60, 40, 100)})  # a car, and a crowd of cars
+    draw_street(tmp_path, "train", 1, {})
+    draw_street(tmp_path, "val", 2, {})
+    config = on_data(load_config(DEFAULT_CONFIG, {"train_dataloader.dataset.dataset.filter_cfg": None}), tmp_path)
     register_all_modules()
     samples = [DATASETS.build(config.train_dataloader.dataset.dataset)[k] for k in range(2)]
     instances = [sample["data_samples"] for sample in samples]
@@ -74,21 +65,45 @@ def test_crowds_are_not_learned_and_empty_images_do_no_harm(tmp_path):
         assert sum(losses.values()).isfinite()
 
 
+@pytest.mark.parametrize("layout", ["streets", "snapshots"])
 @pytest.mark.parametrize("path", CONFIGS, ids=[p.stem for p in CONFIGS])
-def test_every_config_builds_a_model_of_eight_things_on_wide_grids(path, tmp_path):
-    config = load_config(path)
-    set_data_root(config, tmp_path)
-    assert config.train_dataloader.dataset.dataset.data_root == f"{tmp_path}/"
-    assert config.val_evaluator.ann_file == f"{tmp_path}/annotations/instancesonly_filtered_gtFine_val.json"
+def test_every_config_takes_files_and_classes_from_the_data_set(path, layout, on_data, request):
+    root = request.getfixturevalue(layout)
+    config, data_set = on_data(load_config(path), root), open_data_set(root)
+    val = data_set.split()
+    train_set = config.train_dataloader.dataset.dataset
+    assert Path(train_set.data_root) == root
+    assert (root / train_set.ann_file).is_file()
+    assert (root / train_set.data_prefix["img"]).is_dir()
+    assert config.val_evaluator.ann_file == str(val.instances_json)
     register_all_modules()
     head = MODELS.build(config.model).mask_head
-    assert head.num_classes == 8
+    assert head.num_classes == len(val.taxonomy.thing_ids)
     assert all(columns == 2 * rows for rows, columns in head.num_grids)
+
+
+def test_a_checkpoint_says_all_that_prediction_needs(trained_on_snapshots, snapshots):
+    content = read_checkpoint(trained_on_snapshots / "epoch_1.pth")
+    assert content["meta"]["iter"] == 2
+    about = content["meta"]["panoptic"]
+    own = open_data_set(snapshots).split().taxonomy
+    assert Taxonomy.from_coco_categories(about["taxonomy"], about["categories"]).difference(own) is None
+    assert own.difference(CITYSCAPES)
+    assert about["model"]["mask_head"]["num_classes"] == len(own.thing_ids)
+    assert [transform["type"] for transform in about["pipeline"]] == ["Resize", "PackDetInputs"]
+    assert about["min_score"] == 0.2
+
+
+def test_going_on_with_other_classes_is_refused_in_one_line(trained_on_snapshots, streets, tiny, fails_in_one_line):
+    arguments = ("--data-root", streets, "--output", trained_on_snapshots, "--epochs", "3", *tiny)
+    line = fails_in_one_line(train.main, *arguments)
+    assert "epoch_1.pth: was trained on other classes" in line
+    assert re.search(r"\d+ classes against 19", line)
 
 
 def test_training_names_what_it_wrote_and_a_second_run_has_nothing_to_do(trained, streets, tiny, monkeypatch, capsys):
     before = {path.name: path.stat().st_mtime_ns for path in trained.glob("*.pth")}
-    run_train(monkeypatch, "--data-root", streets, "--work-dir", trained, *tiny)
+    run_train(monkeypatch, "--data-root", streets, "--output", trained, *tiny)
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("training SOLOv2: configs/solov2/streets_r18.py on ")
     assert "all 2 epochs are done; --no-resume trains anew" in printed
@@ -139,27 +154,27 @@ BAD_ARGUMENTS = {
 
 @pytest.mark.parametrize(("arguments", "message"), BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS)
 def test_bad_arguments_fail_in_one_line(arguments, message, streets, tmp_path, fails_in_one_line):
-    line = fails_in_one_line(train.main, "--data-root", streets, "--work-dir", tmp_path, *arguments)
+    line = fails_in_one_line(train.main, "--data-root", streets, "--output", tmp_path, *arguments)
     assert re.search(message, line), line
 
 
 def test_a_config_that_cannot_be_trained_fails_in_one_line(streets, tmp_path, fails_in_one_line):
     (tmp_path / "other.py").write_text("model = dict(type='MaskRCNN')\ntrain_cfg = dict(max_epochs=1)")
-    arguments = ("--config", tmp_path / "other.py", "--data-root", streets, "--work-dir", tmp_path)
+    arguments = ("--config", tmp_path / "other.py", "--data-root", streets, "--output", tmp_path)
     line = fails_in_one_line(train.main, *arguments)
     assert "other.py: has no data_root, train_dataloader, optim_wrapper; inherit one of configs/solov2" in line
 
 
 def test_going_on_with_another_model_fails_in_one_line(trained, streets, tiny, fails_in_one_line):
     other = [*tiny, "train_cfg.max_epochs=3", "model.neck.out_channels=32"]
-    line = fails_in_one_line(train.main, "--data-root", streets, "--work-dir", trained, *other)
+    line = fails_in_one_line(train.main, "--data-root", streets, "--output", trained, *other)
     assert "epoch_2.pth: is of another model than the config" in line
 
 
 @pytest.mark.slow
 def test_a_killed_training_goes_on_where_it_was(streets, tiny, tmp_path):
     def start(max_epochs: int) -> subprocess.Popen:
-        command = [sys.executable, train.__file__, "--data-root", streets, "--work-dir", tmp_path, *tiny]
+        command = [sys.executable, train.__file__, "--data-root", streets, "--output", tmp_path, *tiny]
         command += [f"train_cfg.max_epochs={max_epochs}"]
         return subprocess.Popen(list(map(str, command)), cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

@@ -1,6 +1,5 @@
 """What the flags of train.py do: precision, accumulated gradients, averages, the rate, and a training that was killed."""
 
-import argparse
 import os
 
 import pytest
@@ -13,20 +12,16 @@ from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from data.layouts.cityscapes import write_instances_json
 from runtime.files import InputError
 from solov2 import train
 from solov2.checkpoints import read_checkpoint
 from solov2.progress_display import ShortLogRunner
-from solov2.settings import set_data_root
-from solov2.training_options import add_training_arguments, apply_training_options
+from solov2.training_options import apply_training_options
 from training.seeds import seed_generators
 
 
 def apply(config: Config, *arguments: str, num_processes: int = 1) -> list[str]:
-    parser = argparse.ArgumentParser()
-    add_training_arguments(parser)
-    return apply_training_options(config, parser.parse_args(arguments), num_processes)
+    return apply_training_options(config, train.build_parser().parse_args(list(arguments)), num_processes)
 
 
 @pytest.fixture
@@ -34,7 +29,7 @@ def run_train(monkeypatch, streets, tiny):
     """Train the tiny model; further arguments, then further --cfg-options."""
 
     def run(folder, *arguments, options: tuple[str, ...] = ()) -> None:
-        words = ["train.py", *arguments, "--data-root", streets, "--work-dir", folder, *tiny, *options]
+        words = ["train.py", *arguments, "--data-root", streets, "--output", folder, *tiny, *options]
         monkeypatch.setattr("sys.argv", list(map(str, words)))
         train.main()
 
@@ -48,7 +43,7 @@ def assert_same(first: object, second: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("num_workers", "precision"), [(0, ()), (0, ("--amp", "bf16")), pytest.param(1, (), marks=pytest.mark.slow)]
+    ("num_workers", "precision"), [(0, ()), (0, ("--precision", "bf16")), pytest.param(1, (), marks=pytest.mark.slow)]
 )
 def test_a_killed_training_goes_on_bit_for_bit(num_workers, precision, run_train, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)  # elsewhere it is slow, not another arithmetic
@@ -77,7 +72,7 @@ def test_a_killed_training_goes_on_bit_for_bit(num_workers, precision, run_train
 
 def test_averaged_weights_are_not_trained_on_without_their_average(run_train, tmp_path, fails_in_one_line, tiny, streets):
     run_train(tmp_path, options=("train_cfg.max_epochs=1",))
-    words = ("--data-root", streets, "--work-dir", tmp_path, "--ema-decay", "0", *tiny, "train_cfg.max_epochs=2")
+    words = ("--data-root", streets, "--output", tmp_path, "--ema-decay", "0", *tiny, "train_cfg.max_epochs=2")
     assert "holds averaged weights" in fails_in_one_line(train.main, *words)
     assert not (tmp_path / "epoch_2.pth").exists()
 
@@ -91,8 +86,7 @@ def test_processes_and_epochs_draw_other_numbers():
     assert len(set(drawn)) == 4
 
 
-def test_an_accumulated_step_is_that_of_the_mean_gradient(streets, tiny_config, tmp_path):
-    train.prepare_annotations(streets)
+def test_an_accumulated_step_is_that_of_the_mean_gradient(streets, tiny_config, on_data, tmp_path):
     options = {
         "work_dir": str(tmp_path),
         "train_dataloader.batch_size": 1,
@@ -105,7 +99,7 @@ def test_an_accumulated_step_is_that_of_the_mean_gradient(streets, tiny_config, 
         "param_scheduler.1.eta_min": tiny_config.optim_wrapper.optimizer.lr,
     }
     tiny_config.merge_from_dict(options)
-    set_data_root(tiny_config, streets)
+    on_data(tiny_config, streets)
     apply(tiny_config, "--accumulate", "2", "--ema-decay", "0")
     runner = ShortLogRunner.from_cfg(tiny_config)
     before = {}
@@ -130,9 +124,8 @@ def test_an_accumulated_step_is_that_of_the_mean_gradient(streets, tiny_config, 
         torch.testing.assert_close(dict(runner.model.named_parameters())[name], expected, rtol=1e-5, atol=1e-7, msg=name)
 
 
-def test_losses_in_bfloat16_are_close_to_those_in_float32(streets, tiny_config):
-    write_instances_json(streets, "train")
-    set_data_root(tiny_config, streets)
+def test_losses_in_bfloat16_are_close_to_those_in_float32(streets, tiny_config, on_data):
+    on_data(tiny_config, streets)
     register_all_modules()
     torch.manual_seed(0)
     model, sample = MODELS.build(tiny_config.model), DATASETS.build(tiny_config.train_dataloader.dataset)[0]
@@ -146,29 +139,29 @@ def test_losses_in_bfloat16_are_close_to_those_in_float32(streets, tiny_config):
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize(("amp", "dtype", "scale"), [("fp16", "float16", "dynamic"), ("bf16", "bfloat16", 1.0)])
-def test_mixed_precision_is_used_where_it_is_and_falls_back_with_a_line(amp, dtype, scale, tiny_config, monkeypatch):
+@pytest.mark.parametrize(("precision", "dtype", "scale"), [("fp16", "float16", "dynamic"), ("bf16", "bfloat16", 1.0)])
+def test_mixed_precision_is_used_where_it_is_and_falls_back_with_a_line(precision, dtype, scale, tiny_config, monkeypatch):
     given = tiny_config.optim_wrapper.to_dict()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    assert apply(tiny_config, "--amp", amp) == [f"no {dtype} on this CPU: training in float32"]
+    assert apply(tiny_config, "--precision", precision) == [f"no {dtype} on this CPU: training in float32"]
     assert tiny_config.optim_wrapper.to_dict() == {"type": "OptimWrapper"} | given
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
-    assert apply(tiny_config, "--amp", amp) == [f"training in {dtype} where it is safe"]
+    assert apply(tiny_config, "--precision", precision) == [f"training in {dtype} where it is safe"]
     wrapper = tiny_config.optim_wrapper
     assert (wrapper.type, wrapper.dtype, wrapper.loss_scale) == ("AmpOptimWrapper", dtype, scale)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
-    has_fallen_back = "no bfloat16 on this GPU: training in float32" in apply(tiny_config, "--amp", amp)
-    assert has_fallen_back == (amp == "bf16")
+    has_fallen_back = "no bfloat16 on this GPU: training in float32" in apply(tiny_config, "--precision", precision)
+    assert has_fallen_back == (precision == "bf16")
 
 
 def test_a_cpu_with_bfloat16_trains_in_it(tiny_config, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     given = tiny_config.optim_wrapper.to_dict()
-    assert apply(tiny_config, "--amp", "fp16") == ["no float16 on this CPU: training in float32"]
-    assert apply(tiny_config, "--amp", "bf16") == ["training in bfloat16 where it is safe"]
+    assert apply(tiny_config, "--precision", "fp16") == ["no float16 on this CPU: training in float32"]
+    assert apply(tiny_config, "--precision", "bf16") == ["training in bfloat16 where it is safe"]
     assert tiny_config.optim_wrapper.to_dict() == given | {"type": "CPUBfloat16OptimWrapper"}
     layer = nn.Conv2d(3, 4, 3)
     optimizer = torch.optim.SGD(layer.parameters(), 0.1)
@@ -217,10 +210,10 @@ def test_the_average_is_set_added_and_left_out(tiny_config):
     ("arguments", "message"),
     [
         (("--ema-decay", "1"), "--ema-decay is 1.0, but a share from 0 to below 1"),
-        (("--accumulate", "0"), "--accumulate is 0, but 1 or more batches"),
+        (("--accumulate", "0"), "--accumulate 0: does not conform to restriction v>0"),
         (("--launcher", "pytorch"), "--launcher pytorch needs processes that torchrun has started"),
     ],
 )
 def test_bad_values_fail_in_one_line(arguments, message, streets, tmp_path, tiny, fails_in_one_line):
     assert "RANK" not in os.environ
-    assert message in fails_in_one_line(train.main, *arguments, "--data-root", streets, "--work-dir", tmp_path, *tiny)
+    assert message in fails_in_one_line(train.main, *arguments, "--data-root", streets, "--output", tmp_path, *tiny)

@@ -1,13 +1,11 @@
 """Training from a weights file: mmengine neither initialises over it nor downloads anything."""
 
-import argparse
-
 import torch
 
 from solov2 import train
 from solov2.checkpoints import read_checkpoint
 from solov2.pooled_views import CandidateHead
-from solov2.settings import DEFAULT_CONFIG, add_arguments, load_config
+from solov2.settings import DEFAULT_CONFIG, load_config, parse_options
 from solov2.weights import build_network
 from training.weights_file import Match, write_weights
 
@@ -19,7 +17,7 @@ def write_start(folder, options):
     """Random weights of the backbone in a file, and a name of a weights file."""
     config = load_config(DEFAULT_CONFIG, options)
     torch.manual_seed(5)
-    network = build_network(config)
+    network = build_network(config.model, str(DEFAULT_CONFIG))
     backbone = {name: tensor for name, tensor in network.state_dict().items() if name.startswith("backbone.")}
     (folder / "source.pth").write_bytes(b"")
     path = folder / "backbone.safetensors"
@@ -27,17 +25,11 @@ def write_start(folder, options):
     return path, backbone
 
 
-def parse_options(arguments):
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return parser.parse_args(list(arguments)).cfg_options
-
-
 def test_training_begins_with_the_files_weights(streets, tiny, tmp_path, monkeypatch, capsys):
-    weights, backbone = write_start(tmp_path, parse_options(tiny))
+    weights, backbone = write_start(tmp_path, parse_options(tiny[1:]))
     # A checkpoint of a server, as cityscapes_r50.py has it, would be downloaded.
     online = "model.backbone.init_cfg={'type':'Pretrained','checkpoint':'torchvision://none'}"
-    arguments = ["--data-root", streets, "--work-dir", tmp_path / "run", "--weights", weights, *tiny, *STANDING_STILL, online]
+    arguments = ["--data-root", streets, "--output", tmp_path / "run", "--weights", weights, *tiny, *STANDING_STILL, online]
     monkeypatch.setattr("sys.argv", ["train.py", *map(str, arguments)])
     train.main()
     assert f"{len(backbone)} tensors of test loaded; as initialised" in capsys.readouterr().out
@@ -49,12 +41,12 @@ def test_training_begins_with_the_files_weights(streets, tiny, tmp_path, monkeyp
 def test_building_a_network_leaves_the_config_as_it_is(tiny_config):
     tiny_config.model.backbone.init_cfg = {"type": "Pretrained", "checkpoint": "torchvision://none"}
     given = tiny_config.to_dict()
-    network = build_network(tiny_config, head=CandidateHead.__name__)
+    network = build_network(tiny_config.model, "a config", head=CandidateHead.__name__)
     assert type(network.mask_head) is CandidateHead
     assert tiny_config.to_dict() == given
 
 
 def test_a_file_for_another_model_is_refused_in_one_line(streets, tiny, tmp_path, fails_in_one_line):
     weights, _ = write_start(tmp_path, {})
-    arguments = ("--data-root", streets, "--work-dir", tmp_path / "run", "--weights", weights, *tiny)
+    arguments = ("--data-root", streets, "--output", tmp_path / "run", "--weights", weights, *tiny)
     assert "the file is for solov2:streets_r18" in fails_in_one_line(train.main, *arguments)
