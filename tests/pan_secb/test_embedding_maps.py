@@ -10,8 +10,9 @@ from data.panoptic_png import PanopticMap
 from data.taxonomy import CITYSCAPES
 from fusion.embedding_clusters import fuse_embeddings
 from fusion.settings import ClusterSettings
-from pan_secb.embedding_maps import ideal_embeddings, to_embedding_maps
+from pan_secb.embedding_maps import average_with_flipped, ideal_embeddings, to_embedding_maps
 from pan_secb.embeddings import bandwidth, coordinates, embed
+from pan_secb.network import EmbeddingOutput
 
 ALL_SIZES = ClusterSettings(min_pixels=0, min_thing_area=0, min_stuff_area=0)
 
@@ -58,3 +59,33 @@ def test_the_maps_of_an_image_are_its_output_without_the_padding(random_output):
     torch.testing.assert_close(maps.bandwidths, bandwidth(output.sigmas)[1, :, :5, :9])
     torch.testing.assert_close(maps.seeds, output.seeds[1, :, :5, :9].sigmoid())
     assert torch.equal(maps.semantic_train_ids.long(), output.semantic[1, :, :5, :9].argmax(0))
+
+
+def mirrored(output: EmbeddingOutput) -> EmbeddingOutput:
+    """What a network without a preferred side says of the mirror image: x points the other way."""
+    offsets, *others = (values.flip(-1) for values in output)
+    return EmbeddingOutput(offsets * torch.tensor([1.0, -1.0]).view(1, 2, 1, 1), *others)
+
+
+def test_an_output_and_its_mirrored_counterpart_average_to_the_output(random_output):
+    output = random_output(1, 8, 16, num_sigma=2)
+    found = average_with_flipped(output, mirrored(output), (8, 16))
+    # Offsets go through tanh and back, in 32 bits.
+    torch.testing.assert_close(found.offsets, output.offsets, rtol=1e-5, atol=1e-6)
+    assert all(torch.equal(*pair) for pair in zip(found[1:], output[1:], strict=True))
+
+
+def test_both_outputs_count_the_same_and_padding_counts_for_nothing(random_output):
+    output = random_output(1, 8, 16)
+    other = EmbeddingOutput(*(values + 1 for values in mirrored(output)))
+    found = average_with_flipped(output, other, (8, 16))
+    torch.testing.assert_close(found.seeds, output.seeds + 0.5)
+    swapped = average_with_flipped(other, output, (8, 16))
+    torch.testing.assert_close(swapped.seeds, found.seeds.flip(-1))
+
+    # Padded on the right, each on its own side of the image.
+    padded = EmbeddingOutput(*(torch.nn.functional.pad(values, (0, 8, 0, 8), value=9.0) for values in output))
+    flipped = EmbeddingOutput(*(torch.nn.functional.pad(values, (0, 8, 0, 8), value=-9.0) for values in mirrored(output)))
+    cut = average_with_flipped(padded, flipped, (8, 16))
+    assert cut.seeds.shape == (1, len(CITYSCAPES.thing_ids), 8, 16)
+    assert torch.equal(cut.seeds, output.seeds)

@@ -2,8 +2,8 @@
 
 import torch
 
+from data.layouts.cityscapes import CityscapesSplit
 from data.loading.datamodule import PanopticDataset, collate
-from data.split import CityscapesPictures
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
 from pan_secb.targets import EmbeddingTargets, instance_map
 
@@ -21,7 +21,7 @@ def test_an_image_without_objects_has_an_empty_map():
 
 
 def test_a_batch_holds_the_objects_of_its_images(streets):
-    dataset = PanopticDataset(CityscapesPictures(streets, "val"), None, has_instances=True)
+    dataset = PanopticDataset(CityscapesSplit(streets, "val"), None, has_instances=True)
     items = [dataset[0], dataset[1]]
     small = items[1] | {"image": items[1]["image"][:, :96], "semantic": items[1]["semantic"][:96]}
     small["instances"] = items[1]["instances"] | {"masks": items[1]["instances"]["masks"][:, :96]}
