@@ -1,4 +1,4 @@
-"""Crops are what the picture holds around each object; the weights are what is counted in them; a kill changes nothing."""
+"""Crops are what the image holds around each object; the weights are what is counted in them; a kill changes nothing."""
 
 import json
 import shutil
@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.images import read_image
-from data.layouts.cityscapes import find_frames, instance_ids_to_panoptic, read_instance_ids
+from data.layouts.cityscapes import CityscapesSplit, read_instance_ids
+from data.layouts.coco import CocoSplit
 from data.loading.datamodule import MIN_INSTANCE_AREA, PanopticDataset
+from data.panoptic_png import read_panoptic_png
 from data.taxonomy import CITYSCAPES
 from pan_secb import generate_crops
-from pan_secb.crop_cutting import MIN_AREA, CropSettings, crop_window, foreground_weights, generate, survey
-from pan_secb.crops import WEIGHTS_FILE, CropPictures, CropSampler, default_folder, read_foreground_weights
+from pan_secb.crop_cutting import MIN_AREA, CropSettings, crop_window, default_crop_size, foreground_weights, generate, survey
+from pan_secb.crops import WEIGHTS_FILE, CropSampler, CropSplit, default_folder, read_foreground_weights
 from runtime.files import InputError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -29,7 +30,7 @@ def content(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def cut_once(streets, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("crops") / "val"
-    generate(streets, "val", folder, SETTINGS)
+    generate(CityscapesSplit(streets, "val"), "val", folder, SETTINGS)
     return folder
 
 
@@ -39,7 +40,7 @@ def folder(cut_once, tmp_path) -> Path:
 
 
 @pytest.fixture
-def tiny_frame(tmp_path):
+def tiny(tmp_path) -> CityscapesSplit:
     """An image 8x16 of road with a crowd of cars, a car, a person and void."""
     instance_ids = np.full((8, 16), 7)
     instance_ids[0, :] = 26  # crowd: 16 pixels
@@ -54,27 +55,46 @@ def tiny_frame(tmp_path):
         path = tmp_path / "tiny" / folder / "train" / "ulm" / f"ulm_000000_000001_{name}.png"
         path.parent.mkdir(parents=True)
         Image.fromarray(pixels).save(path)
-    return find_frames(tmp_path / "tiny", "train")[0]
+    return CityscapesSplit(tmp_path / "tiny", "train")
 
 
-def test_every_object_has_a_crop_cut_out_of_its_picture(streets, cut_once):
-    expected = {}
-    for frame in find_frames(streets, "val"):
-        picture, instance_ids = read_image(frame.image_path), read_instance_ids(frame.label_path)
-        values, areas = np.unique(instance_ids, return_counts=True)
-        for value in values[(values >= 1000) & (areas >= MIN_AREA)].tolist():
-            if value // 1000 in CITYSCAPES.dataset_ids[list(CITYSCAPES.thing_ids)]:
-                y, x = np.argwhere(instance_ids == value).mean(0)
-                top, left = np.clip([round(y + 0.5 - 32), round(x + 0.5 - 32)], 0, [128 - 64, 256 - 64])
-                part = np.s_[top : top + 64, left : left + 64]
-                name = f"crops_{value // 1000}/{frame.image_id}_{value}"
-                expected[f"{name}_leftImg8bit.png"] = picture[part]
-                expected[f"{name}_gtFine_instanceIds.png"] = instance_ids[part]
+def objects(split, index: int):
+    """(segment, its mask) of each object that gets a crop."""
+    truth = split.truth(index)
+    for segment in truth.segments:
+        train_id = split.taxonomy.dataset_id_to_train_id[segment.category_id]
+        if split.taxonomy.is_thing[train_id] and not segment.is_crowd and segment.area >= MIN_AREA:
+            yield segment, truth.segment_ids == segment.segment_id
+
+
+def test_every_object_has_a_crop_cut_out_of_its_image(streets, cut_once):
+    split, expected = CityscapesSplit(streets, "val"), {}
+    for index in range(len(split)):
+        image, ids = split.image(index), split.truth(index).segment_ids
+        for segment, mask in objects(split, index):
+            y, x = np.argwhere(mask).mean(0)
+            top, left = np.clip([round(y + 0.5 - 32), round(x + 0.5 - 32)], 0, [128 - 64, 256 - 64])
+            part = np.s_[top : top + 64, left : left + 64]
+            name = f"crops_{segment.category_id}/{split.image_id(index)}_{segment.segment_id}"
+            expected[f"{name}.png"], expected[f"{name}_panoptic.png"] = image[part], ids[part]
     found = {str(path.relative_to(cut_once)) for path in cut_once.glob("crops_*/*")}
     assert len(found) > 20
     assert found == set(expected)
     for name, pixels in expected.items():
-        assert np.array_equal(np.asarray(Image.open(cut_once / name)), pixels), name
+        is_truth = name.endswith("_panoptic.png")
+        read = read_panoptic_png(cut_once / name).segment_ids if is_truth else np.asarray(Image.open(cut_once / name))
+        assert np.array_equal(read, pixels), name
+
+
+def test_a_truth_tells_the_segments_of_its_crop_alone(tiny):
+    folder = tiny.root.parent / "crops"
+    generate(tiny, "train", folder, CropSettings(8))
+    crops = CropSplit(folder, CITYSCAPES)
+    person, car = (crops.truth(crops.index_of[f"ulm_000000_000001_{k}"]) for k in (24005, 26001))
+    # Columns 8..15: road, the crowd of cars, the person; the row of void is no segment. Columns 0..7 hold both cars.
+    listed = [(s.segment_id, s.category_id, s.area, s.is_crowd) for s in person.segments]
+    assert listed == [(7, 7, 64 - 8 - 8 - 16, False), (26, 26, 8, True), (24005, 24, 16, False)]
+    assert [s.segment_id for s in car.segments] == [7, 26, 26001, 26002]
 
 
 @pytest.mark.parametrize(
@@ -85,16 +105,16 @@ def test_every_object_has_a_crop_cut_out_of_its_picture(streets, cut_once):
         ((7.0, 15.0), (4, 12, 8, 16)),
     ],
 )
-def test_a_window_is_around_its_centre_and_inside_the_picture(center, expected):
+def test_a_window_is_around_its_centre_and_inside_the_image(center, expected):
     assert crop_window(np.array(center), 4, (8, 16)) == expected
 
 
-def test_a_picture_smaller_than_a_crop_gives_all_it_has():
+def test_an_image_smaller_than_a_crop_gives_all_it_has():
     assert crop_window(np.array((3.0, 12.0)), 8, (6, 16)) == (0, 8, 6, 16)
 
 
-def test_weights_are_counted_over_the_crops_and_images_that_hold_the_class(tiny_frame):
-    rows = foreground_weights([survey(tiny_frame, CropSettings(8))])
+def test_weights_are_counted_over_the_crops_and_images_that_hold_the_class(tiny):
+    rows = foreground_weights([survey(0, tiny, CropSettings(8))], CITYSCAPES)
     # Car in the middle of columns 0..7: 17 pixels of cars, 8 of crowd and 8 of void for nobody, 64 - 33 of others.
     # The person's crop, columns 8..15, holds no car.
     assert rows["car"] == {"dataset_id": 26, "num_crops": 1, "crops": 31 / 17, "full": (128 - 16 - 16 - 17) / 17}
@@ -104,10 +124,10 @@ def test_weights_are_counted_over_the_crops_and_images_that_hold_the_class(tiny_
 
 
 def test_weights_are_those_of_a_plain_count(streets, cut_once):
-    pictures = CropPictures(cut_once)
+    crops, split = CropSplit(cut_once, CITYSCAPES), CityscapesSplit(streets, "val")
     for column, maps in (
-        ("crops", [pictures.read(k)[1] for k in range(len(pictures))]),
-        ("full", [instance_ids_to_panoptic(read_instance_ids(f.label_path)) for f in find_frames(streets, "val")]),
+        ("crops", [crops.truth(k) for k in range(len(crops))]),
+        ("full", [split.truth(k) for k in range(len(split))]),
     ):
         weights = read_foreground_weights(cut_once / WEIGHTS_FILE, CITYSCAPES, column)
         for train_id, weight in zip(CITYSCAPES.thing_ids, weights, strict=True):
@@ -143,55 +163,85 @@ def test_a_file_without_weights_is_refused(tmp_path, text):
 def test_a_second_run_writes_no_crop(streets, folder):
     moments = {p: p.stat().st_mtime_ns for p in folder.rglob("crops_*/*")}
     before = content(folder)
-    generate(streets, "val", folder, SETTINGS)
+    generate(CityscapesSplit(streets, "val"), "val", folder, SETTINGS)
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("crops_*/*")} == moments
     assert content(folder) == before
 
 
 def test_threads_do_not_change_a_byte(streets, cut_once, tmp_path):
-    generate(streets, "val", tmp_path / "val", SETTINGS, workers=3)
+    generate(CityscapesSplit(streets, "val"), "val", tmp_path / "val", SETTINGS, workers=3)
     assert content(tmp_path / "val") == content(cut_once)
 
 
-def test_crops_older_than_their_picture_are_cut_again(streets, folder, tmp_path):
+def test_crops_of_another_image_or_truth_are_cut_again(streets, folder, tmp_path):
     root = Path(shutil.copytree(streets, tmp_path / "root"))
-    frame = find_frames(root, "val")[0]
-    instance_ids = read_instance_ids(frame.label_path)
-    Image.fromarray(np.where(instance_ids == 23, 11, instance_ids).astype(np.uint16)).save(frame.label_path)  # sky to building
-    generate(root, "val", folder, SETTINGS)
-    generate(root, "val", tmp_path / "fresh", SETTINGS)
+    split = CityscapesSplit(root, "val")
+    label = split.images[0].label_path
+    instance_ids = read_instance_ids(label)
+    Image.fromarray(np.where(instance_ids == 23, 11, instance_ids).astype(np.uint16)).save(label)  # sky to building
+    Image.fromarray(255 - split.image(1)).save(split.image_path(1))
+    before = content(folder)
+    generate(split, "val", folder, SETTINGS)
+    generate(split, "val", tmp_path / "fresh", SETTINGS)
     assert content(folder) == content(tmp_path / "fresh")
+    changed = {name for name, data in content(folder).items() if before[name] != data and name.startswith("crops_")}
+    of_both = {name for name in before if any(split.image_id(k) in name for k in (0, 1))}
+    assert changed == of_both  # their headers name what they were cut from
 
 
 def test_kills_at_any_moment_change_nothing_in_the_end(streets, cut_once, tmp_path, kill_at_random_moments):
-    folder = tmp_path / "val"
-    assert kill_at_random_moments(lambda: generate(streets, "val", folder, SETTINGS), 0.3, 8) > 0
-    generate(streets, "val", folder, SETTINGS)
+    folder, split = tmp_path / "val", CityscapesSplit(streets, "val")
+    assert kill_at_random_moments(lambda: generate(split, "val", folder, SETTINGS), 0.3, 8) > 0
+    generate(split, "val", folder, SETTINGS)
     assert content(folder) == content(cut_once)
 
 
-def test_an_unfinished_folder_is_not_trained_on(streets, folder):
+def test_an_unfinished_folder_is_not_trained_on(folder):
     (folder / WEIGHTS_FILE).unlink()
     with pytest.raises(InputError, match=r"unfinished; cut the crops with python pan_secb/generate_crops.py"):
-        CropPictures(folder)
+        CropSplit(folder, CITYSCAPES)
 
 
-def test_pictures_come_class_by_class_with_their_truth(cut_once):
-    pictures = CropPictures(cut_once)
-    assert (np.diff(pictures.train_ids) >= 0).all()
-    assert set(pictures.train_ids) <= set(CITYSCAPES.thing_ids)
-    assert len({pictures.image_id(k) for k in range(len(pictures))}) == len(pictures)
-    for k in range(0, len(pictures), 7):
-        picture, panoptic = pictures.read(k)
-        assert picture.shape == (64, 64, 3)
-        assert panoptic.segment_ids.shape == (64, 64)
-        in_the_middle = int(pictures.image_id(k).rsplit("_", 1)[1])
-        (segment,) = (s for s in panoptic.segments if s.segment_id == in_the_middle)
-        assert segment.category_id == CITYSCAPES.dataset_ids[pictures.train_ids[k]]
+def check_crops(crops: CropSplit) -> None:
+    """They come class by class, each with its truth, in which the object that names it is of its class."""
+    taxonomy = crops.taxonomy
+    assert (np.diff(crops.train_ids) >= 0).all()
+    assert set(crops.train_ids) <= set(taxonomy.thing_ids)
+    assert len(crops.index_of) == len(crops)
+    for k in range(len(crops)):
+        truth = crops.truth(k)
+        assert truth.segment_ids.shape == crops.image(k).shape[:2]
+        in_the_middle = int(crops.image_id(k).rsplit("_", 1)[1])
+        (segment,) = (s for s in truth.segments if s.segment_id == in_the_middle)
+        assert segment.category_id == taxonomy.dataset_ids[crops.train_ids[k]]
 
 
-def test_a_dataset_reads_crops_like_any_pictures(cut_once):
-    item = PanopticDataset(CropPictures(cut_once), None, has_instances=True)[0]
+def test_crops_come_class_by_class_with_their_truth(cut_once):
+    crops = CropSplit(cut_once, CITYSCAPES)
+    check_crops(crops)
+    assert all(crops.size(k) == (64, 64) for k in range(len(crops)))
+
+
+def test_the_coco_layout_has_crops_of_its_own_classes(snapshots, tmp_path):
+    """133 classes, sizes that differ, segment ids above 16 bits."""
+    split = CocoSplit(snapshots, "val2017")
+    size = default_crop_size(split)
+    weights = generate(split, "val2017", tmp_path, CropSettings(size))
+    things = [split.taxonomy.categories[k].name for k in split.taxonomy.thing_ids]
+    assert list(weights) == things
+    crops = CropSplit(tmp_path, split.taxonomy)
+    check_crops(crops)
+    of_image = [(index, segment.segment_id) for index in range(len(split)) for segment, _ in objects(split, index)]
+    names = {f"{split.image_id(index).replace('/', '__')}_{segment_id}" for index, segment_id in of_image}
+    assert names == set(crops.index_of)
+    assert max(segment_id for _, segment_id in of_image) >= 2**16
+    found = read_foreground_weights(tmp_path / WEIGHTS_FILE, split.taxonomy, "full")
+    assert len(found) == len(things)
+    assert all(weight > 0 for weight in found)
+
+
+def test_a_dataset_reads_crops_like_any_split(cut_once):
+    item = PanopticDataset(CropSplit(cut_once, CITYSCAPES), None, has_instances=True)[0]
     assert item["image"].shape == (3, 64, 64)
     assert item["instances"]["masks"].shape[1:] == (64, 64)
     assert len(item["instances"]["train_ids"]) >= 1
@@ -257,7 +307,7 @@ def test_the_command_cuts_all_splits_and_says_what_it_wrote(streets, tmp_path, r
     for split in ("train", "val"):
         folder, rows = tmp_path / split, json.loads((tmp_path / split / WEIGHTS_FILE).read_text())["classes"]
         for name, row in rows.items():
-            assert len(list((folder / f"crops_{row['dataset_id']}").glob("*_leftImg8bit.png"))) == row["num_crops"], name
+            assert len(list((folder / f"crops_{row['dataset_id']}").glob("*_panoptic.png"))) == row["num_crops"], name
         assert f"wrote {sum(row['num_crops'] for row in rows.values())} crops and {WEIGHTS_FILE} in {folder}\n" in done.stdout
 
 
@@ -267,7 +317,7 @@ def other_settings(root: Path, folder: Path) -> str:
 
 
 def crop_of_no_object(root: Path, folder: Path) -> str:
-    path = folder / "crops_26" / "ulm_000000_000000_26000_leftImg8bit.png"
+    path = folder / "crops_26" / "ulm_000000_000000_26000.png"
     path.touch()
     return f"{path}: is of no object of this data set; remove {folder}"
 
@@ -278,15 +328,15 @@ def truncated_label(root: Path, folder: Path) -> str:
     return f"{path}: cannot be decoded"
 
 
-def truncated_picture(root: Path, folder: Path) -> str:
+def truncated_image(root: Path, folder: Path) -> str:
     shutil.rmtree(folder)
-    path = find_frames(root, "val")[0].image_path
+    path = CityscapesSplit(root, "val").image_path(0)
     path.write_bytes(path.read_bytes()[:2000])
     return f"{path}: cannot be decoded"
 
 
 def label_of_another_size(root: Path, folder: Path) -> str:
-    path = find_frames(root, "val")[0].label_path
+    path = CityscapesSplit(root, "val").images[0].label_path
     Image.fromarray(read_instance_ids(path)[:64].astype(np.uint16)).save(path)
     return f"{path}: 64x256 pixels, but its image has 128x256"
 
@@ -294,7 +344,7 @@ def label_of_another_size(root: Path, folder: Path) -> str:
 def no_labels(root: Path, folder: Path) -> str:
     shutil.rmtree(root / "gtFine")
     (root / "gtFine").mkdir()
-    return f"{root}: no split has images and labels"
+    return f"{root}: no split has labels, but crops are cut around their objects"
 
 
 def output_is_a_file(root: Path, folder: Path) -> str:
@@ -307,7 +357,7 @@ BROKEN = [
     other_settings,
     crop_of_no_object,
     truncated_label,
-    truncated_picture,
+    truncated_image,
     label_of_another_size,
     no_labels,
     output_is_a_file,
@@ -326,16 +376,21 @@ def test_crops_lie_under_the_name_of_the_data_set(streets):
     assert default_folder(streets) == REPOSITORY / "outputs" / "pan_secb" / "crops" / streets.name
 
 
-def test_crops_without_their_labels_are_refused(folder):
-    label = next(folder.glob("crops_26/*_instanceIds.png"))
-    label.unlink()
-    with pytest.raises(InputError, match=f"its label {label} is missing"):
-        CropPictures(folder)
+def test_crops_without_their_truth_are_refused(folder):
+    truth = next(folder.glob("crops_26/*_panoptic.png"))
+    whole = truth.read_bytes()
+    truth.write_bytes(whole[:100])
+    crops = CropSplit(folder, CITYSCAPES)
+    with pytest.raises(InputError, match=f"{truth}: is broken"):
+        crops.truth(crops.index_of[truth.name.removesuffix("_panoptic.png")])
+    truth.unlink()
+    with pytest.raises(InputError, match=f"its truth {truth} is missing"):
+        CropSplit(folder, CITYSCAPES)
 
 
 def test_a_missing_and_an_empty_folder_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
-        CropPictures(tmp_path / "absent")
+        CropSplit(tmp_path / "absent", CITYSCAPES)
     (tmp_path / WEIGHTS_FILE).touch()
     with pytest.raises(InputError, match=r"no crops_\*/"):
-        CropPictures(tmp_path)
+        CropSplit(tmp_path, CITYSCAPES)
