@@ -7,7 +7,7 @@ DEMO := outputs/demo
 # How long OpenMP's threads spin before they sleep. By default a busy neighbour slows training far beyond its share.
 export GOMP_SPINCOUNT ?= 100000
 # The demo and the tests use drawn data, whatever data set the user works with.
-unexport CITYSCAPES_DATASET CITYSCAPES_DIR
+unexport CITYSCAPES_DATASET CITYSCAPES_DIR COCO_DATASET
 .PHONY: help setup iabn demo test lint clean
 
 help: ## list the targets
@@ -39,19 +39,19 @@ demo: setup ## the main job on the embedded data set: draw, train both stages, d
 	@echo "== 4/6 stage 2: train the semantic model"
 	$(RUN) efficientps/train_net.py
 	@echo "== 5/6 fuse; then what each stage gives away: the floor, and the ceilings"
-	$(RUN) fusion/solo_fusion.py --output $(DEMO) --save-semantics $(DEMO)/semantics
-	$(RUN) fusion/solo_fusion.py --output $(DEMO)/floor --semantics $(DEMO)/semantics --instances none
-	$(RUN) fusion/solo_fusion.py --output $(DEMO)/truth_masks --semantics $(DEMO)/semantics --instances truth
+	$(RUN) fusion/solo_fusion.py --output $(DEMO) --keep panoptic instances semantic
+	$(RUN) fusion/solo_fusion.py --output $(DEMO)/floor --semantics $(DEMO) --instances none --keep panoptic semantic
+	$(RUN) fusion/solo_fusion.py --output $(DEMO)/truth_masks --semantics $(DEMO) --instances truth
 	$(RUN) fusion/solo_fusion.py --output $(DEMO)/truth_both --semantics truth --instances truth
 	@echo "== 6/6 score with both evaluators, report"
 	$(RUN) scripts/evaluate.py --truth datasets/streets/gtFine/cityscapes_panoptic_val.json --prediction $(DEMO)/panoptic.json \
-		--official --output $(DEMO)/scores.json --report $(DEMO)/report.html --picture $(DEMO)/typical.png \
+		--official --output $(DEMO)/evaluated.json --report $(DEMO)/report.html --picture $(DEMO)/typical.png \
 		--images datasets/streets/leftImg8bit/val \
 		--compare "semantic argmax only (floor)=$(DEMO)/floor/scores.json" \
 		--compare "truth masks, our semantics=$(DEMO)/truth_masks/scores.json" \
 		--compare "truth masks and semantics at stride 4 (ceiling)=$(DEMO)/truth_both/scores.json"
-	@echo "panoptic PNGs: $(DEMO)/panoptic/  their JSON: $(DEMO)/panoptic.json  scores: $(DEMO)/scores.json"
-	@echo "open the report: $(DEMO)/report.html   try a picture: $(RUN) scripts/predict.py --image-path PICTURE"
+	@echo "panoptic PNGs: $(DEMO)/panoptic/  their JSON: $(DEMO)/panoptic.json  scores: $(DEMO)/results.md, $(DEMO)/scores.json"
+	@echo "open the report: $(DEMO)/report.html   try an image: $(RUN) scripts/predict.py --images IMAGE"
 
 test: setup ## all tests
 	$(RUN) -m pytest

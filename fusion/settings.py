@@ -83,3 +83,7 @@ class ClusterSettings:
                 raise InputError(f"clustering {name} is {getattr(self, name)}, but an area of 0 or more is needed")
         if self.vote not in ("semantic", "seed"):
             raise InputError(f"clustering vote is {self.vote!r}; choose semantic or seed")
+
+
+RULES: dict[str, tuple[str, type]] = {"logits": ("fusion", FusionSettings), "merge": ("merging", MergeSettings)}
+"""Rules that join two halves (prediction/fused.py): name -> prefix of the flags of its settings, and the settings."""

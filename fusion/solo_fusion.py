@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
-from fusion.settings import FusionSettings, MergeSettings
+from fusion.settings import RULES
 from prediction.arguments import (
     add_input_arguments,
     add_model_arguments,
@@ -57,11 +57,11 @@ def build_parser() -> ArgumentParser:
     for kind in ("semantics", "instances"):
         help_save = f"also keep the {kind}, in this folder"
         group.add_argument(f"--save-{kind}", type=str | None, default=None, metavar="DIR", help=help_save)
-    rules = ("logits", "merge")
-    group.add_argument("--rule", choices=rules, default="logits", help="EfficientPS's logit fusion, or Panoptic FPN's merge")
-    title = "logit fusion (--rule logits)"
-    add_settings(parser, "fusion", FusionSettings, title, {"min_score": "--min-score"})
-    add_settings(parser, "merging", MergeSettings, "merge (--rule merge)")
+    help_rule = "EfficientPS's logit fusion, or Panoptic FPN's merge"
+    group.add_argument("--rule", choices=tuple(RULES), default="logits", help=help_rule)
+    for name, (prefix, settings) in RULES.items():
+        short = {"min_score": "--min-score"} if name == "logits" else {}
+        add_settings(parser, prefix, settings, f"--rule {name}", short)
     return parser
 
 
@@ -71,7 +71,8 @@ def predictor_of(args: Namespace, split: "Split") -> "Predictor":
     Raises:
         InputError: if something is missing, or does not fit.
     """
-    from prediction.fused import RULES, FusedPredictor
+    from prediction.fused import RULES as MAKERS
+    from prediction.fused import FusedPredictor
 
     sources = _Sources(args, split)
     semantics, instances = sources.find(args.semantics, "semantics"), sources.find(args.instances, "instances")
@@ -79,9 +80,9 @@ def predictor_of(args: Namespace, split: "Split") -> "Predictor":
         raise InputError("--semantics none leaves nothing to fuse; give `model`, `truth` or a folder of dumps")
     if not sources.has_model and not views_of(args).is_plain:
         raise InputError("--tta is of a live model, but neither half is one; leave it out")
-    rule, settings = RULES[args.rule]
-    given = given_settings(args.fusion if args.rule == "logits" else args.merging)
-    return FusedPredictor(instances, semantics, rule(settings(**given), device_of(args)))
+    prefix, settings = RULES[args.rule]
+    rule = MAKERS[args.rule](settings(**given_settings(args[prefix])), device_of(args))
+    return FusedPredictor(instances, semantics, rule)
 
 
 class _Sources:

@@ -68,8 +68,8 @@ class MergeRule:
         return merge(instances, train_ids, taxonomy, self.settings)
 
 
-RULES = {"logits": (LogitRule, FusionSettings), "merge": (MergeRule, MergeSettings)}
-"""Name -> rule and its settings."""
+RULES: dict[str, type[Rule]] = {"logits": LogitRule, "merge": MergeRule}
+"""By the names of fusion.settings.RULES, which has their settings."""
 
 
 class FusedPredictor:

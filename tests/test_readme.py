@@ -35,7 +35,7 @@ def test_every_flag_in_readme_is_in_the_commands_help(script, run_command):
 
 def test_every_file_that_readme_names_exists():
     mentioned = re.findall(
-        r"`((?:configs|data|detection|training|fusion|evaluation|solov2|efficientps|panoptic_fpn|pan_secb|benchmarks|scripts|tests|docs)/[\w/.]+\.\w+)`",
+        r"`((?:configs|data|detection|prediction|runtime|training|fusion|evaluation|solov2|efficientps|panoptic_fpn|pan_secb|benchmarks|scripts|tests|docs)/[\w/.]+\.\w+)`",
         README,
     )
     linked = re.findall(r"\]\(((?!http)[^)#]+)\)", README)

@@ -140,6 +140,7 @@ def run_training(
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it lists devices that are not there, and adverts
     # Workers decode while the two cores of a small machine compute: more would only take turns.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*args parameter is intended.*")  # they are those of the command line, read once
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning calls a part of torch that will have another name
     warnings.filterwarnings("ignore", ".*LightningCLI's args parameter.*")  # training.arguments has read the command line
     torch.set_float32_matmul_precision("high")

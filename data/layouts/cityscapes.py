@@ -406,3 +406,13 @@ class CityscapesSplit(FileSplit):
     def image_folder(self) -> str:
         """The folder, relative to the root, to which the file names of that JSON are relative."""
         return f"leftImg8bit/{self.split}/"
+
+
+def split_taxonomy(root: Path, split: str) -> Taxonomy:
+    """The classes of a split; in this layout they are the same for all."""
+    return CITYSCAPES
+
+
+def open_split(root: Path, split: str, *, need_labels: bool = False) -> CityscapesSplit:
+    """See data.layouts.find.DataSet.split."""
+    return CityscapesSplit(root, split, need_labels=need_labels)

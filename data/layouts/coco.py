@@ -204,3 +204,8 @@ def _check_presence(folder: Path, names: list[str], why: str) -> None:
     absent = [name for name in names if os.path.normpath(name) not in present]
     if absent:
         raise InputError(f"{folder / absent[0]}: no such file, but {why} ({len(absent)} of {len(names)} are missing); add them")
+
+
+def open_split(root: Path, split: str, *, need_labels: bool = False) -> CocoSplit:
+    """See data.layouts.find.DataSet.split; in this layout every image has a truth."""
+    return CocoSplit(root, split)

@@ -6,10 +6,8 @@ from pathlib import Path
 from types import ModuleType
 
 from data.layouts import cityscapes, coco
-from data.layouts.cityscapes import CityscapesSplit
-from data.layouts.coco import CocoSplit
 from data.split import Split
-from data.taxonomy import CITYSCAPES, Taxonomy
+from data.taxonomy import Taxonomy
 from runtime.files import InputError
 
 LAYOUTS: dict[str, ModuleType] = {layout.NAME: layout for layout in (cityscapes, coco)}
@@ -43,14 +41,11 @@ class DataSet:
         Raises:
             InputError: if it is missing, empty or broken.
         """
-        name = name or self.usual_split(for_training)
-        if self.layout == coco.NAME:
-            return CocoSplit(self.root, name)
-        return CityscapesSplit(self.root, name, need_labels=for_training)
+        return LAYOUTS[self.layout].open_split(self.root, name or self.usual_split(for_training), need_labels=for_training)
 
     def taxonomy(self, split: str) -> Taxonomy:
         """The classes of a split, without reading more than is needed for it."""
-        return coco.split_taxonomy(self.root, split) if self.layout == coco.NAME else CITYSCAPES
+        return LAYOUTS[self.layout].split_taxonomy(self.root, split)
 
 
 def open_data_set(root: str | Path, layout: str = AUTO, source: str = "--data-root") -> DataSet:

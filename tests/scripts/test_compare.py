@@ -11,12 +11,22 @@ from PIL import Image
 
 from benchmarks import comparison
 from benchmarks.systems import Configs, System, all_systems
+from data.drawn.streets import StreetsSettings, ensure_streets
+from data.layouts.find import open_data_set
 from data.taxonomy import CITYSCAPES
 from efficientps.network import SemanticEfficientPS
 from evaluation.panoptic_quality import GROUPS, PanopticQuality
 from evaluation.size_breakdown import SIZES
+from prediction.fused import LogitRule, with_panoptic
+from prediction.models import load_predictor
 from runtime.files import InputError, read_json
 from scripts import compare
+from tests.systems import pan_secb
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory):
+    return ensure_streets(tmp_path_factory.mktemp("streets"), StreetsSettings(128, 256, num_train=1, num_val=2))
 
 
 @pytest.fixture
@@ -57,13 +67,21 @@ def test_seconds_of_interrupted_runs_add_up_and_those_of_killed_ones_are_known_t
     assert second["seconds"] == 2
 
 
+CONFIGS = {name: config for name, (config, _) in compare.TRAININGS.items()}
+
+
+def configs_with(epochs=(), more=()) -> Configs:
+    """What compare.py makes of its arguments."""
+    lengths = {name: default for name, (_, default) in compare.TRAININGS.items()} | compare.read_choices("epochs", [*epochs], int)
+    flags = {name: tuple(value.split()) for name, value in compare.read_choices("more", [*more], str).items()}
+    return Configs(**CONFIGS, epochs=lengths, more=flags)
+
+
 @pytest.fixture
 def systems(tmp_path, monkeypatch) -> tuple[System, ...]:
     """Of a comparison whose joint training is shorter."""
     monkeypatch.setattr("benchmarks.systems.find_last", lambda folder: folder / "epoch_3.pth")
-    monkeypatch.setattr("sys.argv", ["compare.py", "--epochs", "joint=7"])
-    args = compare.parse_arguments()
-    return all_systems(tmp_path, tmp_path, Configs(**args.configs, epochs=args.epochs))
+    return all_systems(tmp_path, tmp_path, configs_with(["joint=7"]))
 
 
 def test_every_system_is_scored_at_the_end_of_its_budget(systems, tmp_path):
@@ -74,24 +92,19 @@ def test_every_system_is_scored_at_the_end_of_its_budget(systems, tmp_path):
         "Panoptic FPN",
         "Pan-SECB",
     ]
-    used = {str(word) for system in systems for command in system.predictions() for word in command}
-    last = {str(tmp_path / name / "last.ckpt") for name in ("stage2", "joint", "panoptic_fpn", "finetune")}
-    assert {word for word in used if word.endswith((".ckpt", ".pth"))} == last | {str(tmp_path / "stage1" / "epoch_3.pth")}
+    used = {path for system in systems for path in system.checkpoints()}
+    last = {tmp_path / name / "last.ckpt" for name in ("stage2", "joint", "panoptic_fpn", "finetune")}
+    assert used == last | {tmp_path / "stage1" / "epoch_3.pth"}
     (joint,) = systems[1].trainings.values()
-    assert joint[joint.index("--trainer.max_epochs") + 1] == "7"
+    assert joint[joint.index("--epochs") + 1] == "7"
 
 
-def test_what_is_scored_is_what_the_last_command_wrote(systems):
-    for system in systems:
-        command = system.predictions()[-1]
-        assert command[command.index("--output") + 1] == system.fused
-        assert system.scores is None or system.scores.parent == system.fused
+def test_each_system_has_a_run_folder_of_its_own(systems):
+    assert len({system.run for system in systems}) == len(systems)
 
 
-def test_a_training_may_have_flags_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["compare.py", "--more", "joint=--trainer.devices 2 --data.batch_size 2"])
-    args = compare.parse_arguments()
-    systems = all_systems(tmp_path, tmp_path, Configs(**args.configs, epochs=args.epochs, more=args.more))
+def test_a_training_may_have_flags_of_its_own(tmp_path):
+    systems = all_systems(tmp_path, tmp_path, configs_with(more=["joint=--trainer.devices 2 --data.batch_size 2"]))
     (joint,) = systems[1].trainings.values()
     assert joint[-4:] == ("--trainer.devices", "2", "--data.batch_size", "2")
     assert "--trainer.devices" not in systems[0].trainings["stage2"]
@@ -99,7 +112,7 @@ def test_a_training_may_have_flags_of_its_own(tmp_path, monkeypatch):
 
 def test_the_second_step_of_pan_secb_starts_from_the_first(systems, tmp_path):
     crops, finetune = systems[-1].trainings.values()
-    assert crops[crops.index("--output") + 1] / "last.ckpt" == finetune[finetune.index("--model.weights") + 1]
+    assert crops[crops.index("--output") + 1] / "last.ckpt" == finetune[finetune.index("--weights") + 1]
     (cut,) = systems[-1].preparations
     assert (
         cut[cut.index("--output") + 1] == crops[crops.index("--data.crops") + 1] == finetune[finetune.index("--data.crops") + 1]
@@ -107,11 +120,23 @@ def test_the_second_step_of_pan_secb_starts_from_the_first(systems, tmp_path):
 
 
 @pytest.mark.parametrize("given", ["joint=0", "joint", "stage3=2", "joint=two"])
-def test_a_budget_that_is_none_is_refused(given, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["compare.py", "--epochs", given])
-    with pytest.raises(SystemExit):
-        compare.parse_arguments()
-    assert "needed are stage1 stage2 joint" in capsys.readouterr().err
+def test_a_budget_that_is_none_is_refused(given, fails_in_one_line):
+    assert "needed are stage1 stage2 joint" in fails_in_one_line(compare.main, "--epochs", given)
+
+
+def test_a_system_is_predicted_and_scored_from_its_checkpoint(data_root, tmp_path):
+    split = open_data_set(data_root).split()
+    checkpoint = pan_secb(data_root, tmp_path)
+    load = lambda: with_panoptic(load_predictor(checkpoint), LogitRule())  # noqa: E731
+    system = System("x", {"finetune": ()}, tmp_path / "run", lambda: (checkpoint,), load)
+    (tmp_path / "finetune.json").write_text('{"seconds": 3.0, "is_exact": true}')
+    found = comparison.score_system(system, split, tmp_path)
+    assert found["training_seconds"] == 3
+    assert found["parameters"] == comparison.count_parameters(checkpoint) > 0
+    assert found["milliseconds"] > 0
+    assert set(found["sizes"]) == set(SIZES)
+    assert set(found["scores"]) == {*GROUPS, "per_class"}
+    assert read_json(tmp_path / "run/panoptic.json")["annotations"]
 
 
 def test_parameters_are_those_of_the_network(tmp_path):
@@ -128,7 +153,7 @@ def test_rows_say_what_there_is_not_and_what_is_not_exact():
     table = comparison.systems_table([result], "a note")
     assert table.rows == (("x", "50.0", "75.0", "n/a", "50.0", "50.0", "n/a", "25.0", "1.5", "> 60", "13"),)
     assert len(table.columns) == len(table.rows[0])
-    assert comparison.to_markdown(SimpleNamespace(columns=("a", "b"), rows=((1, 2),))) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+    assert comparison.to_markdown(SimpleNamespace(columns=("a", "b"), rows=((1, 2),))).splitlines()[2] == "| 1   |   2 |"
 
 
 def test_everything_that_is_written_is_named_and_shows_the_results(tmp_path, capsys):
@@ -139,12 +164,12 @@ def test_everything_that_is_written_is_named_and_shows_the_results(tmp_path, cap
         sizes = {size: {"recall": quality, "total": 4} for size in SIZES}
         row = {"name": name, "scores": scores | groups, "mask_ap": None, "miou": 0.25, "sizes": sizes, "parameters": 1}
         results.append(row | {"training_seconds": 60.4, "is_time_exact": True, "milliseconds": 12.6})
-    written = compare.write_comparison(results, "a note", tmp_path, num_images=3)
+    written = compare.write_comparison(results, "a note", tmp_path, CITYSCAPES, num_images=3)
     assert sorted(written) == sorted(tmp_path.iterdir())
     assert {path.suffix for path in written} == {".md", ".json", ".html", ".png"}
     assert read_json(tmp_path / "compare.json") == results
     assert "| one | 50.0 |" in capsys.readouterr().out.replace("\n", " ")
-    assert (tmp_path / "compare.md").read_text().startswith("|  | PQ | SQ |")
+    assert (tmp_path / "compare.md").read_text().startswith("|     |   PQ |   SQ |")
     pictures = [np.asarray(Image.open(path)) for path in written if path.suffix == ".png"]
     assert len(pictures) == 3
     assert all(len(np.unique(picture)) > 2 for picture in pictures)
