@@ -43,12 +43,18 @@ class OneLineErrors:
         sys.exit(f"error: {self._in_one_line(message)}; see --help")
 
     def _in_one_line(self, message: str) -> str:
-        parts = ('Parser key "(.*)"', "- Not of type [^:]*: (.*)", "Given value: (.*)")
-        key, reason, value = (found and found[1] for found in (re.search(part, message) for part in parts))
+        key = re.search('Parser key "(.*?)"', message)
+        reason = re.search(r"Not of type \w+: (.*)|Expected an? (.*?)(?:\. Got value.*)?$", message, re.MULTILINE)
         if not (key and reason):
             return " ".join(message.split())
-        flag = next((action.option_strings[0] for action in self._actions if action.dest == key), f"--{key}")
-        return f"{flag} {value}: {reason}"
+        flag = next((action.option_strings[0] for action in self._actions if action.dest == key[1]), f"--{key[1]}")
+        value = re.search("(?:Given|Got) value: (.*)", message)
+        given = f"{flag} {value[1]}" if value else flag
+        if reason[1]:
+            return f"{given}: {reason[1]}"
+        needed = re.sub(r"<class '(?:.*\.)?(\w+)'>", r"\1", reason[2])
+        needed = re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", needed)
+        return f"{given}: {needed} is needed"
 
 
 class OneLineParser(OneLineErrors, ArgumentParser):

@@ -8,7 +8,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.drawn.streets import StreetsSettings, ensure_streets
-from data.layouts.cityscapes import find_frames
+from data.layouts.cityscapes import find_images
 from data.loading.epoch_sampler import EpochSampler
 
 # Whole images without any augmentation, and norms that do not look at the batch: what an image teaches depends on it alone.
@@ -65,7 +65,7 @@ def test_two_processes_learn_what_one_learns_from_the_same_images(train, tmp_pat
 def test_an_error_in_one_process_ends_both_with_one_line(rank, train, tmp_path):
     root = ensure_streets(tmp_path / "streets", StreetsSettings(128, 256, num_train=2, num_val=1))
     ((index, _),) = EpochSampler(2, seed=0, num_processes=2, rank=rank)
-    broken = find_frames(root, "train")[index].image_path
+    broken = find_images(root, "train")[index].image_path
     broken.write_bytes(broken.read_bytes()[:2000])
     started = time.monotonic()
     result = train(tmp_path / "out", 2, 1, root)

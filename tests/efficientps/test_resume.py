@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from efficientps.predictor import load_semantic_predictor
+from efficientps.predictor import load_predictor
 from efficientps.train_net import main
 from training import callbacks
 
@@ -49,5 +49,5 @@ def test_a_killed_training_goes_on_bit_for_bit(train, tmp_path, monkeypatch):
         for name, weight in undisturbed[part].items():
             assert torch.equal(weight, resumed[part][name]), name
     # Inference uses the average.
-    for name, weight in load_semantic_predictor(tmp_path / "b/last.ckpt").network.state_dict().items():
+    for name, weight in load_predictor(tmp_path / "b/last.ckpt").network.state_dict().items():
         assert torch.equal(weight, resumed["state_dict"][f"network.{name}"]), name

@@ -10,11 +10,11 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.images import read_image
-from data.layouts.cityscapes import find_frames, read_truth
+from data.layouts.cityscapes import find_images, read_truth
+from data.layouts.find import open_data_set
 from data.taxonomy import CITYSCAPES
 from efficientps.module import EfficientPSModule
-from efficientps.panoptic_inference import load_panoptic_predictor
-from efficientps.predictor import load_semantic_predictor
+from efficientps.predictor import load_predictor
 from efficientps.train_net import main
 from evaluation.panoptic_quality import PanopticQuality
 from fusion.logit_fusion import fuse
@@ -53,8 +53,8 @@ def test_training_goes_on_from_the_last_epoch_and_then_is_done(train, tmp_path):
     assert "all 2 epochs are done" in train(2)
     assert list((tmp_path / "tensorboard").glob("events.*"))
 
-    picture = np.zeros((45, 70, 3), dtype=np.uint8)
-    semantic = load_semantic_predictor(tmp_path / "best.ckpt").predict("x", picture)
+    image = np.zeros((45, 70, 3), dtype=np.uint8)
+    semantic = load_predictor(tmp_path / "best.ckpt").predict("x", image).semantic
     assert semantic.logits.shape == (CITYSCAPES.num_classes, 12, 18)
 
 
@@ -65,7 +65,7 @@ def test_the_last_checkpoint_is_written_as_often_as_asked(train, tmp_path, fails
     for more, words in (
         (("2",), "max_epochs as a multiple"),
         (("3", "--trainer.max_steps", "2"), "no max_steps"),
-        (("0",), "is 0"),
+        (("0",), "--save-every 0: does not conform"),
     ):
         assert words in fails_in_one_line(main, *arguments, *more)
     assert not (tmp_path / "new").exists()
@@ -98,11 +98,11 @@ def test_the_original_trains_goes_on_and_its_checkpoint_gives_panoptic_maps(trai
     best = next(state for name, state in last["callbacks"].items() if "'monitor': 'val/pq'" in name)
     assert Path(best["best_model_path"]).name == "best.ckpt"
 
-    predictor = load_panoptic_predictor(tmp_path / "best.ckpt")
-    quality = PanopticQuality()
-    for frame in find_frames(streets, "val")[:2]:
-        instances, semantic = predictor.predict(frame.image_id, read_image(frame.image_path))
-        quality.add(read_truth(frame), fuse(instances, semantic, predictor.taxonomy, FusionSettings(min_score=0.5)))
+    predictor = load_predictor(tmp_path / "best.ckpt")
+    settings, quality = FusionSettings(min_score=predictor.min_score), PanopticQuality()
+    for image in find_images(streets, "val")[:2]:
+        found = predictor.predict(image.image_id, read_image(image.image_path))
+        quality.add(read_truth(image), fuse(found.instances, found.semantic, predictor.taxonomy, settings))
     # limit_val_batches leaves these two images: what picked best.ckpt is the quality of its maps
     assert quality.scores(CITYSCAPES)["All"]["pq"] == pytest.approx(best["best_model_score"].item(), abs=1e-5)
 
@@ -131,7 +131,7 @@ def test_bad_settings_are_one_line(streets, tmp_path, fails_in_one_line):
     assert "leftImg8bit" in fails_in_one_line(main, "--data-root", tmp_path, "--output", tmp_path / "new", *TINY)
     (tmp_path / "last.ckpt").write_bytes(b"no checkpoint")
     line = fails_in_one_line(main, "--data-root", streets, "--output", tmp_path, *TINY)
-    assert "cannot be read" in line
+    assert "broken checkpoint" in line
     for setting, value, words in (
         ("--model.hardest_fraction", "2", "hardest_fraction is 2"),
         ("--model.optimizer.milestones", "[120, 144]", "shares of the training"),
@@ -140,8 +140,11 @@ def test_bad_settings_are_one_line(streets, tmp_path, fails_in_one_line):
         ("--trainer.sync_batchnorm", "true", "leave it false"),
         ("--model.optimizer.base_batch", "0", "base_batch is 0"),
         ("--model.optimizer.lr", "-1", "lr above 0"),
-        ("--data.batch_size", "0", "batch_size is 0"),
-        ("--data.seed", "-1", "seed is -1"),
+        ("--data.batch_size", "0", "does not conform to restriction v>0"),
+        ("--data.seed", "-1", "--data.seed -1: does not conform to restriction v>=0"),
+        ("--epochs", "-1", "--epochs -1: does not conform to restriction v>0"),
+        ("--config", "nowhere.yaml", "nowhere.yaml: no such configuration"),
+        ("--frob", "1", "unrecognized arguments: --frob 1"),
         ("--model.instance_head.num_rois", "0", "num_rois is 0"),
     ):
         line = fails_in_one_line(main, "--data-root", streets, "--output", tmp_path / "new", *TINY, setting, value)
@@ -156,6 +159,21 @@ def test_going_on_with_another_network_is_refused_and_starting_anew_is_not(train
     assert "fpn_channels" in line
     train(1, *wider, "--resume", "false")
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["hyper_parameters"]["network"]["fpn_channels"] == 48
+
+
+def test_a_data_set_of_the_coco_layout_teaches_its_own_classes_and_no_others_go_on(
+    train, snapshots, streets, tmp_path, fails_in_one_line
+):
+    train(1, "--data-root", str(snapshots), "--trainer.limit_train_batches", "1")
+    own = open_data_set(snapshots).split().taxonomy
+    predictor = load_predictor(tmp_path / "last.ckpt")
+    assert predictor.taxonomy.difference(own) is None
+    assert predictor.network_input.size.trained_sides is not None
+    assert len(predictor.predict("x", np.zeros((45, 70, 3), np.uint8)).semantic.logits) == own.num_classes
+
+    line = fails_in_one_line(main, "--data-root", streets, "--output", tmp_path, *TINY)
+    assert "last.ckpt: was trained on other classes" in line
+    assert "against 19, without" in line
 
 
 def test_learning_rate_warms_up_and_drops_at_the_milestones():

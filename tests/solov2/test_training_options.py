@@ -70,6 +70,19 @@ def test_a_killed_training_goes_on_bit_for_bit(num_workers, precision, run_train
         assert_same(undisturbed[part], resumed[part])
 
 
+def test_epochs_seed_and_workers_change_the_config_and_the_schedule_keeps_its_shape(tiny_config):
+    tiny_config.train_cfg.max_epochs = tiny_config.param_scheduler[1].end = 10
+    steps = dict(type="MultiStepLR", milestones=[6, 9], end=10)
+    tiny_config.param_scheduler = [*tiny_config.param_scheduler, steps]
+    apply(tiny_config, "--epochs", "20", "--seed", "7", "--workers", "1", "--accumulate", "3")
+    assert tiny_config.train_cfg.max_epochs == 20
+    assert [scheduler.get("end") for scheduler in tiny_config.param_scheduler] == [100, 20, 20]  # the first counts steps
+    assert tiny_config.param_scheduler[2].milestones == [12, 18]
+    assert tiny_config.randomness.seed == 7
+    assert tiny_config.train_dataloader.num_workers == 1
+    assert tiny_config.optim_wrapper.accumulative_counts == 3
+
+
 def test_averaged_weights_are_not_trained_on_without_their_average(run_train, tmp_path, fails_in_one_line, tiny, streets):
     run_train(tmp_path, options=("train_cfg.max_epochs=1",))
     words = ("--data-root", streets, "--output", tmp_path, "--ema-decay", "0", *tiny, "train_cfg.max_epochs=2")
