@@ -33,15 +33,15 @@ def test_every_flag_in_readme_is_in_the_commands_help(script, run_command):
             assert flag in result.stdout
 
 
-def test_every_file_that_readme_names_exists():
-    mentioned = re.findall(
-        r"`((?:configs|data|detection|prediction|runtime|training|fusion|evaluation|solov2|efficientps|panoptic_fpn|pan_secb|benchmarks|scripts|tests|docs)/[\w/.]+\.\w+)`",
-        README,
-    )
-    linked = re.findall(r"\]\(((?!http)[^)#]+)\)", README)
-    assert mentioned
-    for path in mentioned + linked:
+@pytest.mark.parametrize("page", [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))], ids=lambda p: p.name)
+def test_every_file_that_a_page_names_exists(page):
+    text = page.read_text()
+    folders = "configs|data|detection|prediction|runtime|training|fusion|evaluation|solov2|efficientps|panoptic_fpn|pan_secb"
+    mentioned = re.findall(rf"`((?:{folders}|benchmarks|scripts|tests|docs)/[\w/.]+\.\w+)`", text)
+    for path in mentioned:
         assert (REPOSITORY / path).exists(), path
+    for path in re.findall(r"\]\(((?!http)[^)#]+)\)", text):
+        assert (page.parent / path).exists(), path
 
 
 @pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, re.MULTILINE))

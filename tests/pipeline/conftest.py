@@ -15,8 +15,6 @@ from tests.systems import build_system
 ONE_AND_ONE = Taxonomy(
     "one thing, one stuff", (Category("floor", 70000, False, (90, 90, 90)), Category("box", 5, True, (9, 9, 200)))
 )
-    "one thing, one stuff", (Category("floor", 70000, False, (90, 90, 90)), Category("box", 5, True, (9, 9, 200)))
-)
 
 
 @pytest.fixture(scope="session")
