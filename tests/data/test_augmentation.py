@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from data.loading.augmentation import AugmentationSettings, TrainingAugmentation
-from data.normalization import Normalization, normalize, normalize_and_pad, pad_segment_ids
-from data.resizing import resized
+from data.normalization import IMAGENET, NORMALIZATIONS, Normalization, normalize, normalize_and_pad, pad_segment_ids
 
 GEOMETRY_ONLY = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0}
 HEIGHT, WIDTH = 48, 60
@@ -95,19 +94,6 @@ def test_colour_changes_the_image_and_no_target():
     assert np.array_equal(moved[1], ids)
 
 
-@pytest.mark.parametrize(
-    ("size", "shorter_side", "longer_side", "expected"),
-    [
-        ((480, 640), 800, 1333, (800, 1067)),  # 640 * 800 / 480 = 1066.7
-        ((640, 480), 800, 1333, (1067, 800)),
-        ((200, 640), 800, 1333, (417, 1333)),  # 800 would make 2560 of 640, so the longer side decides: 200 * 1333 / 640
-        ((200, 640), 800, None, (800, 2560)),
-    ],
-)
-def test_sizes_are_those_of_detectron2(size, shorter_side, longer_side, expected):
-    assert resized(size, shorter_side, longer_side) == expected
-
-
 def test_resizing_draws_each_size_and_crops_nothing():
     drawn = set()
     for seed in range(20):
@@ -141,6 +127,12 @@ def test_resizing_draws_each_size_and_crops_nothing():
 def test_settings_that_cannot_be_are_refused(settings, complaint):
     with pytest.raises(ValueError, match=complaint):
         AugmentationSettings(**settings)
+
+
+def test_what_networks_were_trained_with_stays():
+    assert {"efficientps": Normalization(), "imagenet": IMAGENET} == NORMALIZATIONS
+    assert (Normalization().mean, Normalization().std) == ((106.433, 116.617, 119.559), (65.496, 67.6, 74.123))
+    assert (IMAGENET.mean, IMAGENET.std) == ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 
 
 def test_the_mean_becomes_zero_and_one_deviation_one():

@@ -14,9 +14,11 @@ from PIL import Image
 from data.drawn.streets import StreetsSettings, ensure_streets
 from data.layouts import cityscapes
 from data.layouts.cityscapes import (
-    data_root,
+    CityscapesSplit,
+    LabelledImage,
+    check_root,
     ensure_instances_json,
-    find_frames,
+    find_images,
     find_splits,
     instance_ids_to_panoptic,
     instance_ids_to_semantic,
@@ -51,13 +53,13 @@ def tree(tmp_path, draw, scene) -> Path:
 # Finding
 
 
-def test_frames_are_sorted_by_id_and_paired_by_id(tree):
-    frames = find_frames(tree, "train")
-    assert [frame.image_id for frame in frames] == ["aachen_000001_000019", "ulm_000000_000019"]
-    for frame in frames:
-        city = frame.image_id.split("_")[0]
-        assert frame.image_path == tree / "leftImg8bit" / "train" / city / f"{frame.image_id}_leftImg8bit.png"
-        assert frame.label_path == tree / "gtFine" / "train" / city / f"{frame.image_id}_gtFine_instanceIds.png"
+def test_images_are_sorted_by_id_and_paired_by_id(tree):
+    images = find_images(tree, "train")
+    assert [image.image_id for image in images] == ["aachen_000001_000019", "ulm_000000_000019"]
+    for image in images:
+        city = image.image_id.split("_")[0]
+        assert image.image_path == tree / "leftImg8bit" / "train" / city / f"{image.image_id}_leftImg8bit.png"
+        assert image.label_path == tree / "gtFine" / "train" / city / f"{image.image_id}_gtFine_instanceIds.png"
 
 
 def test_splits_come_in_their_usual_order(tree, draw):
@@ -70,13 +72,13 @@ def test_splits_come_in_their_usual_order(tree, draw):
 def test_an_image_without_label_is_named_with_the_label_it_needs(tree, draw):
     draw(tree, "train", "bonn_000000_000019", None)
     with pytest.raises(InputError, match=r"bonn_000000_000019_leftImg8bit\.png: .*bonn_000000_000019_gtFine_instanceIds\.png"):
-        find_frames(tree, "train")
-    assert find_frames(tree, "train", need_labels=False)[1].label_path is None
+        find_images(tree, "train")
+    assert find_images(tree, "train", need_labels=False)[1].label_path is None
 
 
 def test_a_split_without_images_is_refused_with_those_that_have_some(tree):
     with pytest.raises(InputError, match=r"leftImg8bit/val: no .*_leftImg8bit\.png there; splits with images: train"):
-        find_frames(tree, "val")
+        find_images(tree, "val")
 
 
 def test_one_id_in_two_cities_is_refused(tree):
@@ -84,39 +86,13 @@ def test_one_id_in_two_cities_is_refused(tree):
     (folder / "bonn").mkdir()
     (folder / "bonn" / "ulm_000000_000019_leftImg8bit.png").touch()
     with pytest.raises(InputError, match="both are image id 'ulm_000000_000019'"):
-        find_frames(tree, "train", need_labels=False)
-
-
-# The data root
-
-
-def test_the_data_root_is_the_argument_then_the_environment(tree, tmp_path, monkeypatch):
-    roots = [tmp_path / name for name in ("argument", "dataset", "dir")]
-    for root in roots:
-        (root / "leftImg8bit").mkdir(parents=True)
-        (root / "gtFine").mkdir()
-    monkeypatch.setenv("CITYSCAPES_DATASET", str(roots[1]))
-    monkeypatch.setenv("CITYSCAPES_DIR", str(roots[2]))
-    assert data_root(str(roots[0])) == roots[0]
-    assert data_root() == roots[1]
-    monkeypatch.setenv("CITYSCAPES_DATASET", "")
-    assert data_root() == roots[2]
-
-
-def test_without_any_the_embedded_set_is_used_and_one_line_says_so(tmp_path, monkeypatch, capsys):
-    monkeypatch.delenv("CITYSCAPES_DATASET", raising=False)
-    monkeypatch.delenv("CITYSCAPES_DIR", raising=False)
-    monkeypatch.setattr("data.drawn.streets.ensure_streets", lambda: tmp_path)
-    cityscapes._embedded_root.cache_clear()
-    assert data_root() == data_root() == tmp_path
-    cityscapes._embedded_root.cache_clear()
-    assert capsys.readouterr().out.count("using the embedded data set Streets") == 1
+        find_images(tree, "train", need_labels=False)
 
 
 @pytest.mark.parametrize(
     ("folders", "complaint"),
     [
-        (None, "no such folder; --data-root must name"),
+        (None, "no such folder; the Cityscapes layout has"),
         ((), "no leftImg8bit/ and no gtFine/ in it"),
         (("leftImg8bit",), "no gtFine/ in it"),
     ],
@@ -128,7 +104,38 @@ def test_a_root_that_is_none_is_refused(tmp_path, folders, complaint):
     if folders == ():
         root.mkdir()
     with pytest.raises(InputError, match=complaint):
-        data_root(root)
+        check_root(root)
+
+
+def test_a_split_has_its_images_and_their_truth_where_there_is_one(tree, draw):
+    draw(tree, "train", "bonn_000000_000019", None, picture=np.full((4, 8, 3), 99, np.uint8))
+    split = CityscapesSplit(tree, "train")
+    assert [split.image_id(k) for k in range(len(split))] == [
+        "aachen_000001_000019",
+        "bonn_000000_000019",
+        "ulm_000000_000019",
+    ]
+    assert [split.has_truth(k) for k in range(3)] == [True, False, True]
+    assert split.taxonomy is CITYSCAPES
+    assert (split.image(1) == 99).all()
+    assert (split.size(0), split.size(1)) == ((4, 9), (4, 8))
+    assert split.truth(1) is None
+    assert split.truth(0).segments == read_truth(split.images[0]).segments
+    assert split.index_of["ulm_000000_000019"] == 2
+    with pytest.raises(InputError, match=r"bonn_000000_000019_leftImg8bit\.png: has no truth, but it is needed"):
+        split.truth_digest(1)
+    with pytest.raises(InputError, match=r"its label .* is missing"):
+        CityscapesSplit(tree, "train", need_labels=True)
+
+
+def test_digests_follow_the_content_of_image_and_label(tree, draw):
+    split = CityscapesSplit(tree, "train")
+    image, truth = split.digest(0), split.truth_digest(0)
+    shutil.copy(split.images[1].label_path, split.images[0].label_path)
+    assert (split.digest(0), split.truth_digest(0)) == (image, split.truth_digest(1))
+    assert split.truth_digest(0) != truth
+    Image.fromarray(np.full((4, 9, 3), 7, np.uint8)).save(split.image_path(0))
+    assert split.digest(0) != image
 
 
 # Reading
@@ -171,14 +178,14 @@ def test_ids_of_no_label_are_refused(tmp_path, stranger):
 def test_a_label_of_another_size_than_its_image_is_refused(tmp_path, draw):
     draw(tmp_path, "val", "ulm_000000_000019", np.full((2, 3), 7), picture=np.zeros((4, 6, 3), np.uint8))
     with pytest.raises(InputError, match="2x3 pixels, but its image has 4x6"):
-        read_truth(find_frames(tmp_path, "val")[0])
+        read_truth(find_images(tmp_path, "val")[0])
 
 
 def test_a_truncated_label_is_refused(tree):
-    frame = find_frames(tree, "train")[0]
-    frame.label_path.write_bytes(frame.label_path.read_bytes()[:60])
+    image = find_images(tree, "train")[0]
+    image.label_path.write_bytes(image.label_path.read_bytes()[:60])
     with pytest.raises(InputError, match=r"instanceIds\.png: cannot be decoded"):
-        read_truth(frame)
+        read_truth(image)
 
 
 # Meaning
@@ -205,9 +212,16 @@ def test_the_semantic_map_keeps_groups_and_drops_what_is_not_scored(scene):
 # Conversion, against the official tools
 
 
+def without_info(path: Path) -> dict:
+    """The content of a JSON of ours without the digest of what it was made from, which the official tools do not write."""
+    content = json.loads(path.read_text())
+    assert set(content.pop("info")) == {"description", "labels"}
+    return content
+
+
 def assert_equal_panoptic(ours: Path, official: Path) -> None:
-    """JSON equal as parsed, PNGs pixel by pixel."""
-    assert json.loads(ours.read_text()) == json.loads(official.read_text())
+    """JSON equal as parsed but for what it was made from, PNGs pixel by pixel."""
+    assert without_info(ours) == json.loads(official.read_text())
     theirs = sorted(official.with_suffix("").iterdir())
     assert sorted(p.name for p in ours.with_suffix("").iterdir()) == [p.name for p in theirs]
     for picture in theirs:
@@ -253,13 +267,13 @@ def mmdet_instances(root: Path, split: str, output: Path) -> dict:
 @pytest.mark.parity
 @pytest.mark.parametrize("split", SPLITS)
 def test_instances_of_streets_equal_those_of_mmdets_converter(streets, tmp_path, split):
-    ours = json.loads(write_instances_json(streets, split).read_text())
+    ours = without_info(write_instances_json(streets, split))
     assert ours == mmdet_instances(streets, split, tmp_path)
 
 
 @pytest.mark.parity
 def test_instances_of_one_of_everything_equal_those_of_mmdets_converter(tree, tmp_path):
-    assert json.loads(write_instances_json(tree, "train").read_text()) == mmdet_instances(tree, "train", tmp_path)
+    assert without_info(write_instances_json(tree, "train")) == mmdet_instances(tree, "train", tmp_path)
 
 
 def test_a_split_without_things_still_has_a_list_of_annotations(tmp_path, draw):
@@ -288,42 +302,74 @@ def test_threads_and_the_reader_of_the_labels_change_no_byte(streets, tmp_path, 
 # Going on after a kill
 
 
-def test_a_conversion_is_prepared_until_a_label_or_a_png_changes(tree):
-    frames = find_frames(tree, "train")
+def change_label(image: LabelledImage) -> None:
+    """Another content in a file of the same age."""
+    before = image.label_path.stat()
+    instance_ids = np.array(Image.open(image.label_path))
+    Image.fromarray(instance_ids[::-1].copy()).save(image.label_path)
+    os.utime(image.label_path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+WRITERS = {"panoptic": write_panoptic, "instances": write_instances_json}
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_a_conversion_is_stale_once_a_label_changes_whatever_its_age(tree, write):
+    images = find_images(tree, "train")
+    path = write(tree, "train")
+    for image in images:
+        os.utime(image.label_path)  # younger than the JSON, but the same
+    assert is_prepared(path, images)
+    change_label(images[1])
+    assert not is_prepared(path, images)
+    write(tree, "train")
+    assert is_prepared(path, images)
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_a_conversion_of_other_images_is_stale(tree, draw, write):
+    path = write(tree, "train")
+    assert not is_prepared(path, find_images(tree, "train")[:1])
+    draw(tree, "train", "bonn_000000_000019", np.zeros((4, 8)))
+    assert not is_prepared(path, find_images(tree, "train"))
+
+
+@pytest.mark.parametrize("left", [None, 0, 60], ids=["removed", "emptied", "cut off"])
+def test_a_conversion_without_all_of_its_pngs_is_not_prepared(tree, left):
+    images = find_images(tree, "train")
     path = write_panoptic(tree, "train")
-    for frame in frames:
-        set_age(frame.label_path, path, older_by=1)
-    assert is_prepared(path, frames)
-    assert not is_prepared(path, frames[:1])
-    set_age(frames[0].label_path, path, older_by=-1)
-    assert not is_prepared(path, frames)
-    set_age(frames[0].label_path, path, older_by=1)
-    next(path.with_suffix("").iterdir()).unlink()
-    assert not is_prepared(path, frames)
+    png = next(path.with_suffix("").iterdir())
+    whole = png.read_bytes()
+    png.unlink()
+    if left is not None:
+        png.write_bytes(whole[:left])
+    assert not is_prepared(path, images)
+    write_panoptic(tree, "train")
+    assert is_prepared(path, images)
+    assert png.read_bytes() == whole
 
 
-def set_age(path: Path, reference: Path, older_by: int) -> None:
-    moment = reference.stat().st_mtime - older_by
-    os.utime(path, (moment, moment))
-
-
-def test_a_broken_json_is_not_prepared(tree):
+@pytest.mark.parametrize("content", ['{"images": [', "[]", "{}", '{"info": null, "annotations": []}', '{"info": {}}'])
+def test_a_broken_json_or_one_of_somebody_else_is_not_prepared(tree, content):
     path = write_instances_json(tree, "train")
-    path.write_text('{"images": [')
-    assert not is_prepared(path, find_frames(tree, "train"))
+    path.write_text(content)
+    assert not is_prepared(path, find_images(tree, "train"))
 
 
 def test_instances_are_written_where_they_are_not_prepared_and_kept_where_they_are(tree):
-    frames = find_frames(tree, "train")
-    assert ensure_instances_json(tree, "train")
-    path = instances_json_path(tree, "train")
-    written = path.read_bytes()
-    for frame in frames:
-        set_age(frame.label_path, path, older_by=1)
+    split = CityscapesSplit(tree, "train")
+    assert split.ensure_instances_json()
+    path = split.instances_json
+    assert path == instances_json_path(tree, "train")
+    before = path.read_bytes()
     assert not ensure_instances_json(tree, "train")
     path.write_text("{")
     assert ensure_instances_json(tree, "train")
-    assert path.read_bytes() == written
+    assert path.read_bytes() == before
+    change_label(split.images[0])
+    assert ensure_instances_json(tree, "train")
+    assert path.read_bytes() != before
+    assert (tree / split.image_folder / json.loads(before)["images"][0]["file_name"]) == split.image_path(0)
 
 
 def test_an_interrupted_conversion_leaves_no_json_and_the_next_one_mends_what_it_left(tree):

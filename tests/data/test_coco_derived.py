@@ -9,20 +9,21 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from data.drawn.snapshots import SnapshotsSettings, ensure_snapshots
-from data.layouts.coco import VAL_SPLIT, CocoPictures
+from data.drawn.snapshots import VAL_SPLIT, SnapshotsSettings, ensure_snapshots
+from data.layouts.coco import CocoSplit
 from data.layouts.coco_derived import (
     categories_path,
+    ensure_instances_json,
     instances_json_path,
-    panoptic_to_annotations,
     panoptic_to_stuff,
     prepare_split,
     stuff_folder,
     write_categories,
 )
-from data.panoptic_png import PanopticMap, Segment, describe_segments
+from data.panoptic_png import PanopticMap, Segment, describe_segments, read_segment_ids, write_segment_ids
+from data.targets import panoptic_to_annotations
 from data.taxonomy import COCO_PANOPTIC, Category, Taxonomy
-from evaluation.instance_ap import score_instances
+from evaluation.instance_ap import InstanceAP
 from runtime.files import InputError
 
 
@@ -32,7 +33,7 @@ def root(tmp_path) -> Path:
 
 
 def prepare(root: Path, **options):
-    return prepare_split(CocoPictures(root, VAL_SPLIT), root, VAL_SPLIT, **options)
+    return prepare_split(CocoSplit(root, VAL_SPLIT), **options)
 
 
 def read(path: Path) -> np.ndarray:
@@ -81,11 +82,11 @@ def test_a_stuff_map_has_zero_for_things_and_255_for_void():
 @pytest.mark.parity
 def test_pycocotools_reads_the_masks_that_the_truth_has(root):
     prepare(root)
-    coco, pictures = COCO(str(instances_json_path(root, VAL_SPLIT))), CocoPictures(root, VAL_SPLIT)
+    coco, split = COCO(str(instances_json_path(root, VAL_SPLIT))), CocoSplit(root, VAL_SPLIT)
     assert coco.getCatIds() == sorted(COCO_PANOPTIC.dataset_ids[list(COCO_PANOPTIC.thing_ids)].tolist())
     num_crowds = 0
-    for index, key in enumerate(pictures.keys):
-        _, truth = pictures.read(index)
+    for index, key in enumerate(split.keys):
+        truth = split.truth(index)
         things = [s for s in truth.segments if COCO_PANOPTIC.is_thing[COCO_PANOPTIC.dataset_id_to_train_id[s.category_id]]]
         annotations = coco.loadAnns(coco.getAnnIds(imgIds=key))
         assert len(annotations) == len(things)
@@ -95,36 +96,87 @@ def test_pycocotools_reads_the_masks_that_the_truth_has(root):
             assert (same["category_id"], same["iscrowd"]) == (thing.category_id, int(thing.is_crowd))
             assert (same["area"], tuple(same["bbox"])) == (mask.sum(), thing.bbox)
             num_crowds += same["iscrowd"]
-    assert len({a["id"] for a in coco.anns.values()}) == sum(len(coco.getAnnIds(imgIds=k)) for k in pictures.keys)
-    assert num_crowds == pictures.count_things()[1]
+    assert len({a["id"] for a in coco.anns.values()}) == sum(len(coco.getAnnIds(imgIds=k)) for k in split.keys)
+    assert num_crowds == split.count_things()[1]
 
 
 def test_the_truth_as_detections_has_ap_one(root):
-    prepare(root)
-    pictures = CocoPictures(root, VAL_SPLIT)
-    detections = []
-    for index in range(len(pictures)):
-        found = panoptic_to_annotations(pictures.read(index)[1], pictures.taxonomy)
+    split = CocoSplit(root, VAL_SPLIT)
+    perfect, nothing = InstanceAP(split.taxonomy), InstanceAP(split.taxonomy)
+    for index in range(len(split)):
+        found = panoptic_to_annotations(split.truth(index), split.taxonomy)
         whole = [(a["category_id"], 1.0, a["segmentation"]) for a in found if not a["iscrowd"]]
-        detections.append((pictures.image_id(index), whole))
-    assert score_instances(instances_json_path(root, VAL_SPLIT), detections)["AP"] == 1.0
-    assert score_instances(instances_json_path(root, VAL_SPLIT), [(k, []) for k, _ in detections])["AP"] == 0.0
+        perfect.add(found, whole, split.size(index))
+        nothing.add(found, [], split.size(index))
+    assert (perfect.scores()["AP"], nothing.scores()["AP"]) == (1.0, 0.0)
 
 
-def test_what_is_finished_is_kept_and_what_is_older_than_its_truth_is_not(root):
+def test_what_is_finished_is_kept_whatever_its_age(root):
     first = prepare(root)
     places = [stuff_folder(root, VAL_SPLIT), instances_json_path(root, VAL_SPLIT)]
     assert first.written == places
+    for path in places[0].iterdir():
+        os.utime(path, (0, 0))
+    before = {path: path.stat().st_ino for path in (*places[0].iterdir(), places[1])}
     assert prepare(root).kept == places
-    some, other = sorted(places[0].iterdir())[:2]
-    other.write_bytes(b"kept as it is")
-    os.utime(some, (0, 0))
+    assert {path: path.stat().st_ino for path in before} == before
+    assert prepare(root, again=True).written == places
+    assert all(path.stat().st_ino != number for path, number in before.items())
+
+
+@pytest.mark.parametrize("content", [b"", b"half a PNG"])
+def test_a_stuff_map_that_is_not_whole_is_written_again(root, content):
+    prepare(root)
+    places = [stuff_folder(root, VAL_SPLIT), instances_json_path(root, VAL_SPLIT)]
+    some = sorted(places[0].iterdir())[1]
+    some.write_bytes(content)
     again = prepare(root)
     assert (again.written, again.kept) == (places[:1], places[1:])
     assert np.array_equal(read(some), plain_stuff(root)[some.name])
-    assert other.read_bytes() == b"kept as it is"
-    assert prepare(root, again=True).written == places
-    assert np.array_equal(read(other), plain_stuff(root)[other.name])
+
+
+def turn_truth(root: Path) -> None:
+    """Turn the truth of an image upside down, without changing a file's age."""
+    split = CocoSplit(root, VAL_SPLIT)
+    path = split.png_path(0)
+    age = path.stat().st_mtime_ns
+    ids = read_segment_ids(path)[::-1].copy()
+    write_segment_ids(path, ids)
+    os.utime(path, ns=(age, age))
+
+
+def test_what_was_made_from_another_truth_is_written_again_whatever_its_age(root):
+    prepare(root)
+    stuff, instances = stuff_folder(root, VAL_SPLIT), instances_json_path(root, VAL_SPLIT)
+    before = json.loads(instances.read_text())
+    assert not ensure_instances_json(CocoSplit(root, VAL_SPLIT))
+    turn_truth(root)
+    assert prepare(root).written == [stuff, instances]
+    assert json.loads(instances.read_text())["annotations"] != before["annotations"]
+    for name, expected in plain_stuff(root).items():
+        assert np.array_equal(read(stuff / name), expected)
+    turn_truth(root)
+    assert ensure_instances_json(CocoSplit(root, VAL_SPLIT))
+    assert json.loads(instances.read_text())["annotations"] == before["annotations"]
+
+
+def test_the_list_that_mmdet_reads_is_the_same_by_both_ways(root):
+    prepare(root)
+    split = CocoSplit(root, VAL_SPLIT)
+    prepared = split.instances_json.read_bytes()
+    split.instances_json.unlink()
+    assert split.ensure_instances_json()
+    assert split.instances_json.read_bytes() == prepared
+
+
+def test_an_instance_json_of_someone_else_needs_the_same_classes(root):
+    split = CocoSplit(root, VAL_SPLIT)
+    things = [c for c in split.taxonomy.to_coco_categories() if c["isthing"]]
+    split.instances_json.write_text(json.dumps({"categories": things}))
+    assert not split.ensure_instances_json()
+    split.instances_json.write_text(json.dumps({"categories": things[1:]}))
+    with pytest.raises(InputError, match=r"its classes are not the things of .*'person'.* in only one of both; move it away"):
+        split.ensure_instances_json()
 
 
 def test_an_instance_json_of_someone_else_is_never_written_over(root):
@@ -135,11 +187,11 @@ def test_an_instance_json_of_someone_else_is_never_written_over(root):
 
 
 def test_every_broken_image_is_named_and_the_others_are_prepared(root):
-    pictures = CocoPictures(root, VAL_SPLIT)
-    pictures.picture_path(0).write_bytes(pictures.picture_path(0).read_bytes()[:300])
-    pictures.png_path(3).write_bytes(pictures.png_path(3).read_bytes()[:300])
+    split = CocoSplit(root, VAL_SPLIT)
+    for path in (split.image_path(0), split.png_path(3)):
+        path.write_bytes(path.read_bytes()[:300])
     done = prepare(root, workers=2)
-    assert [problem.split(": ")[0] for problem in done.problems] == [str(pictures.picture_path(0)), str(pictures.png_path(3))]
+    assert [problem.split(": ")[0] for problem in done.problems] == [str(split.image_path(0)), str(split.png_path(3))]
     assert len(list(stuff_folder(root, VAL_SPLIT).iterdir())) == 3
     assert not instances_json_path(root, VAL_SPLIT).exists()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.layouts.coco import TRAIN_SPLIT, VAL_SPLIT, CocoPictures, coco_root, find_splits, panoptic_json_path, split_taxonomy
+from data.layouts.coco import CocoSplit, check_root, find_splits, panoptic_json_path, split_taxonomy
 from data.panoptic_png import ids_to_rgb
 from data.taxonomy import COCO_PANOPTIC
 from runtime.files import InputError
@@ -28,7 +28,7 @@ SEGMENTS = [
 
 @pytest.fixture
 def own(tmp_path) -> Path:
-    """Two pictures with classes of their own; JSON, PNGs and pictures are each in another order."""
+    """Two images with classes of their own; JSON, PNGs and images are each in another order."""
     annotations = [
         {"image_id": 20, "file_name": "b.png", "segments_info": SEGMENTS},
         {"image_id": 4, "file_name": "a.png", "segments_info": [{"id": 1, "category_id": 300}]},
@@ -58,20 +58,21 @@ def edit(root: Path, change) -> None:
     path.write_text(json.dumps(content))
 
 
-def test_pictures_and_truth_are_paired_by_id(own):
-    pictures = CocoPictures(own, "plant")
-    assert pictures.keys == [20, 4]
-    assert [pictures.image_id(k) for k in range(2)] == ["m", "z"]
-    picture, truth = pictures.read(0)
-    assert (picture == 40).all()
-    assert np.array_equal(truth.segment_ids, IDS)
-    grey, _ = pictures.read(1)
+def test_images_and_truth_are_paired_by_id(own):
+    split = CocoSplit(own, "plant")
+    assert [split.key(k) for k in range(2)] == [20, 4]
+    assert [split.image_id(k) for k in range(2)] == ["m", "z"]
+    assert [split.file_name(k) for k in range(2)] == ["deep/m.png", "z.jpg"]
+    assert [split.size(k) for k in range(2)] == [(3, 3), (2, 4)]
+    assert (split.image(0) == 40).all()
+    assert np.array_equal(split.truth(0).segment_ids, IDS)
+    grey = split.image(1)
     assert grey.shape == (2, 4, 3)
     assert abs(int(grey[0, 0, 0]) - 200) < 4
 
 
 def test_segments_keep_the_order_of_the_json_and_are_counted_from_the_png(own):
-    _, truth = CocoPictures(own, "plant").read(0)
+    truth = CocoSplit(own, "plant").truth(0)
     found = [(s.segment_id, s.category_id, s.area, s.bbox, s.is_crowd) for s in truth.segments]
     assert found == [
         (70000, 7, 2, (2, 0, 1, 2), True),
@@ -80,27 +81,30 @@ def test_segments_keep_the_order_of_the_json_and_are_counted_from_the_png(own):
     ]
 
 
-def test_classes_are_those_of_the_json_named_like_the_folder(own):
-    taxonomy = CocoPictures(own, "plant").taxonomy
+def test_classes_are_those_of_the_json_and_their_name_says_which_whatever_the_folder(own, tmp_path_factory):
+    taxonomy = CocoSplit(own, "plant").taxonomy
     assert taxonomy == split_taxonomy(own, "plant")
-    assert taxonomy.name == own.name
+    moved = Path(shutil.copytree(own, tmp_path_factory.mktemp("moved") / "elsewhere"))
+    assert CocoSplit(moved, "plant").taxonomy.name == taxonomy.name
+    edit(moved, lambda c: c["categories"][0].update(name="motor"))
+    assert CocoSplit(moved, "plant").taxonomy.name != taxonomy.name
     assert [(c.name, c.dataset_id, c.is_thing) for c in taxonomy.categories] == [
         ("pump", 7, True),
         ("hall", 300, False),
         ("valve", 12, True),
     ]
-    assert CocoPictures(own, "plant").count_things() == (1, 1)
+    assert CocoSplit(own, "plant").count_things() == (1, 1)
 
 
-def test_the_drawn_set_has_cocos_classes_and_truth_of_every_picture(snapshots):
-    assert find_splits(snapshots) == [TRAIN_SPLIT, VAL_SPLIT]
-    pictures = CocoPictures(snapshots, TRAIN_SPLIT)
-    assert pictures.taxonomy is COCO_PANOPTIC
-    assert len(pictures) == 10
-    for index in range(len(pictures)):
-        picture, truth = pictures.read(index)
-        assert picture.shape == (*truth.segment_ids.shape, 3)
-        assert int(pictures.image_id(index)) == pictures.keys[index]
+def test_the_drawn_set_has_cocos_classes_and_truth_of_every_image(snapshots):
+    assert find_splits(snapshots) == ["train2017", "val2017"]
+    split = CocoSplit(snapshots, "train2017")
+    assert split.taxonomy is COCO_PANOPTIC
+    assert len(split) == 10
+    for index in range(len(split)):
+        assert split.image(index).shape == (*split.truth(index).segment_ids.shape, 3)
+        assert split.has_truth(index)
+        assert int(split.image_id(index)) == split.key(index)
 
 
 def remove(path: str):
@@ -111,15 +115,43 @@ def without_isthing(content: dict) -> None:
     del content["categories"][1]["isthing"]
 
 
-def test_the_root_is_given_or_in_the_environment(own, monkeypatch):
-    assert coco_root(own) == own
-    monkeypatch.setenv("COCO_DATASET", str(own))
-    assert coco_root() == own
-    with pytest.raises(InputError, match=r"nowhere: no such folder; --data-root must name"):
-        coco_root(own / "nowhere")
-    monkeypatch.setenv("COCO_DATASET", str(own / "plant"))
-    with pytest.raises(InputError, match=r"no annotations/ in it; \$COCO_DATASET must name"):
-        coco_root()
+def test_a_root_without_annotations_is_refused(own):
+    check_root(own)
+    with pytest.raises(InputError, match=r"nowhere: no such folder; the COCO layout has annotations/"):
+        check_root(own / "nowhere")
+    with pytest.raises(InputError, match=r"plant: no annotations/ in it"):
+        check_root(own / "plant")
+
+
+def test_category_ids_may_be_any_whole_numbers(own):
+    def renumber(content: dict) -> None:
+        new = {7: -3, 300: 999, 12: 123456}
+        for entry in content["categories"]:
+            entry["id"] = new[entry["id"]]
+        for segment in (s for a in content["annotations"] for s in a["segments_info"]):
+            segment["category_id"] = new[segment["category_id"]]
+
+    edit(own, renumber)
+    split = CocoSplit(own, "plant")
+    assert [s.category_id for s in split.truth(0).segments] == [-3, 999, 123456]
+    assert split.count_things() == (1, 1)
+
+
+def test_the_digest_of_a_truth_follows_its_png_its_segments_and_the_classes(own):
+    def digest() -> str:
+        return CocoSplit(own, "plant").truth_digest(0)
+
+    found = [digest()]
+    assert digest() == found[0]
+    save(own / "annotations/panoptic_plant/b.png", ids_to_rgb(IDS[::-1].copy()))
+    found.append(digest())
+    edit(own, lambda c: c["annotations"][0]["segments_info"][0].update(iscrowd=0))
+    found.append(digest())
+    edit(own, lambda c: c["annotations"][0]["segments_info"][0].update(category_id=12))
+    found.append(digest())
+    edit(own, lambda c: c["categories"][2].update(name="tap"))
+    found.append(digest())
+    assert len(set(found)) == len(found)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +170,7 @@ def test_the_root_is_given_or_in_the_environment(own, monkeypatch):
 def test_a_layout_that_does_not_fit_is_refused_before_training(own, spoil, message):
     spoil(own)
     with pytest.raises(InputError, match=message) as error:
-        CocoPictures(own, "plant")
+        CocoSplit(own, "plant")
     assert "\n" not in str(error.value)
 
 
@@ -155,15 +187,16 @@ def test_a_layout_that_does_not_fit_is_refused_before_training(own, spoil, messa
         (lambda root: (root / "plant/deep/m.png").write_bytes(b"\x89PNG"), r"m\.png: cannot be decoded"),
     ],
 )
-def test_a_broken_picture_or_truth_is_named_when_it_is_read(own, spoil, message):
+def test_a_broken_image_or_truth_is_named_when_it_is_read(own, spoil, message):
     spoil(own)
+    split = CocoSplit(own, "plant")
     with pytest.raises(InputError, match=message):
-        CocoPictures(own, "plant").read(0)
+        split.image(0), split.truth(0)
 
 
 def test_files_that_the_json_does_not_name_are_no_harm(own):
     shutil.copy(own / "plant/z.jpg", own / "plant/other.jpg")
-    assert len(CocoPictures(own, "plant")) == 2
+    assert len(CocoSplit(own, "plant")) == 2
 
 
 def test_the_example_of_the_documentation_is_read(tmp_path):
@@ -175,7 +208,7 @@ def test_the_example_of_the_documentation_is_read(tmp_path):
     assert ids_to_rgb(ids)[400, 500].tolist() == [44, 1, 0]
     save(tmp_path / "plant/hall_0001.jpg", np.zeros((480, 640, 3), np.uint8))
     panoptic_json_path(tmp_path, "plant").write_text(content)
-    _, truth = CocoPictures(tmp_path, "plant").read(0)
+    truth = CocoSplit(tmp_path, "plant").truth(0)
     assert {s.segment_id: (s.category_id, s.is_crowd) for s in truth.segments} == {
         1: (10, False),
         2: (20, False),

@@ -11,15 +11,18 @@ import torch
 
 from data.drawn.snapshots import SnapshotsSettings, ensure_snapshots
 from data.images import read_image
-from data.layouts.cityscapes import find_frames, instance_ids_to_panoptic, instance_ids_to_semantic, read_instance_ids, read_truth
-from data.layouts.coco import CocoPictures
+from data.input_size import InputSize
+from data.layouts.cityscapes import find_images, instance_ids_to_panoptic, instance_ids_to_semantic, read_instance_ids, read_truth
+from data.layouts.coco import CocoSplit
+from data.loading.augmentation import AugmentationSettings
 from data.loading.datamodule import MIN_INSTANCE_AREA, PanopticDataModule, instance_targets
-from data.normalization import normalize
+from data.normalization import IMAGENET, normalize
 from data.panoptic_png import PanopticMap
+from data.resizing import resize_segment_ids
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC, VOID_TRAIN_ID
 from runtime.files import InputError, one_line_errors
 
-CROP = {"crop_height": 32, "crop_width": 64}
+CROP = {"augmentation": AugmentationSettings(32, 64)}
 
 
 @pytest.fixture
@@ -35,7 +38,10 @@ def tree(tmp_path, draw) -> Path:
 
 
 def module(root: Path, **settings) -> PanopticDataModule:
+    """Args: has_instances: is set as a training does."""
+    has_instances = settings.pop("has_instances", False)
     data = PanopticDataModule(str(root), **{"num_workers": 0, "batch_size": 2, **CROP, **settings})
+    data.has_instances = has_instances
     data.setup("fit")
     return data
 
@@ -62,14 +68,16 @@ def test_a_training_batch_is_crops_with_their_classes(tree):
 
 def test_validation_images_are_whole_and_padded_with_void(tree):
     data = module(tree, val_batch_size=3)
+    assert data.input_size == InputSize(trained_sides=(48, 48))
+    data.val_set.input_size = InputSize()  # as they are
     (batch,) = data.val_dataloader()
     assert batch["image"].shape == (3, 3, 64, 96)  # the largest height and width, each to a multiple of 32
-    for k, frame in enumerate(find_frames(tree, "val")):
-        picture = read_image(frame.image_path)
-        height, width = picture.shape[:2]
-        semantic = instance_ids_to_semantic(read_instance_ids(frame.label_path))
-        assert batch["image_id"][k] == frame.image_id
-        assert torch.equal(batch["image"][k, :, :height, :width], torch.from_numpy(normalize(picture)))
+    for k, image in enumerate(find_images(tree, "val")):
+        pixels = read_image(image.image_path)
+        height, width = pixels.shape[:2]
+        semantic = instance_ids_to_semantic(read_instance_ids(image.label_path))
+        assert batch["image_id"][k] == image.image_id
+        assert torch.equal(batch["image"][k, :, :height, :width], torch.from_numpy(normalize(pixels)))
         assert torch.equal(batch["semantic"][k, :height, :width], torch.from_numpy(semantic.astype(np.int64)))
         assert (batch["semantic"][k, height:] == VOID_TRAIN_ID).all()
         assert (batch["semantic"][k, :, width:] == VOID_TRAIN_ID).all()
@@ -145,7 +153,7 @@ def test_a_label_of_another_size_than_its_image_is_refused(tree, draw):
 
 
 def test_a_file_that_a_worker_cannot_read_ends_a_command_with_one_line(tree):
-    path = find_frames(tree, "val")[0].label_path
+    path = find_images(tree, "val")[0].label_path
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(SystemExit) as end, one_line_errors():
         list(module(tree, num_workers=1).val_dataloader())
@@ -219,24 +227,26 @@ def test_instances_change_nothing_else_and_come_only_where_they_are_asked_for(ob
 
 def test_the_truth_of_a_whole_image_is_as_it_was_read(objects):
     (batch,) = module(objects, val_batch_size=2).val_dataloader()
-    for frame, truth in zip(find_frames(objects, "val"), batch["panoptic"], strict=True):
-        expected = read_truth(frame)
+    for image, truth in zip(find_images(objects, "val"), batch["panoptic"], strict=True):
+        expected = read_truth(image)
         assert np.array_equal(truth.segment_ids, expected.segment_ids)
         assert truth.segments == expected.segments
     assert "panoptic" not in next(iter(module(objects).train_dataloader()))
 
 
-COCO = {"layout": "coco", "crop_height": 96, "crop_width": 128}
+COCO = {"augmentation": AugmentationSettings(96, 128)}
 
 
 def test_classes_are_known_before_anything_is_set_up(snapshots, objects):
-    assert PanopticDataModule(str(snapshots), layout="coco").taxonomy is COCO_PANOPTIC
+    assert PanopticDataModule(str(snapshots)).taxonomy is COCO_PANOPTIC
     assert PanopticDataModule(str(objects)).taxonomy is CITYSCAPES
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_batches_of_the_coco_layout_have_its_classes(snapshots, num_workers):
     data = module(snapshots, **COCO, has_instances=True, num_workers=num_workers)
+    assert (data.train_split, data.val_split) == ("train2017", "val2017")
+    data.val_set.input_size = InputSize()
     seen = set()
     for batch in data.train_dataloader():
         assert batch["image"].shape == (2, 3, 96, 128)
@@ -246,17 +256,18 @@ def test_batches_of_the_coco_layout_have_its_classes(snapshots, num_workers):
             for k, mask in zip(instances["train_ids"], instances["masks"], strict=True):
                 assert (semantic[mask] == k).all()
     assert len(seen - {VOID_TRAIN_ID}) > 10
-    pictures = CocoPictures(snapshots, "val2017")
+    split = CocoSplit(snapshots, "val2017")
     for index, batch in enumerate(data.val_dataloader()):
-        picture, truth = pictures.read(index)
-        assert batch["image_id"] == [pictures.image_id(index)]
-        assert torch.equal(batch["image"][0, :, : len(picture), : picture.shape[1]], torch.from_numpy(normalize(picture)))
-        assert batch["panoptic"][0].segments == truth.segments
+        image = split.image(index)
+        assert batch["image_id"] == [split.image_id(index)]
+        assert torch.equal(batch["image"][0, :, : len(image), : image.shape[1]], torch.from_numpy(normalize(image)))
+        assert batch["panoptic"][0].segments == split.truth(index).segments
         assert [side % 32 for side in batch["image"].shape[2:]] == [0, 0]
 
 
 def test_resized_images_are_whole_and_padded(snapshots):
-    data = module(snapshots, layout="coco", shorter_sides=(64, 96), longer_side=120, has_instances=True, batch_size=3)
+    sizes = AugmentationSettings(shorter_sides=(64, 96), longer_side=120)
+    data = module(snapshots, augmentation=sizes, has_instances=True, batch_size=3)
     for batch in data.train_dataloader():
         height, width = batch["image"].shape[2:]
         assert (height % 32, width % 32) == (0, 0)
@@ -273,7 +284,7 @@ def test_an_own_data_set_is_read_with_its_own_classes(tmp_path):
         for suffix in ("", ".json"):
             (root / f"annotations/panoptic_{split}{suffix}").rename(root / f"annotations/panoptic_{own}{suffix}")
     data = module(root, **COCO, train_split="seen", val_split="unseen", has_instances=True)
-    assert (data.taxonomy.name, data.taxonomy.num_classes) == ("mine", settings.taxonomy.num_classes)
+    assert data.taxonomy.difference(settings.taxonomy) is None
     assert sum(len(batch["image_id"]) for batch in data.val_dataloader()) == 2
     (batch,) = data.train_dataloader()
     assert max(k for k in batch["semantic"].unique().tolist() if k != VOID_TRAIN_ID) < data.taxonomy.num_classes
@@ -285,13 +296,52 @@ def test_splits_of_different_classes_are_refused(tmp_path):
     content = json.loads(path.read_text())
     content["categories"].append({"id": 999, "name": "unicorn", "isthing": 1})
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="split train2017 has other `categories` than val2017"):
+    with pytest.raises(InputError, match="train2017 has other classes than val2017, 25 classes against 24, without 'unicorn'"):
         module(root, **COCO)
 
 
-def test_an_unknown_layout_is_refused():
-    with pytest.raises(InputError, match=r"data\.layout 'voc' is unknown; choose cityscapes or coco"):
-        PanopticDataModule(layout="voc")
+def test_an_unknown_layout_and_a_folder_that_is_none_are_refused(tree):
+    with pytest.raises(InputError, match="layout 'voc' is unknown; choose auto, cityscapes or coco"):
+        PanopticDataModule(tree, layout="voc")
+    with pytest.raises(InputError, match="no such folder; --data-root must name"):
+        PanopticDataModule(tree / "nowhere")
+
+
+def test_what_a_checkpoint_must_know_of_its_input_is_measured_on_the_training_images(tree, draw):
+    draw(tree, "train", "ulm_000009_000019", np.full((33, 96), 7))
+    data = module(tree, normalization="imagenet")
+    assert data.network_input.size == InputSize(trained_sides=(33, 48))
+    assert data.network_input.normalization == IMAGENET
+    assert module(tree, input_size=InputSize(64, 128)).network_input.size == InputSize(64, 128)
+
+
+def test_validation_sees_images_at_a_size_that_training_had_and_keeps_their_truth(tree):
+    data = module(tree)  # all training images have a shorter side of 48
+    for batch, image in zip(data.val_dataloader(), find_images(tree, "val"), strict=True):
+        truth = read_truth(image)
+        height, width = truth.segment_ids.shape
+        seen = (48, int(width * 48 / height + 0.5))
+        assert batch["seen_size"] == [seen]
+        assert batch["image"].shape[2:] == tuple(-(-side // 32) * 32 for side in seen)
+        assert (batch["semantic"][0, seen[0] :] == VOID_TRAIN_ID).all()
+        assert np.array_equal(batch["panoptic"][0].segment_ids, truth.segment_ids)
+
+
+def test_images_are_brought_to_the_given_size_before_they_are_cropped(tree):
+    augmentation = AugmentationSettings(24, 48, scale_range=(1, 1), flip_probability=0)
+    data = module(tree, input_size=InputSize(24), augmentation=augmentation)  # 48x96 becomes 24x48: the crop is all of it
+    for batch in data.train_dataloader():
+        assert batch["image"].shape[2:] == (24, 48)
+        for k, image_id in enumerate(batch["image_id"]):
+            image = next(image for image in find_images(tree, "train") if image.image_id == image_id)
+            labels = instance_ids_to_semantic(read_instance_ids(image.label_path))
+            assert np.array_equal(batch["semantic"][k], resize_segment_ids(labels.astype(np.uint32), (24, 48)))
+
+
+def test_an_image_without_truth_is_refused_before_training(tree, draw):
+    draw(tree, "train", "ulm_000009_000019", None)
+    with pytest.raises(InputError, match=r"ulm_000009_000019_leftImg8bit\.png: its label .* is missing"):
+        module(tree)
 
 
 class CountsBatches(pl.LightningModule):
@@ -318,5 +368,5 @@ def test_lightning_shows_every_image_once_an_epoch(tree, tmp_path):
     network = CountsBatches()
     trainer = pl.Trainer(max_epochs=2, accelerator="cpu", default_root_dir=tmp_path, **quiet)
     trainer.fit(network, datamodule=PanopticDataModule(str(tree), num_workers=0, batch_size=3, **CROP))
-    ids = [frame.image_id for frame in find_frames(tree, "train")]
+    ids = [image.image_id for image in find_images(tree, "train")]
     assert sorted(network.seen[:6]) == sorted(network.seen[6:]) == ids

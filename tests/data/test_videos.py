@@ -1,52 +1,11 @@
-"""Pictures and videos get names of their own, a command never reads what it writes, and videos survive being cut off."""
+"""Videos: frames in order or by number, written whole, and refused where they are cut off."""
 
 import cv2
 import numpy as np
 import pytest
 
-from data.videos import check_outside, find_footage, open_video, video_writer
+from data.videos import FrameReader, count_frames, open_video, video_writer
 from runtime.files import InputError
-
-
-def touch(folder, *names):
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"")
-
-
-def names_of(place) -> list[str]:
-    return [footage.name for footage in find_footage(place)]
-
-
-def test_equal_names_in_different_folders_stay_apart(tmp_path):
-    touch(tmp_path, "a/x.png", "b/x.jpg", "b/c/x.png", "b/readme.txt", "b/.hidden.png")
-    assert names_of(tmp_path) == ["a/x", "b/c/x", "b/x"]
-    assert names_of(f"{tmp_path}/*/x.*") == ["a/x", "b/x"]
-
-
-def test_equal_names_in_one_folder_keep_their_suffix(tmp_path):
-    touch(tmp_path, "x.png", "x.jpg", "y.png")
-    assert names_of(tmp_path) == ["x.jpg", "x.png", "y.png"]
-
-
-def test_a_file_is_named_without_its_folder(tmp_path):
-    touch(tmp_path, "street.v2.png", "drive.mp4")
-    assert names_of(tmp_path / "street.v2.png") == ["street.v2"]
-    assert [f.is_video for f in find_footage(tmp_path)] == [True, False]
-
-
-@pytest.mark.parametrize("place", ["", "nothing.png", "*.png"])
-def test_no_pictures_is_an_error(tmp_path, place):
-    with pytest.raises(InputError, match="no pictures there; give a file, a folder or a glob"):
-        find_footage(f"{tmp_path}/{place}")
-
-
-def test_the_output_is_not_the_input(tmp_path):
-    inside = tmp_path / "out" / "overlay" / "x.png"
-    check_outside(tmp_path, [tmp_path / "x.png"], tmp_path / "out")
-    with pytest.raises(InputError, match="also finds pictures in the output"):
-        check_outside(tmp_path, [tmp_path / "x.png", inside], tmp_path / "out")
 
 
 def write_video(path, num_frames, size=(48, 64), rate=12.5):
@@ -63,6 +22,19 @@ def test_frames_come_back_in_order(tmp_path):
         levels = [float(frame.mean()) for frame in video.frames()]
         video.check_length(len(levels))
     np.testing.assert_allclose(levels, [20 * k for k in range(6)], atol=9)  # lossy, but nearer than the next frame
+
+
+@pytest.mark.parametrize("numbers", [(0, 1, 2, 3), (3, 0, 2, 2, 1), (2,)])
+def test_frames_are_read_by_number_in_any_order(tmp_path, numbers):
+    write_video(tmp_path / "a.mp4", 4)
+    assert count_frames(tmp_path / "a.mp4") == 4
+    reader = FrameReader(tmp_path / "a.mp4")
+    with open_video(tmp_path / "a.mp4") as video:
+        frames = list(video.frames())
+    for number in numbers:
+        assert np.array_equal(reader.read(number), frames[number])
+    with pytest.raises(InputError, match=r"a\.mp4: frame 4 cannot be decoded"):
+        reader.read(4)
 
 
 def test_colours_are_red_green_blue(tmp_path):
@@ -104,6 +76,8 @@ def test_a_video_that_is_cut_off_says_how_much_is_left(tmp_path):
         assert 0 < num_read < 15
         with pytest.raises(InputError, match=f"only {num_read} of 20 frames can be decoded; the video is cut off"):
             video.check_length(num_read)
+    with pytest.raises(InputError, match=f"only {num_read} of 20 frames can be decoded; the video is cut off"):
+        count_frames(path)
 
 
 def test_what_is_no_video_is_named(tmp_path):
@@ -112,3 +86,5 @@ def test_what_is_no_video_is_named(tmp_path):
         pass
     with pytest.raises(InputError, match="no such file"), open_video(tmp_path / "b.mp4"):
         pass
+    with pytest.raises(InputError, match=r"a\.mp4: cannot be decoded as a video"):
+        count_frames(tmp_path / "a.mp4")

@@ -8,8 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.images import find_images, open_image, read_image, write_image
-from runtime.files import InputError, atomic_path, one_line_errors, read_json, remove_partial_files, write_json
+from data.images import is_made_by, open_image, path_to_image_id, read_image, read_image_size, write_image
+from runtime.files import (
+    InputError,
+    atomic_path,
+    digest_of,
+    one_line_errors,
+    read_json,
+    remove_partial_files,
+    shorten,
+    write_json,
+)
 
 FROM_A_WORKER = "Caught InputError in DataLoader worker process 0.\nOriginal Traceback:\nruntime.files.InputError: b.png: cut\n"
 PICTURE = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
@@ -28,6 +37,50 @@ def png_with_header(height: int, width: int) -> bytes:
 def test_a_picture_comes_back_as_it_was_written(tmp_path):
     write_image(tmp_path / "a.png", PICTURE)
     assert np.array_equal(read_image(tmp_path / "a.png"), PICTURE)
+
+
+def test_a_picture_names_what_made_it_and_is_whole_only_with_all_of_its_bytes(tmp_path):
+    path = tmp_path / "a.png"
+    write_image(path, PICTURE, producer="truth-1")
+    assert np.array_equal(read_image(path), PICTURE)
+    assert is_made_by(path, "truth-1")
+    assert not is_made_by(path, "truth-2")
+    path.write_bytes(path.read_bytes()[:-30])
+    assert not is_made_by(path, "truth-1")
+    path.write_bytes(b"")
+    assert not is_made_by(path, "truth-1")
+    path.unlink()
+    assert not is_made_by(path, "truth-1")
+    write_image(path, PICTURE)
+    assert not is_made_by(path, "truth-1")
+
+
+def test_16_bits_of_grey_survive(tmp_path):
+    values = np.array([[0, 26001], [65535, 7]], np.uint16)
+    write_image(tmp_path / "a.png", values)
+    with open_image(tmp_path / "a.png") as image:
+        assert image.mode == "I;16"
+        assert np.array_equal(np.asarray(image), values)
+
+
+def test_the_size_is_read_from_the_header_alone(tmp_path):
+    (tmp_path / "a.png").write_bytes(png_with_header(4, 6))
+    assert read_image_size(tmp_path / "a.png") == (4, 6)
+    with pytest.raises(InputError, match="cannot be decoded"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "image_id"),
+    [
+        ("deep/er/000000000139.jpg", "000000000139"),
+        ("ulm_000000_000019_leftImg8bit.png", "ulm_000000_000019"),
+        ("ulm_000000_000019_gtFine_leftImg8bit.png", "ulm_000000_000019"),
+        ("street.v2.png", "street.v2"),
+    ],
+)
+def test_an_image_id_is_the_name_without_folder_and_suffix(name, image_id):
+    assert path_to_image_id(name) == image_id
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
@@ -111,24 +164,6 @@ def test_json_that_is_missing_or_broken_is_refused(tmp_path):
         read_json(tmp_path / "a.json")
 
 
-def test_pictures_are_found_by_file_folder_and_glob(tmp_path):
-    for name in ("b.jpg", "a.png", "deep/c.JPEG", "notes.txt", ".hidden.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert find_images(tmp_path) == [tmp_path / "a.png", tmp_path / "b.jpg", tmp_path / "deep" / "c.JPEG"]
-    assert find_images(tmp_path / "a.png") == [tmp_path / "a.png"]
-    assert find_images(str(tmp_path / "*.jpg")) == [tmp_path / "b.jpg"]
-
-
-def test_no_pictures_and_two_of_one_id_are_refused(tmp_path):
-    with pytest.raises(InputError, match="no pictures there"):
-        find_images(tmp_path)
-    (tmp_path / "a.png").touch()
-    (tmp_path / "a.jpg").touch()
-    with pytest.raises(InputError, match="both would be image id 'a'"):
-        find_images(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("error", "line"),
     [
@@ -143,6 +178,16 @@ def test_bad_input_ends_a_command_with_one_line(error, line):
         raise error
     assert end.value.code.startswith(line)
     assert "\n" not in end.value.code
+
+
+def test_a_digest_changes_with_each_part_and_with_nothing_else():
+    assert digest_of("a", (1, 2)) == digest_of("a", (1, 2))
+    assert len({digest_of("a", 1), digest_of("a", 2), digest_of("b", 1), digest_of("a1"), digest_of("a", "1")}) == 5
+
+
+def test_a_long_message_becomes_one_short_line():
+    assert shorten("two\n  lines") == "two lines"
+    assert shorten("x" * 50, 10) == "x" * 10 + "..."
 
 
 def test_a_bug_keeps_its_traceback():
