@@ -7,8 +7,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from data.images import read_image
-from data.layouts.cityscapes import find_frames, read_truth
+from data.layouts.cityscapes import CityscapesSplit
 from data.taxonomy import CITYSCAPES
 from evaluation.panoptic_quality import PanopticQuality
 from pan_secb.crop_cutting import CropSettings, generate
@@ -18,12 +17,15 @@ from pan_secb.loss import embedding_loss
 from pan_secb.module import PanSECBModule, draw_seeds
 from pan_secb.predictor import load_predictor
 from pan_secb.targets import EmbeddingTargets
-from pan_secb.train import PanSECBCLI, main
+from pan_secb.train import main
+from training.arguments import lightning_arguments
+from training.command import TrainCLI
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "pan_secb"
 TERMS = ("instance", "bandwidth", "seed", "semantic")
 TINY = (
-    *("--data.batch_size", "2", "--data.num_workers", "0", "--data.crop_height", "48", "--data.crop_width", "48"),
+    *("--data.batch_size", "2", "--workers", "0", "--data.augmentation.crop_height", "48"),
+    *("--data.augmentation.crop_width", "48"),
     *("--data.crops_per_epoch", "4", "--model.network.width", "0.25", "--model.network.pixels_per_unit", "128"),
     *("--trainer.limit_val_batches", "2", "--trainer.check_val_every_n_epoch", "1", "--trainer.accelerator", "cpu"),
     *("--trainer.num_sanity_val_steps", "0", "--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", "1"),
@@ -33,7 +35,7 @@ TINY = (
 @pytest.fixture(scope="module")
 def crops(streets, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("crops")
-    generate(streets, "train", folder / "train", CropSettings(64))
+    generate(CityscapesSplit(streets, "train"), "train", folder / "train", CropSettings(64))
     return folder
 
 
@@ -54,7 +56,7 @@ def train(arguments, monkeypatch, capsys):
     """Run a step for some epochs; return what it printed."""
 
     def run(step: str, epochs: int, *more: str | Path) -> str:
-        monkeypatch.setattr(sys, "argv", ["train.py", *arguments(step, "--trainer.max_epochs", str(epochs), *more)])
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments(step, "--epochs", str(epochs), *more)])
         main()
         return capsys.readouterr().out
 
@@ -62,12 +64,14 @@ def train(arguments, monkeypatch, capsys):
 
 
 @pytest.fixture
-def build(arguments, monkeypatch):
+def build(arguments):
     """Module and data of a step, as the command builds them."""
 
-    def run(step: str, *more: str) -> PanSECBCLI:
-        monkeypatch.setattr(sys, "argv", ["train.py", *arguments(step, *more)])
-        return PanSECBCLI(PanSECBModule, PanSECBDataModule, run=False, save_config_callback=None)
+    def run(step: str, *more: str) -> TrainCLI:
+        about = {"prog": "train.py", "description": "", "system": "pan_secb", "default_config": CONFIGS / "streets.yaml"}
+        given, _ = lightning_arguments(arguments(step, *more), **about)
+        cli = type("CLI", (TrainCLI,), {"system": "pan_secb", "linked": ("foreground_weights",)})
+        return cli(PanSECBModule, PanSECBDataModule, run=False, args=given, save_config_callback=None)
 
     return run
 
@@ -85,7 +89,7 @@ def test_step_two_starts_from_step_one_and_both_go_on_where_they_were_stopped(tr
     assert (last["epoch"], last["global_step"]) == (1, 4)  # two steps an epoch: the first epoch was not done again
     assert "all 2 epochs are done" in train("crops", 2)
 
-    printed = train("full", 1, "--model.weights", tmp_path / "crops" / "last.ckpt", "--model.optimizer.lr", "1e-12")
+    printed = train("full", 1, "--weights", tmp_path / "crops" / "last.ckpt", "--model.optimizer.lr", "1e-12")
     assert f"starting from {tmp_path / 'crops' / 'last.ckpt'}: all" in printed
     tuned = torch.load(tmp_path / "full" / "last.ckpt", weights_only=True)
     assert (tuned["epoch"], tuned["global_step"]) == (0, 1)  # one batch of the two whole images
@@ -110,15 +114,24 @@ def test_losses_quality_and_pictures_are_logged_by_their_names(train, tmp_path, 
 
 
 def test_the_logged_quality_is_that_of_the_checkpoints_predictions(train, streets, tmp_path):
-    train("crops", 1, "--model.clustering.min_seed", "0.1", "--model.clustering.min_candidate_seed", "0.05")
-    predictor, quality = load_predictor(tmp_path / "crops" / "last.ckpt"), PanopticQuality()
+    """Also where images must be resized: the validation sees what a user's prediction sees."""
+    clustering = ("--model.clustering.min_seed", "0.1", "--model.clustering.min_candidate_seed", "0.05")
+    train("full", 1, "--model.weights", "null", *clustering, "--data.input_size.shorter_side", "80")
+    predictor, quality = load_predictor(tmp_path / "full" / "last.ckpt"), PanopticQuality()
     assert predictor.clustering.min_seed == 0.1
-    for frame in find_frames(streets, "val")[:2]:  # limit_val_batches leaves these
-        quality.add(read_truth(frame), predictor.panoptic(frame.image_id, read_image(frame.image_path)))
+    assert predictor.network_input.size.of((128, 256)) == (80, 160)
+    split = CityscapesSplit(streets, "val")
+    for k in range(2):  # limit_val_batches leaves these
+        quality.add(split.truth(k), predictor.predict(split.image_id(k), split.image(k)).panoptic)
     assert sum(counts.fp for counts in quality.counts.values()) > 0
-    events = read_events(tmp_path / "crops")
+    events = read_events(tmp_path / "full")
     for name in ("pq", "sq", "rq"):
         assert events.Scalars(f"val/{name}")[0].value == pytest.approx(quality.scores(CITYSCAPES)["All"][name], abs=1e-6)
+
+
+def test_crops_cannot_be_resized(arguments, fails_in_one_line):
+    line = fails_in_one_line(main, *arguments("crops", "--epochs", "1", "--data.input_size.shorter_side", "80"))
+    assert "crops are cut at the size of the images; leave it out" in line
 
 
 def test_the_foreground_weights_of_each_step_come_from_its_data_and_reach_the_loss(build, crops):
@@ -160,10 +173,10 @@ def test_seeds_are_drawn_as_the_largest_of_the_classes(random_output):
 
 def test_bad_settings_and_missing_crops_are_one_line(arguments, tmp_path, fails_in_one_line):
     def fails(step: str, *more: str | Path) -> str:
-        return fails_in_one_line(main, *arguments(step, "--trainer.max_epochs", "1", *more))
+        return fails_in_one_line(main, *arguments(step, "--epochs", "1", *more))
 
     assert str(tmp_path / "nowhere" / "train") in fails("crops", "--data.crops", tmp_path / "nowhere")
-    assert "no such checkpoint" in fails("full", "--model.weights", tmp_path / "none.ckpt")
+    assert "no such checkpoint" in fails("full", "--weights", tmp_path / "none.ckpt")
     for setting, value, words in (
         ("--model.network.width", "0.1", "width 0.1"),
         ("--model.network.num_sigma", "3", "num_sigma 3"),
