@@ -8,10 +8,10 @@ DEMO := outputs/demo
 export GOMP_SPINCOUNT ?= 100000
 # The demo and the tests use drawn data, whatever data set the user works with.
 unexport CITYSCAPES_DATASET CITYSCAPES_DIR COCO_DATASET
-.PHONY: help setup iabn demo test lint clean
+.PHONY: help setup iabn demo test test-all lint clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 setup: $(VENV)/.installed ## create .venv and install everything (once)
 
@@ -55,6 +55,9 @@ demo: setup ## the main job on the embedded data set: draw, train both stages, d
 
 test: setup ## all tests
 	$(RUN) -m pytest
+
+test-all: setup ## also what takes many minutes: every system on four data sets
+	$(RUN) -m pytest -m ""
 
 lint: setup ## ruff and the import contracts
 	$(RUN) -m ruff check .

@@ -105,7 +105,7 @@ class EfficientPSModule(PanopticModule):
             found = None if detections[k] is None else detections_on_image(detections[k], seen, size)
             about = {"image_id": batch["image_id"][k], "size": size, "taxonomy": self.taxonomy}
             predicted = to_prediction(on_image, found, **about)
-            self.count_semantic_maps(semantic_argmax(predicted.semantic, self.taxonomy), truth)
+            self.count_semantic(semantic_argmax(predicted.semantic, self.taxonomy), truth)
             number = batch_index * len(logits) + k
             is_drawn = number < self.num_pictures
             shown = self._fused(predicted) if self.needs_instances or is_drawn else None

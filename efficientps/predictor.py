@@ -101,7 +101,7 @@ def load_predictor(path: Path, device: str = "cpu", views: ViewSettings = PLAIN)
     """
     trained = read_trained(path, ADVICE)
     try:
-        network = build_network(trained.settings["network"])
+        network = build_network(with_lowest_score(trained.settings["network"]))
         network_input = NetworkInput.from_plain(trained.settings)
         min_score = trained.settings["network"].get("instance_head", {}).get("score_threshold")
         variant = trained.settings["network"]["variant"]
@@ -109,9 +109,14 @@ def load_predictor(path: Path, device: str = "cpu", views: ViewSettings = PLAIN)
         raise InputError(f"{path}: no checkpoint of efficientps/train_net.py ({shorten(error)}); {ADVICE}") from None
     load_weights(network, trained)
     network.eval().to(device, memory_format=torch.channels_last)
-    kind = ""
-    if isinstance(network, EfficientPS):
-        kind = "maskrcnn-"
-        network.instance_head.roi.score_thresh = min(network.instance_head.roi.score_thresh, LOWEST_SCORE)
+    kind = "maskrcnn-" if isinstance(network, EfficientPS) else ""
     name = f"efficientps-{kind}{variant}-{trained.digest}"
     return EfficientPSPredictor(network, trained.taxonomy, name, network_input, min_score, views)
+
+
+def with_lowest_score(network: dict) -> dict:
+    """A network's settings with which its instance head, if it has one, also gives the detections that mask AP needs."""
+    if "instance_head" not in network:
+        return network
+    head = network["instance_head"]
+    return network | {"instance_head": head | {"score_threshold": min(head["score_threshold"], LOWEST_SCORE)}}

@@ -50,6 +50,21 @@ class InstanceAP:
                 raise InputError(f"image {image['id']}: category id {category_id}, but things are {things}")
             self._found.append(_to_annotation(image, len(self._found) + 1, category_id, score, mask))
 
+    @classmethod
+    def merged(cls, parts: Sequence["InstanceAP"]) -> "InstanceAP":
+        """What several have collected, of different images."""
+        whole = cls(parts[0].taxonomy)
+        for part in parts:
+            first = len(whole._images)
+            for name in ("_images", "_truth", "_found"):
+                key = "id" if name == "_images" else "image_id"
+                own = getattr(whole, name)
+                own += [entry | {key: entry[key] + first} for entry in getattr(part, name)]
+        for entries in (whole._truth, whole._found):
+            for number, entry in enumerate(entries, start=1):
+                entry["id"] = number
+        return whole
+
     def scores(self) -> dict:
         """Mask AP over IoU 0.5:0.95, as fractions of 1: {"AP", "AP50", "AP75", "APs", "APm", "APl", "per_class": {name: AP}}.
 

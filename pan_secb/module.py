@@ -101,7 +101,7 @@ class PanSECBModule(PanopticModule):
             maps = to_embedding_maps(output, k, **about, pixels_per_unit=self.network.pixels_per_unit)
             predicted = self.predictor.to_prediction(maps, size)
             self.quality.add(truth, predicted.panoptic)
-            self.count_semantic_maps(predicted.semantic.train_ids, truth)
+            self.count_semantic(predicted.semantic.train_ids, truth)
             number = batch_index * len(batch["panoptic"]) + k
             if number < self.num_pictures:
                 shown = [color_panoptic(panoptic, self.taxonomy) for panoptic in (predicted.panoptic, truth)]

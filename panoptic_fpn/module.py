@@ -2,18 +2,16 @@
 
 from dataclasses import asdict
 
-import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics.detection import MeanAveragePrecision
 
-from data.instance_dump import full_masks
 from data.network_input import NetworkInput
 from data.panoptic_png import PanopticMap
 from data.resizing import resize_image
-from data.targets import panoptic_to_instances
+from data.targets import panoptic_to_annotations
 from data.taxonomy import Taxonomy
 from detection.views import detections_on_image
+from evaluation.instance_ap import InstanceAP, instances_to_detections
 from fusion.settings import MergeSettings
 from panoptic_fpn.loss import LossWeights, semantic_loss, to_output_index
 from panoptic_fpn.network import NetworkSettings, build_network, to_plain
@@ -22,6 +20,7 @@ from panoptic_fpn.predictor import PanopticFPNPredictor
 from prediction.predictor import Prediction
 from runtime.files import InputError
 from training.module import PanopticModule, to_image
+from training.processes import gather_objects
 from training.schedule import OptimizerSettings
 
 
@@ -60,7 +59,7 @@ class PanopticFPNModule(PanopticModule):
         plain = to_plain(network, taxonomy)
         self.save_plain_settings("panoptic_fpn", plain, network_input, merging=asdict(merging))
         self.network = build_network(plain).to(memory_format=torch.channels_last)
-        self.precision_of_masks = MeanAveragePrecision(iou_type="segm", backend="pycocotools")
+        self.precision = InstanceAP(taxonomy)
 
     @property
     def predictor(self) -> PanopticFPNPredictor:
@@ -94,10 +93,9 @@ class PanopticFPNModule(PanopticModule):
         """Log mIoU, panoptic quality and mask AP."""
         self.log_semantic_iou()
         self.log_panoptic_quality()
-        scores = self.precision_of_masks.compute()
-        self.precision_of_masks.reset()
-        # torchmetrics gives -1 where there is no object of a size.
-        self.log_dict({f"val/{ours}": scores[theirs].clamp(min=0) for ours, theirs in (("ap", "map"), ("ap50", "map_50"))})
+        precision, self.precision = self.precision, InstanceAP(self.taxonomy)
+        scores = InstanceAP.merged(gather_objects(precision)).scores()
+        self.log_dict({f"val/{ours}": scores[theirs] or 0.0 for ours, theirs in (("ap", "AP"), ("ap50", "AP50"))})
 
     def _loss(self, stage: str, batch: dict, pyramid: list[Tensor], logits: Tensor) -> Tensor:
         """The weighted sum, logged, and each term."""
@@ -110,17 +108,7 @@ class PanopticFPNModule(PanopticModule):
     def _count(self, truth: PanopticMap, predicted: Prediction) -> None:
         """Add one image to all scores."""
         self.quality.add(truth, predicted.panoptic)
-        self.count_semantic_maps(predicted.semantic.train_ids, truth)
-        masks, train_ids, _ = panoptic_to_instances(truth, self.taxonomy)
-        instances, found = predicted.instances, [*full_masks(predicted.instances)]
-        shape = (0, *truth.segment_ids.shape)
-        self.precision_of_masks.update(
-            [
-                {
-                    "masks": torch.from_numpy(np.stack(found) if found else np.zeros(shape, bool)),
-                    "scores": torch.from_numpy(instances.scores),
-                    "labels": torch.from_numpy(instances.train_ids),
-                }
-            ],
-            [{"masks": torch.from_numpy(masks), "labels": torch.from_numpy(train_ids)}],
-        )
+        self.count_semantic(predicted.semantic.train_ids, truth)
+        annotations = panoptic_to_annotations(truth, self.taxonomy)
+        detections = instances_to_detections(predicted.instances, self.taxonomy)
+        self.precision.add(annotations, detections, truth.segment_ids.shape)

@@ -11,7 +11,7 @@ from torch import Tensor
 from data.network_input import NetworkInput
 from data.panoptic_png import PanopticMap
 from data.targets import panoptic_to_semantic
-from data.taxonomy import VOID_TRAIN_ID, Taxonomy
+from data.taxonomy import Taxonomy
 from evaluation.panoptic_quality import ClassCounts, PanopticQuality
 from evaluation.semantic_iou import SemanticIoU
 from training.schedule import OptimizerSettings, make_optimizer
@@ -30,8 +30,7 @@ class PanopticModule(pl.LightningModule):
     def __init__(self, taxonomy: Taxonomy, optimizer: OptimizerSettings, weights: str | None, monitor: str = "val/pq"):
         super().__init__()
         self.taxonomy, self.optimizer_settings, self.weights, self.monitor = taxonomy, optimizer, weights, monitor
-        shape = (taxonomy.num_classes, taxonomy.num_classes + 1)
-        self.register_buffer("confusion", torch.zeros(shape, dtype=torch.int64), persistent=False)  # as SemanticIoU's
+        self.iou = SemanticIoU(taxonomy)
         self.quality = PanopticQuality()
 
     needs_instances = False
@@ -62,23 +61,15 @@ class PanopticModule(pl.LightningModule):
         self.log(f"{stage}/loss", loss, prog_bar=stage == "train", **counted)
         return loss
 
-    def count_semantic(self, predicted: Tensor, truth: Tensor) -> None:
-        """Count train ids of any one shape; VOID_TRAIN_ID is not counted in the truth, and a miss in the prediction."""
-        rows, columns = self.confusion.shape
-        is_counted = truth != VOID_TRAIN_ID
-        pairs = truth[is_counted].long() * columns + predicted[is_counted].long().clamp(max=rows)
-        self.confusion += torch.bincount(pairs, minlength=rows * columns).view(rows, columns)
-
-    def count_semantic_maps(self, predicted: np.ndarray, truth: PanopticMap) -> None:
+    def count_semantic(self, predicted: np.ndarray, truth: PanopticMap) -> None:
         """Count an (H, W) map of train ids against a truth of the same size."""
-        real = panoptic_to_semantic(truth, self.taxonomy)
-        self.count_semantic(*(torch.from_numpy(train_ids).to(self.device) for train_ids in (predicted, real)))
+        self.iou.add(panoptic_to_semantic(truth, self.taxonomy), predicted)
 
     def log_semantic_iou(self) -> None:
         """Log `val/miou` and the IoU of each class that occurs, of what all devices have counted; counting starts anew."""
-        iou = SemanticIoU(self.taxonomy)
-        iou.confusion[:] = self.trainer.strategy.reduce(self.confusion.clone(), reduce_op="sum").cpu().numpy()
-        self.confusion.zero_()
+        iou, self.iou = self.iou, SemanticIoU(self.taxonomy)
+        counted = torch.from_numpy(iou.confusion).to(self.device)
+        iou.confusion[:] = self.trainer.strategy.reduce(counted, reduce_op="sum").cpu().numpy()
         scores = iou.scores()
         self.log("val/miou", scores["miou"] or 0.0, prog_bar=True)
         for name, value in scores["per_class"].items():

@@ -4,11 +4,15 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from subprocess import Popen, TimeoutExpired
+from typing import TypeVar
 
 import pytorch_lightning as pl
+import torch.distributed
 
 from runtime.files import InputError
 from runtime.processes import PeerProcessFailed, report_error_once
+
+Value = TypeVar("Value")
 
 
 @contextmanager
@@ -40,3 +44,12 @@ def all_processes_end(trainer: pl.Trainer) -> Iterator[None]:
 def _wait(child: Popen, seconds: float = 10.0) -> int | None:
     with suppress(TimeoutExpired):
         return child.wait(seconds)
+
+
+def gather_objects(value: Value) -> list[Value]:
+    """What every process of a training has, in their order; of one process its own."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [value]
+    gathered: list[Value | None] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, value)
+    return gathered
