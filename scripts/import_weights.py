@@ -9,29 +9,23 @@ What the checkpoint is, its tensors' names tell. The last line printed is the co
 executed: plain tensors are read, of detectron2's .pkl files plain arrays; anything else is refused.
 """
 
-import argparse
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+from jsonargparse import ArgumentParser, Namespace
 
-import solov2  # noqa: F401, first: it sets what torch reads when it is loaded
-
-# isort: split
 from data.panoptic_file import read_taxonomy
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC, TAXONOMIES, Taxonomy
-from efficientps import weights as efficientps_pretrained
-from efficientps.encoder import VARIANTS
-from efficientps.network import EfficientPS, SemanticEfficientPS
-from panoptic_fpn import weights as panoptic_fpn_pretrained
-from panoptic_fpn.detectron2_pickle import read_pickle
-from panoptic_fpn.network import NetworkSettings, PanopticFPN
+from runtime.command_line import make_parser
 from runtime.files import InputError, one_line_errors
-from solov2 import weights as solov2_pretrained
-from solov2.checkpoints import allow_checkpoint_classes
-from solov2.settings import find_config, load_config
-from training.weights_file import Source, count_names, find_source, match, read_tensors, write_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from training.weights_file import Source
 
 RESNETS = {"r18": "resnet18", "r34": "resnet34", "r50": "resnet50", "r101": "resnet101"}
 PANOPTIC_FPN = "panoptic-fpn"
@@ -61,50 +55,54 @@ class Target:
 
     words: str
     """`--for`, and the settings that the network needs for this checkpoint."""
-    state: Mapping[str, torch.Tensor]
+    state: "Mapping[str, Tensor]"
     """The network's tensors, for their names and shapes."""
-    sources: tuple[Source, ...]
+    sources: "tuple[Source, ...]"
     """The checkpoints that are known for it."""
-    checkpoint: dict[str, torch.Tensor]
+    checkpoint: "dict[str, Tensor]"
     """The checkpoint in the network's own order of classes."""
     command: str
     """Begins a training; the weights file is to follow."""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> ArgumentParser:
     """The command's arguments."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="import_weights.py", description=__doc__, formatter_class=formatter)
-    parser.add_argument("checkpoint", nargs="?", type=Path, help="a .pth, .pt, .bin, .ckpt, .safetensors or detectron2 .pkl file")
-    parser.add_argument("--for", dest="network", help=TARGETS)
-    parser.add_argument("--output", type=Path, help="the .safetensors file to write")
+    parser = make_parser("import_weights.py", __doc__, has_config=False)
+    help_checkpoint = "a .pth, .pt, .bin, .ckpt, .safetensors or detectron2 .pkl file"
+    parser.add_argument("checkpoint", nargs="?", type=Path | None, default=None, help=help_checkpoint)
+    parser.add_argument("--for", dest="network", type=str | None, default=None, metavar="NETWORK", help=TARGETS)
+    parser.add_argument("--output", type=Path | None, default=None, metavar="FILE", help="the .safetensors file to write")
     parser.add_argument("--list", action="store_true", help="print which checkpoints are known, and for which networks")
     return parser
 
 
-def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
+def read_checkpoint(path: Path) -> "dict[str, Tensor]":
     """The tensors of a checkpoint of any project, by name.
 
     Raises:
         InputError: if it is broken, or no checkpoint.
     """
+    from panoptic_fpn.detectron2_pickle import read_pickle
+    from solov2.checkpoints import allow_checkpoint_classes
+    from training.weights_file import read_tensors
+
     if path.suffix == ".pkl":
         return read_pickle(path)
     allow_checkpoint_classes()
     return read_tensors(path)
 
 
-def describe_network(target: str, checkpoint: dict[str, torch.Tensor]) -> Target:
+def describe_network(target: str, checkpoint: "dict[str, Tensor]") -> Target:
     """What `--for` names; the checkpoint's names may tell more about it.
 
     Raises:
         InputError: if there is no such network.
     """
+    from efficientps.encoder import VARIANTS
+
     kind, _, rest = target.partition(":")
     if kind == "solov2" and rest:
-        network = solov2_pretrained.build_network(load_config(find_config(rest)))
-        sources = solov2_pretrained.sources(network)
-        return Target(target, network.state_dict(), sources, checkpoint, "python solov2/train.py --weights")
+        return describe_solov2(target, rest, checkpoint)
     family, _, variant = kind.rpartition("-")
     if family == PANOPTIC_FPN and variant in RESNETS:
         return describe_panoptic_fpn(target, RESNETS[variant], find_classes(rest), checkpoint)
@@ -113,24 +111,43 @@ def describe_network(target: str, checkpoint: dict[str, torch.Tensor]) -> Target
     raise InputError(f"--for {target}: no such network; give {TARGETS}")
 
 
-def describe_efficientps(target: str, family: str, variant: str, checkpoint: dict[str, torch.Tensor]) -> Target:
+def describe_solov2(target: str, config: str, checkpoint: "dict[str, Tensor]") -> Target:
+    """The network of a configuration, with the configuration's own number of classes."""
+    from solov2.settings import find_config, load_config
+    from solov2.weights import build_network, sources
+
+    path = find_config(config)
+    network = build_network(load_config(path, needed=("model",)).model, str(path))
+    return Target(target, network.state_dict(), sources(network), checkpoint, "python solov2/train.py --weights")
+
+
+def describe_efficientps(target: str, family: str, variant: str, checkpoint: "dict[str, Tensor]") -> Target:
     """The semantic network, or the one with an instance head; a checkpoint tells which output convolution it has."""
-    settings = {"variant": variant, "is_separable": efficientps_pretrained.is_separable(checkpoint)}
+    from efficientps.network import EfficientPS, SemanticEfficientPS
+    from efficientps.weights import is_separable, sources
+
+    settings = {"variant": variant, "is_separable": is_separable(checkpoint)}
     if family == "efficientps":
         network = SemanticEfficientPS(CITYSCAPES.num_classes, **settings)
     else:
         network = EfficientPS(CITYSCAPES.num_classes, list(CITYSCAPES.thing_ids), {}, **settings)
-    known = efficientps_pretrained.sources(network)
+    known = sources(network)
     is_whole = known[0].marker in checkpoint
     words = f"{target} with fpn_channels 256, is_separable {str(settings['is_separable']).lower()}" if is_whole else target
     return Target(words, network.state_dict(), known, checkpoint, "python efficientps/train_net.py --model.weights")
 
 
-def describe_panoptic_fpn(target: str, backbone: str, classes: Taxonomy, checkpoint: dict[str, torch.Tensor]) -> Target:
+def describe_panoptic_fpn(target: str, backbone: str, classes: Taxonomy, checkpoint: "dict[str, Tensor]") -> Target:
     """The network of these classes, with what settings a checkpoint wants."""
+    import torch
+
+    from panoptic_fpn.network import NetworkSettings, PanopticFPN
+    from panoptic_fpn.weights import sources
+    from training.weights_file import find_source
+
     with torch.device("meta"):  # names and shapes are enough
         network = PanopticFPN(classes.is_thing.tolist(), NetworkSettings(backbone))
-    known = panoptic_fpn_pretrained.sources(network, classes)
+    known = sources(network, classes)
     source = find_source(known, checkpoint)
     settings = dict(source.settings) if source else {}
     words = ", ".join(f"{name} {value}" for name, value in settings.items())
@@ -158,7 +175,7 @@ def find_classes(name: str) -> Taxonomy:
     return TAXONOMIES[name] if name else COCO_PANOPTIC
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: Namespace) -> None:
     """Read, match, say what fits, write."""
     if args.list:
         print(KNOWN)
@@ -167,6 +184,10 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("a checkpoint, --for and --output are needed; --list tells what is known")
     if args.output.suffix != ".safetensors":
         raise InputError(f"--output {args.output}: must end in .safetensors")
+    # First: it sets what torch reads when it is loaded.
+    import solov2  # noqa: F401
+    from training.weights_file import count_names, find_source, match, write_weights
+
     checkpoint = read_checkpoint(args.checkpoint)
     target = describe_network(args.network, checkpoint)
     source = find_source(target.sources, checkpoint)
@@ -189,9 +210,8 @@ def run(args: argparse.Namespace) -> None:
 
 def main() -> None:
     """The command; see above."""
-    args = build_parser().parse_args()
     with one_line_errors():
-        run(args)
+        run(build_parser().parse_args(sys.argv[1:]))
 
 
 if __name__ == "__main__":

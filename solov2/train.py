@@ -24,7 +24,7 @@ from training.arguments import add_training_arguments
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = make_parser("train.py", __doc__, has_config=False)
-    parser.add_argument("--config", default="configs/solov2/streets_r18.py", help="mmengine config; default: %(default)s")
+    parser.add_argument("--config", default="configs/solov2/streets_r18.py", help="mmengine config")
     help_options = "settings of the config to change, such as optim_wrapper.optimizer.lr=0.002"
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="NAME=VALUE", help=help_options)
     add_training_arguments(parser, "outputs/solov2/<config name>")
@@ -32,7 +32,7 @@ def build_parser() -> ArgumentParser:
     group.add_argument("--split", type=str | None, default=None, help="to validate on; default: val or val2017")
     group.add_argument("--train-split", type=str | None, default=None, help="default: train or train2017")
     launchers = ("none", "pytorch")
-    group.add_argument("--launcher", choices=launchers, default="none", help="pytorch under torchrun; default: none")
+    group.add_argument("--launcher", choices=launchers, default="none", help="pytorch under torchrun")
     help_scale = "learning rate in proportion to the images a step; the config's rate is for auto_scale_lr.base_batch_size"
     add_switch(parser, "--scale-lr", None, help_scale)
     return parser

@@ -164,7 +164,7 @@ def test_mmdets_coco_solov2_gives_the_same_outputs_and_fewer_classes_leave_one_l
     for num_classes, num_left_out in ((80, 0), (8, 2)):
         config, output = our_config(tmp_path, num_classes), tmp_path / f"{num_classes}.safetensors"
         printed = import_weights(tmp_path / "coco.pth", "--for", f"solov2:{config}", "--output", output)
-        ours = build_network(load_config(config)).eval()
+        ours = build_network(load_config(config).model, "a config").eval()
         summary = load_weights_file(ours, output)
         assert f"matched: {total - num_left_out} of {total} tensors" in printed
         for line in (printed, summary):
@@ -189,7 +189,7 @@ def test_a_torchvision_resnet_gives_the_same_features(import_weights, tmp_path):
     )
     printed = import_weights(tmp_path / "resnet18.pth", "--for", f"solov2:{config}", "--output", tmp_path / "r18.safetensors")
     assert "left out of the checkpoint: 2 (fc 2): fc.bias, fc.weight" in printed
-    ours = build_network(load_config(config)).eval()
+    ours = build_network(load_config(config).model, "a config").eval()
     load_weights_file(ours, tmp_path / "r18.safetensors")
     x = image = torch.randn(1, 3, 64, 96)
     x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))
@@ -252,7 +252,7 @@ def test_a_resnet_on_imagenet_starts_the_backbone_of_panoptic_fpn(import_weights
 
 
 def detectron2_arrays() -> dict[str, np.ndarray]:
-    """panoptic_fpn_R_50 with random weights, by name; its orders are tests/panoptic_fpn/test_pretrained.py's."""
+    """panoptic_fpn_R_50 with random weights, by name; its orders are tests/panoptic_fpn/test_weights.py's."""
     network = PanopticFPN(COCO_PANOPTIC.is_thing.tolist(), NetworkSettings("resnet50"))
     (source,) = (s for s in panoptic_fpn_sources(network, COCO_PANOPTIC) if "detectron2" in s.name)
     arrays = {theirs: network.state_dict()[ours].numpy() for ours, theirs in source.names.items()}
@@ -370,12 +370,12 @@ def write_bad(kind: str, folder: Path, state: dict[str, Tensor]) -> Path:
         ("half", "checkpoint of another model: it lacks"),
         ("wider", r"_conv_head.weight is \(1408, 352, 1, 1\), but \(1280, 320, 1, 1\) was needed"),
         ("code", "unsupported GLOBAL posix.mkdir"),
-        ("old pickle", "plain weights"),
+        ("old pickle", "broken checkpoint"),
         ("nan", "NaN or infinite weights in _conv_stem.weight"),
         ("list", "holds no tensors"),
-        ("empty", r"no whole file of plain weights \(EOFError\)"),
-        ("text", "no whole file"),
-        ("truncated", "no whole file"),
+        ("empty", r"broken checkpoint \(EOFError\)"),
+        ("text", "broken checkpoint"),
+        ("truncated", "broken checkpoint"),
         ("truncated safetensors", "broken safetensors"),
     ],
 )
