@@ -1,11 +1,10 @@
-"""Views of a picture: which ones settings name, what a view shows, and that what is seen on it comes back to its place."""
+"""Views of an image: which ones settings name, and that what is seen on one comes back to its place."""
 
-import numpy as np
 import pytest
 import torch
 
 from data.resizing import logits_on_image
-from prediction.views import PLAIN, View, ViewSettings, look
+from prediction.views import PLAIN, View, ViewSettings
 from runtime.files import InputError
 
 
@@ -17,6 +16,8 @@ def test_the_order_of_scales_and_their_repetition_do_not_matter():
     assert ViewSettings((1,)) == PLAIN
     assert PLAIN.suffix == ""
     assert PLAIN.views() == [View(1.0, False)]
+    assert PLAIN.is_plain
+    assert not first.is_plain
 
 
 @pytest.mark.parametrize("scales", [(), (0.0,), (1.0, -0.5), (float("nan"),), (float("inf"),), (9.0,)])
@@ -25,16 +26,8 @@ def test_scales_that_cannot_be_are_refused(scales):
         ViewSettings(scales)
 
 
-@pytest.mark.parametrize(("size", "scale", "seen"), [((10, 21), 0.5, (5, 11)), ((3, 3), 0.1, (1, 1)), ((33, 47), 1.25, (41, 59))])
-def test_a_view_has_the_scaled_size_and_is_flipped_in_its_columns(size, scale, seen):
-    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    straight = look(picture, View(scale, False))
-    assert straight.shape == (*seen, 3)
-    assert np.array_equal(look(picture, View(scale, True)), straight[:, ::-1])
-
-
 def scene_logits(size: tuple[int, int], net_size: tuple[int, int], is_flipped: bool = False) -> torch.Tensor:
-    """What a perfect network gives at stride 4 for the functions y and x of the original picture, padded to multiples of 32."""
+    """What a perfect network gives at stride 4 for the functions y and x of the original image, padded to multiples of 32."""
     rows, columns = (-(-side // 32) * 8 for side in net_size)
     y, x = (torch.arange(cells) * 4.0 + 2 for cells in (rows, columns))  # the middles, in pixels of the network's input
     x = net_size[1] - x if is_flipped else x

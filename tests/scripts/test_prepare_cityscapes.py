@@ -67,6 +67,35 @@ def test_a_second_run_keeps_what_is_finished(root):
     assert {p: p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file()} == moments
 
 
+def test_a_label_that_changed_without_ageing_is_converted_again(root):
+    prepare("--data-root", root)
+    label = next(root.glob("gtFine/val/*/*_instanceIds.png"))
+    before = label.stat()
+    other = next(path for path in root.glob("gtFine/val/*/*_instanceIds.png") if path != label)
+    label.write_bytes(other.read_bytes())
+    os.utime(label, ns=(before.st_atime_ns, before.st_mtime_ns))
+    said = prepare("--data-root", root).stdout
+    assert (said.count("wrote"), said.count("already finished")) == (3, 3)  # val and train
+    assert all("val" in line for line in said.splitlines() if line.startswith("wrote"))
+
+
+def test_an_emptied_png_is_written_again(root):
+    prepare("--data-root", root)
+    expected = outputs(root)
+    next(root.glob("gtFine/cityscapes_panoptic_train/*.png")).write_bytes(b"")
+    assert prepare("--data-root", root).stdout.count("wrote") == 1
+    assert outputs(root) == expected
+
+
+@pytest.mark.parametrize("flag", ["--no-resume", "--again"])
+def test_all_is_written_anew_on_demand(root, flag):
+    prepare("--data-root", root, "--splits", "val")
+    expected = outputs(root)
+    result = prepare("--data-root", root, "--splits", "val", flag, "--workers", "1")
+    assert (result.stdout.count("wrote"), result.stdout.count("already finished")) == (3, 0)
+    assert outputs(root) == expected
+
+
 def test_the_environment_names_the_root(root):
     assert f"wrote {root}" in prepare("--splits", "val", CITYSCAPES_DATASET=str(root)).stdout
 
@@ -135,8 +164,9 @@ def test_bad_input_gives_one_line_and_no_json(root, spoil):
     complaint = spoil(root)
     result = prepare("--data-root", root)
     assert result.returncode == 1
-    (line,) = result.stderr.strip().splitlines()
+    *bars, line = result.stderr.strip().splitlines()
     assert line.startswith("error: ")
+    assert "Traceback" not in "".join(bars)
     assert complaint in line
     assert not list(root.rglob(".partial-*"))
     assert not any(name.endswith("train.json") for name in outputs(root))

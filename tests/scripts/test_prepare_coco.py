@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from data.drawn.snapshots import SnapshotsSettings, ensure_snapshots
-from data.layouts.coco import TRAIN_SPLIT, VAL_SPLIT, CocoPictures, find_splits, panoptic_json_path
-from runtime.files import one_line_errors
+from data.drawn.snapshots import TRAIN_SPLIT, VAL_SPLIT, SnapshotsSettings, ensure_snapshots
+from data.layouts.coco import CocoSplit, find_splits, panoptic_json_path
 from scripts import prepare_coco
 
 
@@ -21,16 +20,10 @@ def root(tmp_path) -> Path:
 def prepare(monkeypatch, capsys):
     def run(*arguments: str | Path) -> str:
         monkeypatch.setattr(sys, "argv", ["prepare_coco.py", *(str(a) for a in arguments)])
-        with one_line_errors():
-            prepare_coco.main()
+        prepare_coco.main()
         return capsys.readouterr().out
 
     return run
-
-
-def main() -> None:
-    with one_line_errors():
-        prepare_coco.main()
 
 
 MADE = (("panoptic_stuff", ""), ("instances", ".json"))
@@ -43,16 +36,26 @@ def outputs(root: Path) -> list[str]:
 
 def test_everything_is_written_once_and_then_kept(root, prepare):
     said = prepare("--data-root", root)
-    pictures = CocoPictures(root, TRAIN_SPLIT)
-    num_things, num_crowds = pictures.count_things()
-    assert f"{TRAIN_SPLIT}: 2 pictures, {num_things} things, {num_crowds} crowds, 133 classes" in said
+    num_things, num_crowds = CocoSplit(root, TRAIN_SPLIT).count_things()
+    assert f"{TRAIN_SPLIT}: 2 images, {num_things} things, {num_crowds} crowds, 133 classes" in said
     for path in outputs(root):
         assert f"wrote {path}" in said.replace("\n", " ")
         assert Path(path).exists()
     again = prepare("--data-root", root)
     assert "wrote" not in again
     assert all(f"already finished {path}" in again.replace("\n", " ") for path in outputs(root))
-    assert "already finished" not in prepare("--data-root", root, "--again")
+    for flag in ("--no-resume", "--again"):
+        assert "already finished" not in prepare("--data-root", root, flag)
+
+
+def test_an_emptied_stuff_map_is_written_again(root, prepare):
+    prepare("--data-root", root)
+    emptied = next((root / f"annotations/panoptic_stuff_{VAL_SPLIT}").iterdir())
+    expected = emptied.read_bytes()
+    emptied.write_bytes(b"")
+    said = [line for line in prepare("--data-root", root).splitlines() if line.startswith("wrote")]
+    assert said == [f"wrote {emptied.parent}"]
+    assert emptied.read_bytes() == expected
 
 
 def test_one_split_can_be_prepared_alone(root, prepare):
@@ -68,12 +71,12 @@ def test_what_is_written_is_not_taken_for_a_split(root, prepare):
 
 
 def test_broken_images_are_listed_and_end_the_command(root, fails_in_one_line, capsys):
-    pictures = CocoPictures(root, VAL_SPLIT)
+    split = CocoSplit(root, VAL_SPLIT)
     for index in range(2):
-        pictures.png_path(index).write_bytes(b"no PNG")
-    assert "2 broken images" in fails_in_one_line(main, "--data-root", root)
+        split.png_path(index).write_bytes(b"no PNG")
+    assert "2 broken images" in fails_in_one_line(prepare_coco.main, "--data-root", root)
     said = capsys.readouterr().out
-    assert all(f"broken: {pictures.png_path(index)}: cannot be decoded" in said for index in range(2))
+    assert all(f"broken: {split.png_path(index)}: cannot be decoded" in said for index in range(2))
 
 
 def edit(root: Path, split: str, change) -> None:
@@ -94,10 +97,10 @@ def edit(root: Path, split: str, change) -> None:
 )
 def test_a_data_set_that_does_not_fit_ends_in_one_line(root, spoil, line, fails_in_one_line):
     spoil(root)
-    assert line in fails_in_one_line(main, "--data-root", root)
+    assert line in fails_in_one_line(prepare_coco.main, "--data-root", root)
 
 
 def test_a_folder_without_panoptic_truth_is_refused(tmp_path, fails_in_one_line):
     (tmp_path / "annotations").mkdir()
-    assert "no annotations/panoptic_SPLIT.json" in fails_in_one_line(main, "--data-root", tmp_path)
-    assert "no such folder" in fails_in_one_line(main, "--data-root", tmp_path / "nowhere")
+    assert "no annotations/panoptic_SPLIT.json" in fails_in_one_line(prepare_coco.main, "--data-root", tmp_path)
+    assert "no such folder" in fails_in_one_line(prepare_coco.main, "--data-root", tmp_path / "nowhere")
