@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
+from prediction.selection import KINDS, Shard
 from prediction.views import ViewSettings
 from runtime.command_line import add_switch, relative_to_repository
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from data.split import Split
     from prediction.predictor import Predictor
     from prediction.run import Run
-
-KINDS = ("panoptic", "instances", "semantic", "overlay")
 
 
 def add_input_arguments(parser: ArgumentParser) -> None:
@@ -112,7 +111,7 @@ def predict_and_score(
         facts: what stands beside the numbers in results.md.
         places: folders outside of the run folder for some kinds.
     """
-    from prediction.run import Shard, predict_split
+    from prediction.run import predict_split
     from prediction.score import score
 
     shard, command = (

@@ -30,8 +30,8 @@ from data.targets import panoptic_to_scored_instances, panoptic_to_semantic
 from data.taxonomy import Taxonomy
 from data.videos import open_video, video_writer
 from evaluation.render import draw_legend, overlay
-from prediction.arguments import KINDS
 from prediction.predictor import Prediction, Predictor
+from prediction.selection import KINDS, Shard
 from runtime.files import InputError, read_json, remove_partial_files, write_json
 from runtime.progress import track
 from runtime.threads import in_threads
@@ -39,30 +39,6 @@ from runtime.threads import in_threads
 FORMAT, VERSION = "panoptic-run", 1
 LEGEND_SHARE = 8
 """A video's legend has this part of the frame's width as its height: frames must be of one size, whatever they show."""
-
-
-class Shard(NamedTuple):
-    """The part `number` of `count` of a split, counted from 1; every count-th image belongs to it."""
-
-    number: int = 1
-    count: int = 1
-
-    @classmethod
-    def parse(cls, text: str) -> "Shard":
-        """Read `i/n`.
-
-        Raises:
-            InputError: if it is anything else.
-        """
-        number, _, count = text.partition("/")
-        if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
-            raise InputError(f"--shard {text}, but i/n with 1 <= i <= n is needed, such as 1/4")
-        return cls(int(number), int(count))
-
-    @property
-    def suffix(self) -> str:
-        """Goes behind the name of a file that holds this part alone: `-1-of-4`, nothing where the part is all."""
-        return "" if self.count == 1 else f"-{self.number}-of-{self.count}"
 
 
 @dataclass(frozen=True)

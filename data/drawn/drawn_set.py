@@ -5,9 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from runtime.files import InputError, read_json, remove_partial_files, write_json
+from runtime.progress import progress_bar
 
 try:
     import fcntl
@@ -88,9 +87,8 @@ class DrawnSet:
         """As write, with a progress bar, where the data set is absent or unfinished; returns its root."""
         if self.is_finished():
             return self.root
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("images,"), TimeRemainingColumn(), TextColumn("left"))
-        with Progress(TextColumn(f"drawing {self.title}"), *columns) as bar:
-            task = bar.add_task("draw", total=len(draw_each))
+        with progress_bar() as bar:
+            task = bar.add_task(f"drawing {self.title}", total=len(draw_each))
             self.write(draw_each, finish, lambda done, _: bar.update(task, completed=done))
         return self.root
 

@@ -9,24 +9,32 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from data.images import is_made_by, write_image
 from data.panoptic_png import PanopticMap
+from data.split import Split
 from data.targets import panoptic_to_annotations, panoptic_to_semantic
 from data.taxonomy import VOID_TRAIN_ID, Taxonomy
 from runtime.files import InputError, read_json, remove_partial_files, write_json
 from runtime.threads import in_threads
 
-if TYPE_CHECKING:
-    from data.layouts.coco import CocoSplit
-
 Track = Callable[[Iterable, int], Iterable]
 """Wraps an iterable of known length, for a progress bar."""
 MADE_BY = "location-based-panoptic-segmentation: from the panoptic truth"
 """`info.description` of an instance JSON that may be written anew; a downloaded one is left as it is."""
+
+
+class PanopticSplit(Split, Protocol):
+    """A split whose truth is panoptic PNGs, and for which instances are derived."""
+
+    root: Path
+    split: str
+    json_path: Path
+    png_files: list[str]
+    instances_json: Path
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ def track_nothing(items: Iterable, total: int) -> Iterable:
 
 
 def prepare_split(
-    split: "CocoSplit",
+    split: PanopticSplit,
     *,
     again: bool = False,
     track: Track = track_nothing,
@@ -117,7 +125,7 @@ def prepare_split(
     return Prepared(written, kept, problems)
 
 
-def ensure_instances_json(split: "CocoSplit", track: Track = track_nothing) -> bool:
+def ensure_instances_json(split: PanopticSplit, track: Track = track_nothing) -> bool:
     """Write a split's instance JSON where it is absent, or was made from another truth; return whether it was written.
 
     Raises:
@@ -137,7 +145,7 @@ def ensure_instances_json(split: "CocoSplit", track: Track = track_nothing) -> b
     return True
 
 
-def is_prepared(split: "CocoSplit") -> bool:
+def is_prepared(split: PanopticSplit) -> bool:
     """Whether the instance JSON was made from the truth as it is now."""
     try:
         return read_json(split.instances_json)["info"]["truth"] == _truth_digest(split)
@@ -145,13 +153,13 @@ def is_prepared(split: "CocoSplit") -> bool:
         return False
 
 
-def _truth_digest(split: "CocoSplit") -> str:
+def _truth_digest(split: PanopticSplit) -> str:
     parts = [(split.image_id(index), split.truth_digest(index)) for index in range(len(split))]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def _append(
-    images: list, annotations: list, split: "CocoSplit", index: int, size: tuple[int, int], found: Iterable[dict]
+    images: list, annotations: list, split: PanopticSplit, index: int, size: tuple[int, int], found: Iterable[dict]
 ) -> None:
     first = len(annotations) + 1
     annotations += [{"id": first + k, "image_id": split.key(index)} | entry for k, entry in enumerate(found)]
@@ -159,7 +167,7 @@ def _append(
     images.append(entry)
 
 
-def _write_instances(split: "CocoSplit", images: list[dict], annotations: list[dict]) -> None:
+def _write_instances(split: PanopticSplit, images: list[dict], annotations: list[dict]) -> None:
     taxonomy = split.taxonomy
     things = [c for c, is_thing in zip(taxonomy.to_coco_categories(), taxonomy.is_thing, strict=True) if is_thing]
     info = {"description": MADE_BY, "truth": _truth_digest(split)}
@@ -167,7 +175,7 @@ def _write_instances(split: "CocoSplit", images: list[dict], annotations: list[d
     write_json(split.instances_json, content)
 
 
-def _check_classes(split: "CocoSplit") -> None:
+def _check_classes(split: PanopticSplit) -> None:
     """Whether the things of somebody else's instance JSON are those of the panoptic truth."""
     content = read_json(split.instances_json)
     found = content.get("categories") if isinstance(content, dict) else None
@@ -191,7 +199,7 @@ class _ImageResult:
     problem: str = ""
 
 
-def _prepare_image(split: "CocoSplit", stuff: Path, again: bool, needs_instances: bool, index: int) -> _ImageResult:
+def _prepare_image(split: PanopticSplit, stuff: Path, again: bool, needs_instances: bool, index: int) -> _ImageResult:
     path, producer = stuff / split.png_files[index], split.truth_digest(index)
     is_kept = not again and is_made_by(path, producer)
     if is_kept and not needs_instances:

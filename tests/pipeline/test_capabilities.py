@@ -12,8 +12,9 @@ from data.panoptic_file import read_panoptic_json, read_panoptic_map
 from data.semantic_dump import SemanticLogits
 from evaluation.panoptic_quality import evaluate_files
 from prediction.fused import FusedPredictor, LogitRule, MergeRule
-from prediction.run import KINDS, Run, predict_split
+from prediction.run import Run, predict_split
 from prediction.score import score
+from prediction.selection import KINDS
 from prediction.sources import DumpedInstances, DumpedSemantics
 from prediction.views import ViewSettings
 from runtime.files import InputError

@@ -19,8 +19,9 @@ from data.taxonomy import CITYSCAPES
 from evaluation.instance_ap import instances_to_detections
 from prediction.fused import FusedPredictor, LogitRule, MergeRule
 from prediction.predictor import Prediction
-from prediction.run import KINDS, Run, Shard, predict_split
+from prediction.run import Run, predict_split
 from prediction.score import score
+from prediction.selection import KINDS, Shard
 from prediction.sources import CocoResultInstances, DumpedInstances, DumpedSemantics, Truth
 from runtime.files import InputError
 from tests.systems import build_system
@@ -163,7 +164,7 @@ def test_a_broken_image_is_named_and_the_others_are_done(predictors, tmp_path, c
     for name in ("a", "c"):
         write_image(folder / f"{name}.png", np.zeros((64, 64, 3), np.uint8))
     (folder / "b.png").write_bytes(b"no image")
-    with pytest.raises(InputError, match="1 of 3 images were left out, the first one: .*b.png"):
+    with pytest.raises(InputError, match=r"1 of 3 images were left out, the first one: .*b\.png"):
         predict_split(ImageFiles(folder), predictors["network"], tmp_path / "run")
     listed = json.loads((tmp_path / "run/panoptic.json").read_text())["annotations"]
     assert [entry["image_id"] for entry in listed] == ["a", "c"]
