@@ -2,7 +2,9 @@
 
 import copy
 import json
+import shutil
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -354,6 +356,21 @@ def test_the_command_tells_all_and_its_lines_fit_into_a_config(streets, tmp_path
     pasted: dict = {}
     exec(printed.partition("to paste into a config:\n")[2].partition("\nwrote")[0], pasted)
     assert [list(grid) for grid in pasted["model"]["mask_head"]["num_grids"]] == [v["grid"] for v in found["proposed"]["levels"]]
+
+
+def test_the_command_works_on_the_other_layout_with_its_classes(snapshots, tmp_path, monkeypatch, capsys):
+    root = Path(shutil.copytree(snapshots, tmp_path / "snapshots"))
+    run_doctor(monkeypatch, "--data-root", root, "--json", tmp_path / "out.json", "--size", 256, 256)
+    path = root / "annotations/instances_train2017.json"
+    assert f" on {path}\n" in capsys.readouterr().out
+    content = read_json(path)
+    names = {c["id"]: c["name"] for c in content["categories"]}
+    counts = Counter(names[a["category_id"]] for a in content["annotations"] if not a["iscrowd"])
+    assert {name: c["objects"] for name, c in read_json(tmp_path / "out.json")["configured"]["by_class"].items()} == counts
+
+
+def test_help_names_all_criteria():
+    assert doctor.TARGETS == CRITERIA  # which are not loaded for --help
 
 
 def test_a_network_of_one_pixel_is_padded_as_any_other(streets, tmp_path, monkeypatch):
