@@ -50,30 +50,58 @@ def save(module: PanopticModule, path: Path) -> Path:
     return path
 
 
-def efficientps(root: Path, folder: Path, has_head: bool = True) -> Path:
+def efficientps_module(root: Path, has_head: bool = True) -> EfficientPSModule:
     """EfficientPS, original or semantic alone."""
     data = PanopticDataModule(root)
     head = InstanceHeadSettings(ANCHORS, score_threshold=0.05, num_rois=16, **SIZES) if has_head else None
     about = {"variant": "b0", "fpn_channels": 32, "instance_head": head}
-    return save(EfficientPSModule(data.taxonomy, data.network_input, **about), folder / f"efficientps_{has_head}.ckpt")
+    return EfficientPSModule(data.taxonomy, data.network_input, **about)
 
 
-def panoptic_fpn(root: Path, folder: Path) -> Path:
+def panoptic_fpn_module(root: Path) -> PanopticFPNModule:
     """Panoptic FPN."""
     data = PanopticDataModule(root, normalization="imagenet")
     head = InstanceHeadSettings((*ANCHORS, 192), score_threshold=0.0, num_rois=16, convention="detectron2", **SIZES)
     settings = NetworkSettings("resnet18", "bn", 5, fpn_channels=32, semantic_channels=32, instance_head=head)
     merging = MergeSettings(min_score=0.0, min_stuff_area=0)
-    return save(PanopticFPNModule(data.taxonomy, data.network_input, settings, merging=merging), folder / "panoptic_fpn.ckpt")
+    return PanopticFPNModule(data.taxonomy, data.network_input, settings, merging=merging)
+
+
+def pan_secb_module(root: Path) -> PanSECBModule:
+    """Pan-SECB."""
+    data = PanopticDataModule(root, normalization="imagenet")
+    settings = PanSECBSettings(width=0.25, pixels_per_unit=128, start_sigma=0.2, dropout=0)
+    clustering = ClusterSettings(min_candidate_seed=0.3, min_seed=0.3, min_stuff_area=0)
+    return PanSECBModule(data.taxonomy, data.network_input, settings, clustering=clustering)
+
+
+NETWORKS = {
+    "EfficientPS, semantics": lambda root: efficientps_module(root, has_head=False),
+    "EfficientPS": efficientps_module,
+    "Panoptic FPN": panoptic_fpn_module,
+    "Pan-SECB": pan_secb_module,
+}
+"""Name -> function of a data set's root that gives the module of a network; those of Lightning's trainings."""
+
+
+def load_module(name: str, root: Path) -> PanopticModule:
+    """A tiny network of a data set's classes."""
+    return NETWORKS[name](root)
+
+
+def efficientps(root: Path, folder: Path, has_head: bool = True) -> Path:
+    """The checkpoint of EfficientPS, original or semantic alone."""
+    return save(efficientps_module(root, has_head), folder / f"efficientps_{has_head}.ckpt")
+
+
+def panoptic_fpn(root: Path, folder: Path) -> Path:
+    """That of Panoptic FPN."""
+    return save(panoptic_fpn_module(root), folder / "panoptic_fpn.ckpt")
 
 
 def pan_secb(root: Path, folder: Path) -> Path:
-    """Pan-SECB."""
-    data = PanopticDataModule(root, normalization="imagenet")
-    settings = PanSECBSettings(width=0.25, pixels_per_unit=128, start_sigma=0.2)
-    clustering = ClusterSettings(min_candidate_seed=0.3, min_seed=0.3, min_stuff_area=0)
-    module = PanSECBModule(data.taxonomy, data.network_input, settings, clustering=clustering)
-    return save(module, folder / "pan_secb.ckpt")
+    """That of Pan-SECB."""
+    return save(pan_secb_module(root), folder / "pan_secb.ckpt")
 
 
 def solov2_checkpoint(root: Path, folder: Path) -> Path:
