@@ -3,10 +3,13 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from pytorch_lightning import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from data.input_size import InputSize
 from data.layouts.cityscapes import CityscapesSplit
 from data.taxonomy import CITYSCAPES
 from evaluation.panoptic_quality import PanopticQuality
@@ -14,7 +17,7 @@ from pan_secb.crop_cutting import CropSettings, generate
 from pan_secb.crops import WEIGHTS_FILE, read_foreground_weights
 from pan_secb.datamodule import PanSECBDataModule
 from pan_secb.loss import embedding_loss
-from pan_secb.module import PanSECBModule, draw_seeds
+from pan_secb.module import NetworkSettings, PanSECBModule, draw_seeds
 from pan_secb.predictor import load_predictor
 from pan_secb.targets import EmbeddingTargets
 from pan_secb.train import main
@@ -187,3 +190,26 @@ def test_bad_settings_and_missing_crops_are_one_line(arguments, tmp_path, fails_
         ("--model.loss.seed_weight", "-1", "loss weights"),
     ):
         assert words in fails("crops", setting, value)
+
+
+@pytest.mark.parametrize("input_size", [InputSize(40), InputSize()], ids=["resized", "as it is"])
+def test_the_validation_sees_what_the_loaded_checkpoint_sees(checkpoint, streets, tmp_path, monkeypatch, input_size):
+    """Bit by bit; 40 rows are padded to 64 by both."""
+    counted, add = [], PanopticQuality.add
+    monkeypatch.setattr(PanopticQuality, "add", lambda self, truth, map_: counted.append(map_) or add(self, truth, map_))
+    data = PanSECBDataModule(data_root=str(streets), num_workers=0, normalization="imagenet", input_size=input_size)
+    data.has_instances = True
+    trained = load_predictor(checkpoint)
+    network = NetworkSettings(0.25, pixels_per_unit=128)
+    module = PanSECBModule(CITYSCAPES, data.network_input, network, clustering=trained.clustering, num_pictures=0)
+    module.network.load_state_dict(trained.network.state_dict())
+    off = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False, "logger": False}
+    Trainer(accelerator="cpu", **off).validate(module, data, verbose=False)
+    torch.save({"hyper_parameters": dict(module.hparams), "state_dict": module.state_dict()}, tmp_path / "last.ckpt")
+    predictor, split = load_predictor(tmp_path / "last.ckpt"), CityscapesSplit(streets, "val")
+    assert len(counted) == len(split)
+    for index, validated in enumerate(counted):
+        used = predictor.predict(split.image_id(index), split.image(index)).panoptic
+        assert np.array_equal(used.segment_ids, validated.segment_ids)
+        assert used.segments == validated.segments
+    assert any(segment.score is not None for validated in counted for segment in validated.segments)
