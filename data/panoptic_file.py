@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
+from data.coco_json import read_entries
 from data.panoptic_png import MAX_SEGMENT_ID, PanopticMap, Segment, read_segment_ids
 from data.segment_runs import find_runs
 from data.taxonomy import CITYSCAPES, TAXONOMIES, Taxonomy, recognise
@@ -55,14 +56,14 @@ def read_panoptic_json(json_path: Path, folder: Path | None = None, taxonomy: Ta
     json_path = Path(json_path)
     folder = json_path.with_suffix("") if folder is None else Path(folder)
     content = read_json(json_path)
-    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
-        raise InputError(f"{json_path}: has no list `annotations`; a COCO panoptic JSON was needed")
-    if not content["annotations"]:
+    fields = {"image_id": int | str, "file_name": str, "segments_info": list}
+    entries = read_entries(json_path, content, "annotations", fields, "give a COCO panoptic JSON")
+    if not entries:
         raise InputError(f"{json_path}: `annotations` is empty; give a JSON with at least one image")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder, but the PNGs of {json_path.name} were looked for there; name their folder")
     annotations: dict[ImageId, PanopticAnnotation] = {}
-    for position, entry in enumerate(content["annotations"]):
+    for position, entry in enumerate(entries):
         annotation = _read_annotation(f"{json_path}: annotation {position}", entry)
         if annotations.setdefault(annotation.image_id, annotation) is not annotation:
             raise InputError(f"{json_path}: image id {annotation.image_id!r} occurs twice; keep one annotation an image")
@@ -148,16 +149,10 @@ def count_ids(segment_ids: np.ndarray) -> dict[int, int]:
     return dict(zip(runs.ids.tolist(), runs.areas().tolist(), strict=True))
 
 
-def _read_annotation(place: str, entry: object) -> PanopticAnnotation:
-    if not isinstance(entry, dict) or not {"image_id", "file_name", "segments_info"} <= entry.keys():
-        raise InputError(f"{place} needs `image_id`, `file_name` and `segments_info`; give a COCO panoptic JSON")
+def _read_annotation(place: str, entry: dict) -> PanopticAnnotation:
     image_id, file_name, infos = entry["image_id"], entry["file_name"], entry["segments_info"]
-    if not isinstance(image_id, str) and not _is_whole(image_id):
-        raise InputError(f"{place}: image id {image_id!r}, but a text or a whole number was needed")
-    if not isinstance(file_name, str) or not file_name or leaves_folder(file_name):
+    if not file_name or leaves_folder(file_name):
         raise InputError(f"{place}: file_name {file_name!r} leaves its folder; a name relative to that folder was needed")
-    if not isinstance(infos, list):
-        raise InputError(f"{place}: `segments_info` of image {image_id!r} is no list; write the JSON again")
     segments = tuple(_read_segment(f"{place} (image {image_id!r})", info) for info in infos)
     ids = [s.segment_id for s in segments]
     if len(set(ids)) < len(ids):

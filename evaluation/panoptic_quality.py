@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from data.panoptic_file import ImageId, PanopticFile, read_listed_map, read_panoptic_map
+from data.panoptic_file import ImageId, PanopticFile, read_listed_map
 from data.panoptic_png import PanopticMap
 from data.taxonomy import Taxonomy
 from evaluation.pair_counts import count_pairs
@@ -132,20 +132,23 @@ def _mean(group: list[ClassCounts]) -> dict:
     return {"pq": pq, "sq": sq, "rq": rq, "n": len(seen)}
 
 
-def match_segments(truth: PanopticMap, prediction: PanopticMap) -> ImageMatches:
+def match_segments(truth: PanopticMap, prediction: PanopticMap, names: tuple[str, str] = ("truth", "prediction")) -> ImageMatches:
     """Pair the segments of one image: same class and IoU above one half, with the truth's void taken out of the union.
 
     Crowd segments of the truth are neither matched nor missed. A predicted segment without a match is forgiven where more
     than half of it lies on void and on the crowd of its class; of several crowd segments of a class the last one listed
     counts alone, as in the official code.
 
+    Args:
+        names: of the two maps, for the message.
+
     Raises:
         InputError: if the sizes differ, or a map holds an id that its segments do not list, or the reverse.
     """
     overlaps = count_pairs(truth.segment_ids, prediction.segment_ids)
     areas_of_truth, areas_of_prediction = _sum_over(overlaps, 0), _sum_over(overlaps, 1)
-    _check_ids(truth, areas_of_truth, "truth")
-    _check_ids(prediction, areas_of_prediction, "prediction")
+    _check_ids(truth, areas_of_truth, names[0])
+    _check_ids(prediction, areas_of_prediction, names[1])
     truth_segments = {s.segment_id: s for s in truth.segments}
     predicted_segments = {s.segment_id: s for s in prediction.segments}
     matches = []
@@ -180,11 +183,13 @@ def _sum_over(overlaps: dict[tuple[int, int], int], side: int) -> dict[int, int]
     return areas
 
 
-def _check_ids(panoptic: PanopticMap, areas: dict[int, int], side: str) -> None:
+def _check_ids(panoptic: PanopticMap, areas: dict[int, int], name: str) -> None:
     listed = {s.segment_id for s in panoptic.segments}
-    wrong = sorted((areas.keys() - listed - {VOID_SEGMENT_ID}) | (listed - areas.keys()))
-    if wrong:
-        raise InputError(f"{side}: segment ids {wrong[:5]} are only in its pixels or only in its list; describe the map again")
+    only_drawn, only_listed = sorted(areas.keys() - listed - {VOID_SEGMENT_ID}), sorted(listed - areas.keys())
+    if only_drawn:
+        raise InputError(f"{name}: segment ids {only_drawn[:5]} are in its pixels, but not in its list; write both again")
+    if only_listed:
+        raise InputError(f"{name}: segment ids {only_listed[:5]} are in its list, but not in its pixels; write both again")
 
 
 @dataclass(frozen=True)
@@ -247,13 +252,10 @@ def check_same_taxonomy(truth: PanopticFile, prediction: PanopticFile) -> None:
 
 def _compare_image(truth: PanopticFile, prediction: PanopticFile, image_id: ImageId) -> ImageMatches:
     try:
-        try:
-            # match_segments counts the pixels itself: the areas of the JSON are not needed.
-            return match_segments(read_listed_map(truth, image_id)[0], read_listed_map(prediction, image_id)[0])
-        except InputError:
-            for file in (truth, prediction):
-                read_panoptic_map(file, image_id)  # knows which file is wrong, and which of its ids
-            raise
+        # match_segments counts the pixels itself: the areas of the JSON are not needed.
+        (real, real_path), (guess, guess_path) = (read_listed_map(file, image_id) for file in (truth, prediction))
+        names = (f"{path} and {file.json_path}" for path, file in ((real_path, truth), (guess_path, prediction)))
+        return match_segments(real, guess, tuple(names))
     except InputError as error:
         raise InputError(f"image {image_id!r}: {error}") from None
 

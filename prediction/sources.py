@@ -7,6 +7,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from data import instance_dump, semantic_dump
+from data.coco_json import read_entries
 from data.images import path_to_image_id
 from data.instance_dump import from_full_logits, read_instances
 from data.semantic_dump import read_semantics
@@ -116,16 +117,12 @@ class CocoResultInstances:
 
     @cached_property
     def _by_image(self) -> dict[str, list[dict]]:
-        entries = read_json(self.json_path)
-        if not isinstance(entries, list):
-            raise InputError(f"{self.json_path}: holds a {type(entries).__name__}, but a COCO result list was needed")
+        fields = {"image_id": int | str, "category_id": int, "score": int | float, "segmentation": dict | list}
+        advice = "give a COCO result list with masks, not boxes"
+        entries = read_entries(self.json_path, read_json(self.json_path), "results", fields, advice)
         by_image: dict[str, list[dict]] = {}
         for k, entry in enumerate(entries):
-            if not isinstance(entry, dict) or not {"image_id", "category_id", "score", "segmentation"} <= set(entry):
-                raise InputError(
-                    f"{self.json_path}: entry {k} lacks image_id, category_id, score or segmentation; export masks, not boxes"
-                )
-            if not isinstance(entry["score"], int | float) or not 0 <= entry["score"] <= 1:
+            if not 0 <= entry["score"] <= 1:
                 raise InputError(f"{self.json_path}: entry {k} has score {entry['score']!r}, but 0 to 1 is needed")
             by_image.setdefault(self._image_id(entry["image_id"]), []).append(entry)
         return by_image
@@ -136,12 +133,9 @@ class CocoResultInstances:
             raise InputError(
                 f"{self.json_path}: image ids are numbers; give the annotation JSON they belong to with --instances-images"
             )
-        try:
-            return {image["id"]: path_to_image_id(image["file_name"]) for image in read_json(self.images_json)["images"]}
-        except (KeyError, TypeError):
-            raise InputError(
-                f"{self.images_json}: has no `images` with `id` and `file_name`; give a COCO annotation JSON"
-            ) from None
+        fields, advice = {"id": int | str, "file_name": str}, "give a COCO annotation JSON"
+        images = read_entries(self.images_json, read_json(self.images_json), "images", fields, advice)
+        return {image["id"]: path_to_image_id(image["file_name"]) for image in images}
 
     def _image_id(self, found: str | int) -> str:
         if isinstance(found, str):
@@ -152,7 +146,7 @@ class CocoResultInstances:
 
     def _train_id(self, entry: dict) -> int:
         category_id = entry["category_id"]
-        train_id = self.taxonomy.dataset_id_to_train_id.get(category_id) if isinstance(category_id, int) else None
+        train_id = self.taxonomy.dataset_id_to_train_id.get(category_id)
         if train_id is None or not self.taxonomy.is_thing[train_id]:
             things = [int(self.taxonomy.dataset_ids[i]) for i in self.taxonomy.thing_ids]
             raise InputError(f"{self.json_path}: category id {category_id!r}, but things are {things}")

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from data.coco_json import read_entries
 from data.images import is_made_by, write_image
 from data.panoptic_png import PanopticMap
 from data.split import Split
@@ -177,18 +178,14 @@ def _write_instances(split: PanopticSplit, images: list[dict], annotations: list
 
 def _check_classes(split: PanopticSplit) -> None:
     """Whether the things of somebody else's instance JSON are those of the panoptic truth."""
-    content = read_json(split.instances_json)
-    found = content.get("categories") if isinstance(content, dict) else None
-    if not isinstance(found, list):
-        raise InputError(f"{split.instances_json}: has no `categories`; move it away, and it will be made from the truth")
+    path, advice = split.instances_json, "move it away, and it will be made from the truth"
+    found = read_entries(path, read_json(path), "categories", {"id": int, "name": str}, advice)
     own = {(c.dataset_id, c.name) for c in split.taxonomy.categories if c.is_thing}
-    others = {(c.get("id"), c.get("name")) for c in found if isinstance(c, dict)}
+    others = {(entry["id"], entry["name"]) for entry in found}
     if own != others:
         stranger = sorted(own ^ others, key=str)[0]
-        raise InputError(
-            f"{split.instances_json}: its classes are not the things of {split.json_path}, {stranger} is in only one of both; "
-            "move it away, and it will be made from the truth"
-        )
+        found = f"its classes are not the things of {split.json_path}, {stranger} is in only one of both"
+        raise InputError(f"{path}: {found}; {advice}")
 
 
 @dataclass(frozen=True)

@@ -126,15 +126,15 @@ def test_a_taxonomy_may_be_given_for_a_file_without_categories(tmp_path):
 
 
 BAD_JSONS = {
-    "no annotations": (lambda c: c.pop("annotations"), "has no list `annotations`"),
+    "no annotations": (lambda c: c.pop("annotations"), "holds no list of `annotations`"),
     "empty annotations": (lambda c: c.update(annotations=[]), "`annotations` is empty"),
     "an image twice": (lambda c: c["annotations"].append(c["annotations"][0]), "image id 'x' occurs twice"),
     "a segment twice": (
         lambda c: c["annotations"][0]["segments_info"].append(c["annotations"][0]["segments_info"][0]),
         "segment ids 7 occur twice in image 'x'",
     ),
-    "no segments": (lambda c: c["annotations"][0].pop("segments_info"), "needs `image_id`, `file_name` and `segments_info`"),
-    "segments no list": (lambda c: c["annotations"][0].update(segments_info=3), "`segments_info` of image 'x' is no list"),
+    "no segments": (lambda c: c["annotations"][0].pop("segments_info"), "lacks `segments_info`"),
+    "segments no list": (lambda c: c["annotations"][0].update(segments_info=3), "has `segments_info` .3."),
     "no category": (lambda c: c["annotations"][0]["segments_info"][0].pop("category_id"), "needs whole numbers `id` and"),
     "a segment id of 25 bits": (lambda c: c["annotations"][0]["segments_info"][0].update(id=2**24), "holds 0..16777215"),
     "a box of text": (lambda c: c["annotations"][0]["segments_info"][0].update(bbox="wide"), "that is no number"),
@@ -148,7 +148,7 @@ BAD_JSONS = {
     "an absolute path": (lambda c: c["annotations"][0].update(file_name="/etc/x.png"), "'/etc/x.png' leaves its folder"),
     "a drive": (lambda c: c["annotations"][0].update(file_name="C:\\x.png"), "leaves its folder"),
     "backslashes": (lambda c: c["annotations"][0].update(file_name="..\\x.png"), "leaves its folder"),
-    "an image id of a list": (lambda c: c["annotations"][0].update(image_id=[1]), r"image id \[1\], but a text"),
+    "an image id of a list": (lambda c: c["annotations"][0].update(image_id=[1]), r"has `image_id` .\[1\]"),
 }
 
 

@@ -117,7 +117,7 @@ def test_sizes_that_differ_are_refused(draw):
 
 def test_an_id_without_a_segment_is_refused(draw):
     truth = draw("aab", "aab")
-    with pytest.raises(InputError, match=r"prediction: segment ids \[26001\] are only in its pixels or only in its list"):
+    with pytest.raises(InputError, match=r"prediction: segment ids \[26001\] are in its pixels, but not in its list"):
         match_segments(truth, PanopticMap(truth.segment_ids, truth.segments[:1]))
 
 

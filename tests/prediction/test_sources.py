@@ -73,18 +73,18 @@ def test_an_image_without_results_has_no_instances(tmp_path):
 @pytest.mark.parametrize(
     ("content", "images", "words"),
     [
-        ({"annotations": []}, None, "a COCO result list was needed"),
-        ([{"image_id": 1, "category_id": 26, "bbox": [0, 0, 1, 1], "score": 1}], None, "export masks, not boxes"),
+        ({"annotations": []}, None, "give a COCO result list"),
+        ([{"image_id": 1, "category_id": 26, "bbox": [0, 0, 1, 1], "score": 1}], None, "lacks `segmentation`; .*with masks, not boxes"),
         ([result(image_id=3)], None, "--instances-images"),
         ([result(image_id=9)], [{"id": 3, "file_name": "a.png"}], "image id 9"),
-        ([result(image_id=9)], [{"id": 3}], "has no `images` with `id` and `file_name`"),
+        ([result(image_id=9)], [{"id": 3}], "entry 0 of `images` lacks `file_name`"),
         ([result(category_id=7)], None, "category id 7, but things are"),
         ([result(segmentation={"size": [6, 9], "counts": "0"})], None, "size \\[6, 8\\]"),
         ([result(segmentation=[[0, 0, 5, 0, 5, 5]])], None, "an RLE"),
-        ([result(score="high")], None, "score 'high'"),
+        ([result(score="high")], None, "`score` 'high'"),
         ([result(score=float("nan"))], None, "score nan"),
         ([result(segmentation={"size": list(SIZE)})], None, "cannot be decoded"),
-        ([result(category_id=[26])], None, "category id"),
+        ([result(category_id=[26])], None, "`category_id`"),
     ],
 )
 def test_results_that_do_not_fit_are_refused(tmp_path, content, images, words):
