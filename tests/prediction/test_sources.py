@@ -74,7 +74,7 @@ def test_an_image_without_results_has_no_instances(tmp_path):
     ("content", "images", "words"),
     [
         ({"annotations": []}, None, "give a COCO result list"),
-        ([{"image_id": 1, "category_id": 26, "bbox": [0, 0, 1, 1], "score": 1}], None, "lacks `segmentation`; .*with masks, not boxes"),
+        ([{"image_id": 1, "category_id": 26, "bbox": [0, 0, 1, 1], "score": 1}], None, "with masks, not boxes"),
         ([result(image_id=3)], None, "--instances-images"),
         ([result(image_id=9)], [{"id": 3, "file_name": "a.png"}], "image id 9"),
         ([result(image_id=9)], [{"id": 3}], "entry 0 of `images` lacks `file_name`"),
