@@ -19,7 +19,7 @@ from solov2.checkpoints import read_checkpoint
 
 COLUMNS = ("", "PQ", "SQ", "RQ", "PQ things", "PQ stuff", "mask AP", "mIoU", "parameters (M)", "training (CPU s)", "ms an image")
 NUM_TIMED, NUM_WARM_UP = 20, 3
-"""Pictures that are timed, and that are predicted before."""
+"""Images that are timed, and that are predicted before."""
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 """Ends of the names of tensors that are no trained numbers."""
 

@@ -58,8 +58,8 @@ def are_equal_panoptic(ours: Path, theirs: Path) -> bool:
         content["images"].sort(key=lambda image: image["id"])
         content["annotations"].sort(key=lambda annotation: annotation["image_id"])
     names = [[picture.name for picture in sorted(path.with_suffix("").iterdir())] for path in (ours, theirs)]
-    pictures = ([Image.open(path.with_suffix("") / name) for path in (ours, theirs)] for name in names[0])
-    return found == expected and names[0] == names[1] and all(np.array_equal(*map(np.asarray, pair)) for pair in pictures)
+    images = ([Image.open(path.with_suffix("") / name) for path in (ours, theirs)] for name in names[0])
+    return found == expected and names[0] == names[1] and all(np.array_equal(*map(np.asarray, pair)) for pair in images)
 
 
 def coco_instances() -> Contest:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.scenes import REPOSITORY, street_frames
+from benchmarks.scenes import REPOSITORY, street_images
 from benchmarks.side_by_side import Contest
 from data.layouts.cityscapes import read_truth
 from data.panoptic_png import write_segment_ids
@@ -33,7 +33,7 @@ def are_equal(ours: Path, theirs: Path) -> bool:
 def panoptic_png() -> Contest:
     """Ours also waits until the file is on the disk."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    segment_ids = read_truth(street_frames()[0]).segment_ids
+    segment_ids = read_truth(street_images()[0]).segment_ids
     paths = {name: FOLDER / f"{name}.png" for name in ("ours", "theirs")}
 
     def ours() -> Path:

@@ -22,10 +22,10 @@ MAX_PIXELS = 2**28
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """Open and decode a picture.
+    """Open and decode an image.
 
     Raises:
-        InputError: if it is missing, no picture, truncated, or its header promises more than MAX_PIXELS.
+        InputError: if it is missing, no image, truncated, or its header promises more than MAX_PIXELS.
     """
     with _refusing_broken_pictures(path):
         image = _open_checked(path)
@@ -61,27 +61,27 @@ def _refusing_broken_pictures(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; give the path of a picture") from None
+        raise InputError(f"{path}: no such file; give the path of an image") from None
     except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, but a picture was needed") from None
+        raise InputError(f"{path}: is a folder, but an image was needed") from None
     except Image.DecompressionBombError:
         raise InputError(f"{path}: header promises more than {MAX_PIXELS} pixels; crop or shrink it") from None
     # Pillow's readers answer damaged headers with any of these.
     except (OSError, SyntaxError, EOFError, ValueError, KeyError, IndexError, TypeError, struct.error, zlib.error) as error:
         if getattr(error, "errno", None):
             raise
-        raise InputError(f"{path}: cannot be decoded ({error}); the file is truncated or no picture, copy it again") from None
+        raise InputError(f"{path}: cannot be decoded ({error}); the file is truncated or no image, copy it again") from None
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read any 8-bit picture as (H, W, 3) uint8 RGB; grey, palette and alpha are converted.
+    """Read any 8-bit image as (H, W, 3) uint8 RGB; grey, palette and alpha are converted.
 
     Raises:
-        InputError: as open_image, and for 16-bit, integer and float pictures, whose range is not known.
+        InputError: as open_image, and for 16-bit, integer and float images, whose range is not known.
     """
     with open_image(path) as image:
         if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"):
-            raise InputError(f"{path}: pixel mode {image.mode}, but an 8-bit picture was needed; convert it to 8-bit RGB")
+            raise InputError(f"{path}: pixel mode {image.mode}, but an 8-bit image was needed; convert it to 8-bit RGB")
         return np.array(image.convert("RGB"))
 
 
@@ -109,8 +109,8 @@ def is_made_by(path: Path, producer: str) -> bool:
 
 
 def path_to_image_id(path: str | Path) -> str:
-    """A picture's image id: its name without folder and suffix, and without Cityscapes' `_leftImg8bit`.
+    """An image's image id: its name without folder and suffix, and without Cityscapes' `_leftImg8bit`.
 
-    The official panoptic JSON names pictures `<id>_gtFine_leftImg8bit.png`: that `_gtFine` goes too.
+    The official panoptic JSON names images `<id>_gtFine_leftImg8bit.png`: that `_gtFine` goes too.
     """
     return Path(path).stem.removesuffix("_leftImg8bit").removesuffix("_gtFine")

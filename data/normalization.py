@@ -32,10 +32,10 @@ def normalize(picture: np.ndarray, normalization: Normalization = Normalization(
 
 
 def normalize_and_pad(picture: np.ndarray, normalization: Normalization = Normalization(), multiple: int = 32) -> np.ndarray:
-    """What a picture of any size goes through before a network.
+    """What an image of any size goes through before a network.
 
     Args:
-        picture: (H, W, 3) uint8 RGB.
+        image: (H, W, 3) uint8 RGB.
 
     Returns:
         (3, H', W') float32, padded at the bottom and on the right with zeros (the mean) to multiples of `multiple`.

@@ -31,7 +31,7 @@ class PanopticAnnotation:
 class PanopticFile:
     """A panoptic JSON and its folder; annotations by image id, in the order of the file.
 
-    `image_files` holds the pictures' file names by image id where the JSON has `images`.
+    `image_files` holds the images' file names by image id where the JSON has `images`.
     """
 
     json_path: Path
@@ -133,7 +133,7 @@ def write_panoptic_json(
     """Write a COCO panoptic JSON atomically; the same entries give the same bytes.
 
     Args:
-        entries: (image id, file name of the picture, file name of the PNG, (height, width), segments) of each image.
+        entries: (image id, file name of the image, file name of the PNG, (height, width), segments) of each image.
     """
     images, annotations = [], []
     for image_id, image_file, png_file, (height, width), segments in entries:
@@ -208,7 +208,7 @@ def _guess_taxonomy(json_path: Path, annotations: Iterable[PanopticAnnotation]) 
 
 
 def _read_image_files(images: object) -> dict[ImageId, str]:
-    """File names by image id; entries without them are no harm, since only pictures in a report need them."""
+    """File names by image id; entries without them are no harm, since only images in a report need them."""
     entries = [e for e in images if isinstance(e, dict)] if isinstance(images, list) else []
     return {
         e["id"]: e["file_name"] for e in entries if isinstance(e.get("file_name"), str) and isinstance(e.get("id"), str | int)

@@ -1,4 +1,4 @@
-"""PNGs of segment and instance ids, read and written without a picture library. Such maps are mostly stretches of one value.
+"""PNGs of segment and instance ids, read and written without an image library. Such maps are mostly stretches of one value.
 
 Read are only plain files: 8-bit RGB or 16-bit grey, not interlaced, every checksum and length right. All others, the damaged
 ones too, are left to Pillow (runtime.files.open_picture), so that it alone decides what is refused.
@@ -24,7 +24,7 @@ BYTES_PER_PIXEL = {RGB8: 3, GREY16: 2}
 ANCILLARY_SIZES = {b"cHRM": 32, b"gAMA": 4, b"pHYs": 9, b"sRGB": 1, b"tIME": 7}
 """Chunks that change no id, in bytes."""
 LARGEST_PLAIN = 2**26
-"""Pixels; a larger picture is left to Pillow and its limits."""
+"""Pixels; a larger image is left to Pillow and its limits."""
 LARGEST_TEXT = 2**20
 """Bytes of all text chunks."""
 MAX_SEGMENT_ID = 256**3 - 1

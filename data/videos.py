@@ -130,7 +130,7 @@ def video_writer(path: Path, rate: float) -> Iterator[Callable[[np.ndarray], Non
                 # MPEG-4 cannot hold a rate such as 59.94005994 in its two 16-bit numbers.
                 exact = float(Fraction(rate).limit_denominator(1001))
                 if not writer.open(str(partial), cv2.VideoWriter_fourcc(*"mp4v"), exact, (width, height)):
-                    raise InputError(f"{path}: OpenCV cannot write a {height}x{width} .mp4 here; convert the video to pictures")
+                    raise InputError(f"{path}: OpenCV cannot write a {height}x{width} .mp4 here; convert the video to images")
             writer.write(cv2.cvtColor(frame[:height, :width], cv2.COLOR_RGB2BGR))
 
         try:

@@ -1,4 +1,4 @@
-"""Training of EfficientPS, with or without its instance head: losses, validation, pictures. Lightning ends here."""
+"""Training of EfficientPS, with or without its instance head: losses, validation, images. Lightning ends here."""
 
 from dataclasses import asdict
 

@@ -1,1 +1,1 @@
-"""From panoptic maps to scores and pictures; imports data/."""
+"""From panoptic maps to scores and images; imports data/."""

@@ -1,4 +1,4 @@
-"""Figures of numbers, as (H, W, 3) uint8 pictures that the report embeds."""
+"""Figures of numbers, as (H, W, 3) uint8 images that the report embeds."""
 
 from collections.abc import Mapping
 
@@ -59,6 +59,6 @@ def scatter_chart(points: Mapping[str, tuple[float, float | None]], x_label: str
 
 def _to_picture(figure: plt.Figure) -> np.ndarray:
     figure.canvas.draw()
-    picture = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    image = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
     plt.close(figure)
-    return picture
+    return image

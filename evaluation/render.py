@@ -1,4 +1,4 @@
-"""Panoptic maps as pictures: colours, overlay on the photo with a legend, error map, several side by side."""
+"""Panoptic maps as images: colours, overlay on the image with a legend, error map, several side by side."""
 
 import colorsys
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from data.taxonomy import Taxonomy
 from evaluation.panoptic_quality import match_segments
 
 SMALLEST_WIDTH = 960
-"""Pictures narrower than this are enlarged by a whole factor, so that outlines and legend stay readable."""
+"""Images narrower than this are enlarged by a whole factor, so that outlines and legend stay readable."""
 LARGEST_FACTOR = 8
 LARGEST_SHEET = 2560
-"""Width in pixels beyond which side_by_side shrinks its pictures."""
+"""Width in pixels beyond which side_by_side shrinks its images."""
 INK, PAPER = (33, 37, 41), (255, 255, 255)
 GOLDEN_RATIO = 0.6180339887498949
 """Multiples of it modulo 1 are spread evenly however many there are: each new instance differs from all before."""
@@ -33,7 +33,7 @@ ERROR_COLORS = {
 def color_panoptic(panoptic: PanopticMap, taxonomy: Taxonomy, borders: bool = True) -> np.ndarray:
     """(H, W, 3) uint8: stuff in its class's colour, each thing in a variation of it, crowd hatched, void black, borders white.
 
-    The same map gives the same picture; a thing's variation depends on its rank among the ids of its class.
+    The same map gives the same image; a thing's variation depends on its rank among the ids of its class.
     """
     index = _segment_index(panoptic)
     colors = np.zeros((len(panoptic.segments) + 1, 3), dtype=np.uint8)
@@ -58,13 +58,13 @@ def color_panoptic(panoptic: PanopticMap, taxonomy: Taxonomy, borders: bool = Tr
 def overlay(
     image: np.ndarray, panoptic: PanopticMap, taxonomy: Taxonomy, legend: bool = True, opacity: float = 0.55
 ) -> np.ndarray:
-    """The photo under its panoptic map, with a legend below of the classes that occur and how many objects each has.
+    """The image under its panoptic map, with a legend below of the classes that occur and how many objects each has.
 
     Args:
         image: (H, W, 3) uint8 RGB, of the map's size.
 
     Returns:
-        (H', W', 3) uint8; small photos come back enlarged by a whole factor.
+        (H', W', 3) uint8; small images come back enlarged by a whole factor.
     """
     assert image.shape[:2] == panoptic.segment_ids.shape, (image.shape, panoptic.segment_ids.shape)
     factor = enlarging_factor(image.shape[1])
@@ -80,16 +80,16 @@ def overlay(
 def draw_instances(
     picture: np.ndarray, masks: Sequence[np.ndarray], boxes: np.ndarray, names: Sequence[str], opacity: float = 0.5
 ) -> np.ndarray:
-    """The photo with each object's mask, box and name, in colours that tell neighbours apart, the first object on top.
+    """The image with each object's mask, box and name, in colours that tell neighbours apart, the first object on top.
 
     Args:
-        picture: (H, W, 3) uint8 RGB.
+        image: (H, W, 3) uint8 RGB.
         masks: N of (H, W) bool.
         boxes: (N, 4), (x1, y1, x2, y2) in pixels.
         names: N.
 
     Returns:
-        (H', W', 3) uint8; small photos come back enlarged by a whole factor.
+        (H', W', 3) uint8; small images come back enlarged by a whole factor.
     """
     factor = enlarging_factor(picture.shape[1])
     canvas = np.ascontiguousarray(_enlarge(picture, factor))
@@ -121,7 +121,7 @@ def _free_place(
     taken: Sequence[tuple[float, float, float, float]],
     size: tuple[int, int],
 ) -> tuple[float, float, float, float]:
-    """(x1, y1, x2, y2) of a name: above a box's corner (x, y), or further down where other names are; inside the picture."""
+    """(x1, y1, x2, y2) of a name: above a box's corner (x, y), or further down where other names are; inside the image."""
     width, height = needed
     x = max(0.0, min(corner[0], size[1] - width))
     first = max(0.0, corner[1] - height)
@@ -194,21 +194,21 @@ def draw_key(entries: Sequence[tuple[str, tuple[int, int, int]]], width: int) ->
     return np.asarray(picture)
 
 
-def side_by_side(pictures: Sequence[np.ndarray], titles: Sequence[str], columns: int | None = None) -> np.ndarray:
-    """Pictures of one shape of frame in a grid, each under its title; all get the width of the widest, within LARGEST_SHEET.
+def side_by_side(images: Sequence[np.ndarray], titles: Sequence[str], columns: int | None = None) -> np.ndarray:
+    """Images of one shape of frame in a grid, each under its title; all get the width of the widest, within LARGEST_SHEET.
 
     Args:
-        columns: default is one row, or two columns where four or more wide pictures would make a long thin strip.
+        columns: default is one row, or two columns where four or more wide images would make a long thin strip.
     """
-    assert len(pictures) == len(titles) > 0, (len(pictures), len(titles))
+    assert len(images) == len(titles) > 0, (len(images), len(titles))
     if columns is None:
-        is_wide = pictures[0].shape[1] >= 1.5 * pictures[0].shape[0]
-        columns = 2 if is_wide and len(pictures) >= 4 else len(pictures)
-    width = int(np.clip(max(p.shape[1] for p in pictures), SMALLEST_WIDTH // columns, LARGEST_SHEET // columns))
+        is_wide = images[0].shape[1] >= 1.5 * images[0].shape[0]
+        columns = 2 if is_wide and len(images) >= 4 else len(images)
+    width = int(np.clip(max(p.shape[1] for p in images), SMALLEST_WIDTH // columns, LARGEST_SHEET // columns))
     font = _font(max(13, width // 40))
     gap = font.size // 2
     cells = []
-    for picture, title in zip(pictures, titles, strict=True):
+    for picture, title in zip(images, titles, strict=True):
         height = round(picture.shape[0] * width / picture.shape[1])
         grows = width > picture.shape[1]
         scaled = cv2.resize(picture, (width, height), interpolation=cv2.INTER_NEAREST if grows else cv2.INTER_AREA)
@@ -228,7 +228,7 @@ def side_by_side(pictures: Sequence[np.ndarray], titles: Sequence[str], columns:
 
 
 def enlarging_factor(width: int) -> int:
-    """The whole factor by which a picture of this width is shown."""
+    """The whole factor by which an image of this width is shown."""
     return min(max(round(SMALLEST_WIDTH / width), 1), LARGEST_FACTOR)
 
 
@@ -246,7 +246,7 @@ def _segment_index(panoptic: PanopticMap) -> np.ndarray:
 
 
 def _borders(index: np.ndarray) -> np.ndarray:
-    """(H, W) bool: the pixels beside another segment; one pixel wide per thousand of the picture's width, at least one."""
+    """(H, W) bool: the pixels beside another segment; one pixel wide per thousand of the image's width, at least one."""
     borders = np.zeros(index.shape, dtype=bool)
     borders[:, 1:] |= index[:, 1:] != index[:, :-1]
     borders[1:] |= index[1:] != index[:-1]
@@ -267,5 +267,5 @@ def _vary(color: np.ndarray, rank: int) -> tuple[int, int, int]:
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Pillow's own font, so that pictures are the same on every machine."""
+    """Pillow's own font, so that images are the same on every machine."""
     return ImageFont.load_default(size)

@@ -19,7 +19,7 @@ from evaluation.render import ERROR_COLORS, color_panoptic, error_map
 from runtime.files import InputError, atomic_path
 
 LARGEST_PANEL = 1024
-"""Width in pixels to which embedded pictures are shrunk."""
+"""Width in pixels to which embedded images are shrunk."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Example:
-    """One image of the report: pictures (H, W, 3) uint8 with their titles, and the image's own PQ (0..1)."""
+    """One image of the report: images (H, W, 3) uint8 with their titles, and the image's own PQ (0..1)."""
 
     image_id: str
     pq: float | None
@@ -52,7 +52,7 @@ def make_example(
     prediction: PanopticMap,
     taxonomy: Taxonomy,
 ) -> Example:
-    """Photo (where there is one), truth, prediction and errors of one image.
+    """Image (where there is one), truth, prediction and errors of one image.
 
     Raises:
         InputError: if the maps' sizes differ.
@@ -115,7 +115,7 @@ def write_report(
     Args:
         scores: as PanopticQuality.scores gives them.
         tables: more tables, shown below the scores (a comparison of runs, mIoU, mask AP).
-        figures: title -> picture (H, W, 3) uint8, shown below the tables.
+        figures: title -> image (H, W, 3) uint8, shown below the tables.
         facts: what a number needs beside it: config, command, hardware, date, number of images.
     """
     pages = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
@@ -133,7 +133,7 @@ def write_report(
         groups=[(name, scores[name]) for name in GROUPS],
         classes=classes,
         tables=tables,
-        figures={name: _to_url(picture, "PNG") for name, picture in (figures or {}).items()},
+        figures={name: _to_url(image, "PNG") for name, image in (figures or {}).items()},
         example_groups=[(name, examples) for name, examples in groups if examples],
         error_key=[(name, "rgb({}, {}, {})".format(*color)) for name, color in ERROR_COLORS.items()],
         percent=_percent,
@@ -148,19 +148,17 @@ def _percent(fraction: float | None) -> str:
 
 def _embed(example: Example) -> dict:
     """Photos as JPEG, maps as PNG (flat colours compress better and stay exact)."""
-    panels = [
-        {"title": title, "url": _to_url(picture, "JPEG" if title == "Image" else "PNG")} for title, picture in example.panels
-    ]
+    panels = [{"title": title, "url": _to_url(image, "JPEG" if title == "Image" else "PNG")} for title, image in example.panels]
     height, width = example.panels[0][1].shape[:2]
     columns = 2 if width >= 1.5 * height and len(panels) == 4 else len(panels)
     return {"image_id": example.image_id, "pq": example.pq, "note": example.note, "panels": panels, "columns": columns}
 
 
-def _to_url(picture: np.ndarray, kind: str) -> str:
-    height, width = picture.shape[:2]
+def _to_url(image: np.ndarray, kind: str) -> str:
+    height, width = image.shape[:2]
     if width > LARGEST_PANEL:
         size = (LARGEST_PANEL, max(round(height * LARGEST_PANEL / width), 1))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, kind, **({"quality": 88} if kind == "JPEG" else {"optimize": True}))
+    Image.fromarray(image).save(buffer, kind, **({"quality": 88} if kind == "JPEG" else {"optimize": True}))
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

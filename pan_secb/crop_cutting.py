@@ -35,7 +35,7 @@ class CropSettings:
     """
 
     crop_size: int
-    """Height and width, pixels; smaller where the picture is. The ancestor's is 512 in pictures of 1024x2048."""
+    """Height and width, pixels; smaller where the image is. The ancestor's is 512 in images of 1024x2048."""
     min_area: int = MIN_AREA
     """Pixels of an object that gets a crop: by default as many as one that is learned from."""
 

@@ -12,7 +12,7 @@ STRIDE = 8
 WIDTHS = (16, 64, 128)
 """Channels at strides 2, 4 and 8."""
 SMALLEST_WIDTH = 0.25
-"""Below, the first block would have no channel left beside the three of the picture that it keeps."""
+"""Below, the first block would have no channel left beside the three of the image that it keeps."""
 NORM_EPS = 1e-3
 
 

@@ -1,4 +1,4 @@
-"""Training of Pan-SECB, on crops and on whole images: losses by name, validation, pictures. Lightning ends here."""
+"""Training of Pan-SECB, on crops and on whole images: losses by name, validation, images. Lightning ends here."""
 
 from dataclasses import asdict, dataclass, replace
 

@@ -6,7 +6,7 @@ Nothing here, and nothing that a parser is built from, imports torch: `--help` i
 import dataclasses
 import re
 import sys
-from argparse import RawDescriptionHelpFormatter
+from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, get_type_hints
@@ -30,7 +30,12 @@ OLDER = {
 
 
 class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-    """Keeps the lines of a command's docstring, whose examples are to be copied."""
+    """Keeps the lines of a command's docstring, whose examples are to be copied, and names a default where there is one."""
+
+    def _get_help_string(self, action: Action) -> str:
+        text, default = action.help or "", action.default
+        is_said = "default" in text or default is None or default is SUPPRESS or default == []
+        return text if is_said else f"{text} (default: {str(default).lower() if isinstance(default, bool) else default})"
 
 
 class OneLineErrors:

@@ -13,10 +13,16 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
+from runtime.command_line import REPOSITORY, make_parser
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 LOG = Path(sys.prefix) / "inplace-abn.log"
+
+
+def has_gpu() -> bool:
+    """Whether torch sees one."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def pip(*arguments: str | Path) -> None:
@@ -34,7 +40,7 @@ def build(folder: Path) -> None:
     with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
         archive.extractall(folder, filter="data")
     source = next(path for path in folder.iterdir() if path.is_dir())
-    if not torch.cuda.is_available():
+    if not has_gpu():
         setup = source / "setup.py"
         setup.write_text(f"import torch\ntorch.has_cuda = False\n{setup.read_text()}")
     # Never from pip's cache: it does not know which torch a wheel was compiled for.
@@ -45,7 +51,8 @@ def build(folder: Path) -> None:
 
 def main() -> None:
     """The command; see above."""
-    kind = "CUDA" if torch.cuda.is_available() else "CPU"
+    make_parser("build_inplace_abn.py", __doc__, has_config=False).parse_args()
+    kind = "CUDA" if has_gpu() else "CPU"
     print(f"building inplace-abn for {kind}: a minute or two", flush=True)
     start = time.monotonic()
     try:

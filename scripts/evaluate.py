@@ -56,7 +56,7 @@ def build_parser() -> ArgumentParser:
     result.add_argument("--report", type=Path | None, metavar="FILE.html", help="a report with best and worst images")
     help_picture = "image, truth, prediction and errors of the image of median PQ"
     result.add_argument("--picture", type=Path | None, metavar="FILE.png", help=help_picture)
-    help_images = "the images, for --report and --picture: a folder or a quoted glob; paired by image id or file name"
+    help_images = "the images, for --report and --image: a folder or a quoted glob; paired by image id or file name"
     result.add_argument("--images", type=str | None, metavar="PATH", help=help_images)
     help_compare = "another run's scores, as a row of the report's and the printed comparison; may be repeated"
     result.add_argument("--compare", action="append", default=[], metavar="NAME=scores.json", help=help_compare)
@@ -179,7 +179,7 @@ def explain_difference(truth: "PanopticFile") -> None:
 
 
 def find_photos(place: str | None, truth: "PanopticFile") -> "dict[ImageId, Path]":
-    """The photo of each image that has one: by the image id, or by the file name that the JSON gives it.
+    """The image of each image that has one: by the image id, or by the file name that the JSON gives it.
 
     Raises:
         InputError: if there is no image at all, or two could be meant.
@@ -193,7 +193,7 @@ def find_photos(place: str | None, truth: "PanopticFile") -> "dict[ImageId, Path
     by_stem: dict[str, list[Path]] = {}
     for path in files.values():
         by_stem.setdefault(path_to_image_id(path), []).append(path)
-    photos = {}
+    images = {}
     for image_id in truth.annotations:
         name = Path(truth.image_files.get(image_id, ""))
         stem = path_to_image_id(name)
@@ -202,8 +202,8 @@ def find_photos(place: str | None, truth: "PanopticFile") -> "dict[ImageId, Path
         if len(found) > 1:
             raise InputError(f"{found[0]} and {found[1]}: both could be image {image_id!r}; name a folder with one of them")
         if found:
-            photos[image_id] = found[0]
-    return photos
+            images[image_id] = found[0]
+    return images
 
 
 def compare_runs(args: Namespace, ours: dict) -> "list[Table]":
@@ -232,20 +232,20 @@ def compare_runs(args: Namespace, ours: dict) -> "list[Table]":
 def example_maker(
     args: Namespace, truth: "PanopticFile", prediction: "PanopticFile", result: "FileScores"
 ) -> "Callable[[ImageId], Example]":
-    """What shows an image: its photo where there is one, truth, prediction and errors."""
+    """What shows an image: its image where there is one, truth, prediction and errors."""
     from data.images import read_image
     from data.panoptic_file import read_panoptic_map
     from evaluation.report import make_example
 
-    photos = find_photos(args.images, truth)
+    images = find_photos(args.images, truth)
 
     def show(image_id: "ImageId") -> "Example":
         maps = read_panoptic_map(truth, image_id), read_panoptic_map(prediction, image_id)
-        photo = read_image(photos[image_id]) if image_id in photos else None
-        if photo is not None and photo.shape[:2] != maps[0].segment_ids.shape:
-            sizes = " and ".join(f"{h}x{w}" for h, w in (photo.shape[:2], maps[0].segment_ids.shape))
-            raise InputError(f"{photos[image_id]}: photo and truth are {sizes} pixels; give the photos that were labelled")
-        return make_example(image_id, result.image_pq[image_id], photo, *maps, truth.taxonomy)
+        image = read_image(images[image_id]) if image_id in images else None
+        if image is not None and image.shape[:2] != maps[0].segment_ids.shape:
+            sizes = " and ".join(f"{h}x{w}" for h, w in (image.shape[:2], maps[0].segment_ids.shape))
+            raise InputError(f"{images[image_id]}: image and truth are {sizes} pixels; give the images that were labelled")
+        return make_example(image_id, result.image_pq[image_id], image, *maps, truth.taxonomy)
 
     return show
 
@@ -318,7 +318,7 @@ def run(args: Namespace) -> None:
 
 
 def draw(path: Path, result: "FileScores", show: "Callable[[ImageId], Example]") -> None:
-    """Write the picture of the image of median PQ."""
+    """Write what shows the image of median PQ."""
     from data.images import write_image
     from evaluation.render import side_by_side
     from evaluation.report import typical_image

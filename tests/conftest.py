@@ -33,7 +33,7 @@ def streets(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def snapshots(tmp_path_factory) -> Path:
-    """Snapshots with 10 training and 5 validation pictures, of all kinds of scenes."""
+    """Snapshots with 10 training and 5 validation images, of all kinds of scenes."""
     return ensure_snapshots(tmp_path_factory.mktemp("snapshots"), SnapshotsSettings(num_train=10, num_val=5))
 
 

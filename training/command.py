@@ -176,4 +176,4 @@ def fit(cli: TrainCLI) -> None:
             cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last)
     for checkpoint in sorted(cli.output.glob("*.ckpt")):
         say(f"wrote {checkpoint}")
-    say(f"pictures and curves: tensorboard --logdir {cli.output}")
+    say(f"images and curves: tensorboard --logdir {cli.output}")

@@ -1,6 +1,6 @@
 """Snapshots, the embedded data set in the COCO panoptic layout: drawn everyday scenes with COCO's own classes and ids.
 
-See snapshot_scenes.py for the scenes, snapshot_surfaces.py and snapshot_objects.py for what is in them. As in COCO, pictures
+See snapshot_scenes.py for the scenes, snapshot_surfaces.py and snapshot_objects.py for what is in them. As in COCO, images
 are JPEGs of many sizes, some of them grey, ids are any 24 bits, groups are crowds, and what has no class is void.
 """
 
@@ -23,7 +23,7 @@ DEFAULT_ROOT = Path(__file__).resolve().parents[2] / "datasets" / "snapshots"
 GENERATOR_VERSION = 1
 """Raise it whenever the same settings draw other pixels."""
 SIZES = ((192, 256), (256, 192), (176, 240), (240, 176), (168, 256), (200, 200), (256, 168), (160, 224))
-"""(height, width) of pictures, in pixels: about 0.4 of COCO's."""
+"""(height, width) of images, in pixels: about 0.4 of COCO's."""
 JPEG_QUALITY = 95
 MAX_IMAGES = 100_000
 DRAWN_CLASSES = (
@@ -46,11 +46,11 @@ class SnapshotsSettings:
     """
 
     num_train: int = 240
-    """Pictures in train2017."""
+    """Images in train2017."""
     num_val: int = 40
-    """Pictures in val2017."""
+    """Images in val2017."""
     seed: int = 0
-    """Another seed draws other pictures."""
+    """Another seed draws other images."""
     categories: str = "all"
     """What the JSON lists: all 133 of COCO, as its configurations expect, or only the 24 that are drawn."""
 
@@ -60,13 +60,13 @@ class SnapshotsSettings:
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise InputError(f"Snapshots: {name} is {value!r}, but a whole number from 0 on was needed; give one")
         if max(self.num_train, self.num_val) > MAX_IMAGES:
-            asked = f"{self.num_train} train and {self.num_val} val pictures"
+            asked = f"{self.num_train} train and {self.num_val} val images"
             raise InputError(f"Snapshots: {asked}, but at most {MAX_IMAGES} each can be drawn; ask for fewer")
         if self.categories not in CATEGORIES:
             raise InputError(f"Snapshots: categories {self.categories!r} is unknown; choose {' or '.join(CATEGORIES)}")
 
     def count(self, split: str) -> int:
-        """Number of pictures of a split."""
+        """Number of images of a split."""
         return {TRAIN_SPLIT: self.num_train, VAL_SPLIT: self.num_val}[split]
 
     @property
@@ -78,32 +78,32 @@ class SnapshotsSettings:
 
 
 def snapshot(settings: SnapshotsSettings, split: str, index: int) -> Snapshot:
-    """Draw one picture and its truth; kinds and sizes take turns, so that each split has them all."""
+    """Draw one image and its truth; kinds and sizes take turns, so that each split has them all."""
     rng = np.random.default_rng((settings.seed, SPLITS.index(split), index))
     return draw_snapshot(rng, KINDS[index % len(KINDS)], SIZES[int(rng.integers(len(SIZES)))])
 
 
 def image_key(settings: SnapshotsSettings, split: str, index: int) -> int:
-    """The picture's id in the JSON: sparse numbers that ascend, none of them in both splits."""
+    """The image's id in the JSON: sparse numbers that ascend, none of them in both splits."""
     gap = np.random.default_rng((settings.seed, SPLITS.index(split), index, 1)).integers(0, 700)
     return 2 * (139 + 700 * index + int(gap)) + (split == VAL_SPLIT)
 
 
 def snapshot_paths(root: Path, settings: SnapshotsSettings, split: str, index: int) -> tuple[Path, Path]:
-    """The JPEG and the panoptic PNG of one picture."""
+    """The JPEG and the panoptic PNG of one image."""
     name = f"{image_key(settings, split, index):012d}"
     return Path(root) / split / f"{name}.jpg", panoptic_json_path(root, split).with_suffix("") / f"{name}.png"
 
 
 def write_snapshot(paths: tuple[Path, Path], drawn: Snapshot, taxonomy: Taxonomy) -> None:
-    """Write one picture and its truth; the PNG also holds its segments, until the JSON is written."""
+    """Write one image and its truth; the PNG also holds its segments, until the JSON is written."""
     picture_path, png_path = paths
     category_ids = {c.name: c.dataset_id for c in taxonomy.categories}
     segments = describe_segments(drawn.segment_ids, lambda k: category_ids[drawn.classes[k][0]], lambda k: drawn.classes[k][1])
     write_panoptic_png(png_path, PanopticMap(drawn.segment_ids, segments), PRODUCER)
-    picture = Image.fromarray(drawn.image)
+    image = Image.fromarray(drawn.image)
     with atomic_path(picture_path) as partial_path:
-        (picture.convert("L") if drawn.is_grey else picture).save(partial_path, quality=JPEG_QUALITY)
+        (image.convert("L") if drawn.is_grey else image).save(partial_path, quality=JPEG_QUALITY)
 
 
 def ensure_snapshots(root: Path = DEFAULT_ROOT, settings: SnapshotsSettings = SnapshotsSettings()) -> Path:
@@ -116,8 +116,8 @@ def ensure_snapshots(root: Path = DEFAULT_ROOT, settings: SnapshotsSettings = Sn
     """
     root = Path(root)
     marker = {"dataset": "snapshots", "generator_version": GENERATOR_VERSION, **asdict(settings)}
-    pictures = [(split, index) for split in SPLITS for index in range(settings.count(split))]
-    draw_each = [partial(_draw_one, root, settings, split, index) for split, index in pictures]
+    images = [(split, index) for split in SPLITS for index in range(settings.count(split))]
+    draw_each = [partial(_draw_one, root, settings, split, index) for split, index in images]
     return DrawnSet(root, "Snapshots", marker).ensure(draw_each, partial(_write_json, root, settings))
 
 

@@ -1,4 +1,4 @@
-"""The COCO panoptic layout on disk: SPLIT/ pictures, annotations/panoptic_SPLIT.json and annotations/panoptic_SPLIT/ PNGs.
+"""The COCO panoptic layout on disk: SPLIT/ images, annotations/panoptic_SPLIT.json and annotations/panoptic_SPLIT/ PNGs.
 
 Any data set of this form is read, with its own classes: they are the `categories` of its JSON.
 """

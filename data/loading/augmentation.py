@@ -100,11 +100,11 @@ class TrainingAugmentation:
         """Whether all images get the size of the crop."""
         return self.shorter_sides is None
 
-    def __call__(self, picture: np.ndarray, segment_ids: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, image: np.ndarray, segment_ids: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Augment one image.
 
         Args:
-            picture: (H, W, 3) uint8 RGB.
+            image: (H, W, 3) uint8 RGB.
             segment_ids: (H, W) uint32, at most 24 bits; padding becomes 0, which is void.
 
         Returns:
@@ -116,7 +116,7 @@ class TrainingAugmentation:
         mask = segment_ids.astype(np.int32)
         if self.shorter_sides is not None:
             size = size_with_shorter_side(mask.shape, int(numbers.choice(self.shorter_sides)), self.longer_side)
-            picture = resize_image(picture, size)
+            image = resize_image(image, size)
             mask = resize_segment_ids(mask, size).astype(np.int32)
-        moved = self.compose(image=picture, mask=mask)
+        moved = self.compose(image=image, mask=mask)
         return moved["image"], moved["mask"].astype(np.uint32)

@@ -11,7 +11,7 @@ HEIGHT, WIDTH = 48, 60
 
 
 def coordinates() -> tuple[np.ndarray, np.ndarray]:
-    """A picture whose red is 4y and green 4x, and an id map of 1000 y + x + 1."""
+    """An image whose red is 4y and green 4x, and an id map of 1000 y + x + 1."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     picture = np.stack([4 * y, 4 * x, np.full_like(x, 99)], -1).astype(np.uint8)
     return picture, (1000 * y + x + 1).astype(np.uint32)

@@ -37,9 +37,9 @@ def prepare(root: Path, **options):
 
 
 def read(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        assert picture.mode == "L"
-        return np.array(picture)
+    with Image.open(path) as image:
+        assert image.mode == "L"
+        return np.array(image)
 
 
 def plain_stuff(root: Path) -> dict[str, np.ndarray]:
@@ -49,8 +49,8 @@ def plain_stuff(root: Path) -> dict[str, np.ndarray]:
     new_ids = {c["id"]: 0 for c in content["categories"]} | {k: n + 1 for n, k in enumerate(stuff)}
     maps = {}
     for annotation in content["annotations"]:
-        with Image.open(root / f"annotations/panoptic_{VAL_SPLIT}" / annotation["file_name"]) as picture:
-            rgb = np.array(picture).astype(np.uint32)
+        with Image.open(root / f"annotations/panoptic_{VAL_SPLIT}" / annotation["file_name"]) as image:
+            rgb = np.array(image).astype(np.uint32)
         ids = rgb[..., 0] + 256 * rgb[..., 1] + 256**2 * rgb[..., 2]
         found = np.zeros_like(ids, dtype=np.uint8) + 255
         for segment in annotation["segments_info"]:

@@ -143,7 +143,7 @@ ROWS = apply_filters(to_bytes(IDS, RGB8), [2] * 6, 3)
 PIXELS = chunk(b"IDAT", zlib.compress(ROWS))
 WHOLE = pack(IDS.shape, RGB8, PIXELS)
 NOT_PLAIN = {
-    "no picture": b"",
+    "no image": b"",
     "only a signature": SIGNATURE,
     "another kind": encode(IDS % 65536, GREY16, [0] * 6),
     "alpha": pack(IDS.shape, (8, 6), PIXELS),

@@ -64,9 +64,9 @@ def test_the_files_lie_as_in_coco_and_png_and_json_agree(root):
             assert annotation.file_name == f"{key:012d}.png"
             assert file.image_files[key] == f"{key:012d}.jpg"
             truth = read_panoptic_map(file, key)  # refuses ids that are only in one of both
-            with Image.open(root / split / file.image_files[key]) as picture:
-                assert picture.format == "JPEG"
-                assert picture.size[::-1] == truth.segment_ids.shape
+            with Image.open(root / split / file.image_files[key]) as image:
+                assert image.format == "JPEG"
+                assert image.size[::-1] == truth.segment_ids.shape
 
 
 def test_the_json_lists_all_133_classes_or_the_drawn_ones(root, tmp_path):
@@ -115,8 +115,8 @@ def test_colour_alone_does_not_tell_the_class_of_a_thing(drawn):
             if IS_THING[name]:
                 found.append((k, name, one.image[one.segment_ids == segment_id].mean(0)))
     num_right = 0
-    for picture, name, color in found:  # nearest mean colour of the other pictures' things
-        others = {n: np.mean([c for k, m, c in found if m == n and k != picture], axis=0) for n in {m for _, m, _ in found}}
+    for image, name, color in found:  # nearest mean colour of the other images' things
+        others = {n: np.mean([c for k, m, c in found if m == n and k != image], axis=0) for n in {m for _, m, _ in found}}
         num_right += min(others, key=lambda n: np.linalg.norm(others[n] - color)) == name
     assert num_right / len(found) < 0.35
 

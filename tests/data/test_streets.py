@@ -44,8 +44,8 @@ def count_things(scene: Scene) -> int:
 
 
 def read(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.array(picture)
+    with Image.open(path) as image:
+        return np.array(image)
 
 
 def test_the_same_settings_give_the_same_bytes(root, tmp_path):

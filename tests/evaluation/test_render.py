@@ -1,4 +1,4 @@
-"""Pictures of panoptic maps: the right colours at the right pixels, at any size."""
+"""Images of panoptic maps: the right colours at the right pixels, at any size."""
 
 import numpy as np
 import pytest
@@ -19,17 +19,17 @@ def scene_of(height, width):
 
 
 def test_stuff_has_its_colour_and_every_object_its_own(draw, toy):
-    picture = color_panoptic(draw("rsab.", "rsab."), toy, borders=False)
-    road, sky, first, second, void = (tuple(int(v) for v in picture[0, x]) for x in range(5))
+    image = color_panoptic(draw("rsab.", "rsab."), toy, borders=False)
+    road, sky, first, second, void = (tuple(int(v) for v in image[0, x]) for x in range(5))
     assert (road, sky, void) == ((128, 64, 128), (70, 130, 180), (0, 0, 0))
     assert len({road, sky, first, second, void}) == 5
-    np.testing.assert_array_equal(picture[0], picture[1])
+    np.testing.assert_array_equal(image[0], image[1])
 
 
 def test_a_hundred_objects_of_a_class_have_a_hundred_colours(toy):
     ids = 26000 + np.arange(100, dtype=np.uint32).reshape(10, 10)
-    picture = color_panoptic(PanopticMap(ids, describe_segments(ids, lambda _: 26)), toy, borders=False)
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 100
+    image = color_panoptic(PanopticMap(ids, describe_segments(ids, lambda _: 26)), toy, borders=False)
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) == 100
 
 
 def test_colours_do_not_depend_on_the_order_of_segments(draw, toy):
@@ -39,8 +39,8 @@ def test_colours_do_not_depend_on_the_order_of_segments(draw, toy):
 
 
 def test_segments_are_outlined(draw, toy):
-    picture = color_panoptic(draw("aaabbb", "aaabbb"), toy)
-    is_white = (picture == 255).all(-1)
+    image = color_panoptic(draw("aaabbb", "aaabbb"), toy)
+    is_white = (image == 255).all(-1)
     np.testing.assert_array_equal(is_white[0], [False, False, False, True, False, False])
 
 
@@ -74,8 +74,8 @@ def test_each_kind_of_error_has_its_colour(draw, toy):
     truth = draw("rrrrrraabb.CCC".ljust(24, "s"))
     guess = draw("rrrrr.pab..aas".ljust(24, "s"))
     # road 5 of 6; car a: 1 of 2 is no match; car b: predicted at the wrong place; the crowd: car is right, sky is not
-    picture = error_map(truth, guess, toy)[0]
-    found = {x: name for name, color in ERROR_COLORS.items() for x in range(24) if tuple(picture[x].tolist()) == color}
+    image = error_map(truth, guess, toy)[0]
+    found = {x: name for name, color in ERROR_COLORS.items() for x in range(24) if tuple(image[x].tolist()) == color}
     assert found[0] == "right"
     assert found[7] == "right class, wrong segment"
     assert found[9] == "nothing predicted"
@@ -95,8 +95,8 @@ def test_an_error_map_of_the_truth_is_all_right(draw, toy):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_pictures_of_any_size_stand_side_by_side(toy, size):
-    picture = color_panoptic(scene_of(*size), toy)
-    sheet = side_by_side([picture] * 4, ["Image", "Truth", "Prediction", "Errors"])
+    image = color_panoptic(scene_of(*size), toy)
+    sheet = side_by_side([image] * 4, ["Image", "Truth", "Prediction", "Errors"])
     assert sheet.dtype == np.uint8
     assert 900 < sheet.shape[1] < 2700
     wide = size[1] >= 1.5 * size[0]
@@ -107,13 +107,13 @@ def test_pictures_of_any_size_stand_side_by_side(toy, size):
 
 def draw_two(names, width=960):
     """Two objects side by side on black: masks of 100x100 pixels in boxes of the same size."""
-    picture = np.zeros((400, width, 3), dtype=np.uint8)
+    image = np.zeros((400, width, 3), dtype=np.uint8)
     boxes = np.array([[100, 200, 200, 300], [400, 200, 500, 300]], dtype=np.float32)
     masks = []
     for x1, y1, x2, y2 in boxes.astype(int).tolist():
         masks.append(np.zeros((400, width), dtype=bool))
         masks[-1][y1:y2, x1:x2] = True
-    return draw_instances(picture, masks, boxes, names)
+    return draw_instances(image, masks, boxes, names)
 
 
 def test_instances_have_masks_boxes_and_names_in_their_own_colours():
@@ -130,9 +130,9 @@ def test_instances_have_masks_boxes_and_names_in_their_own_colours():
 
 def test_names_do_not_cover_each_other():
     """Five objects in one place, as a network often says: each colour of a name is there, each name as large as if alone."""
-    picture = np.zeros((400, 960, 3), dtype=np.uint8)
+    image = np.zeros((400, 960, 3), dtype=np.uint8)
     masks, boxes = [np.zeros((400, 960), dtype=bool)] * 5, np.tile(np.array([[300, 100, 301, 101]], np.float32), (5, 1))
-    drawn = draw_instances(picture, masks, boxes, ["person"] * 5)
+    drawn = draw_instances(image, masks, boxes, ["person"] * 5)
     colors, counts = np.unique(drawn[(drawn != 0).any(-1)], axis=0, return_counts=True)
     backgrounds = sorted(counts.tolist())[-5:]
     assert len(colors) >= 5
@@ -141,10 +141,10 @@ def test_names_do_not_cover_each_other():
 
 @pytest.mark.parametrize("size", SIZES)
 def test_instances_are_drawn_on_any_size(size):
-    picture = np.full((*size, 3), 90, dtype=np.uint8)
+    image = np.full((*size, 3), 90, dtype=np.uint8)
     whole = np.ones(size, dtype=bool)
-    drawn = draw_instances(picture, [whole], np.array([[0, 0, size[1], size[0]]], np.float32), ["traffic light 0.99"])
+    drawn = draw_instances(image, [whole], np.array([[0, 0, size[1], size[0]]], np.float32), ["traffic light 0.99"])
     factor = drawn.shape[1] // size[1]
     assert drawn.shape == (factor * size[0], factor * size[1], 3)
-    none = draw_instances(picture, [], np.zeros((0, 4), np.float32), [])
+    none = draw_instances(image, [], np.zeros((0, 4), np.float32), [])
     assert (none == 90).all()

@@ -1,4 +1,4 @@
-"""Fusion on drawn scenes: each expectation follows from the picture in the test."""
+"""Fusion on drawn scenes: each expectation follows from the image in the test."""
 
 from dataclasses import replace
 from functools import partial

@@ -128,7 +128,7 @@ def test_images_of_any_size_go_through_the_live_model(checkpoint, tmp_path):
     (tmp_path / "photos").mkdir()
     for name, size in sizes.items():
         noise = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(tmp_path / f"photos/{name}.jpg")
+        Image.fromarray(noise).save(tmp_path / f"images/{name}.jpg")
     scores = fuse_with(
         tmp_path / "out", "--images", tmp_path / "photos", "--instances", "none", "--checkpoint", checkpoint, "--device", "cpu"
     )

@@ -69,7 +69,7 @@ def test_memory_format_does_not_change_the_output():
 
 
 def test_one_graph_serves_every_size():
-    # Nothing depends on what the picture shows, so that a compiler and an exporter can take the network whole.
+    # Nothing depends on what the image shows, so that a compiler and an exporter can take the network whole.
     network = small_network().eval()
     sides = {2: 8 * torch.export.Dim("rows", min=2, max=64), 3: 8 * torch.export.Dim("columns", min=2, max=64)}
     exported = torch.export.export(network, (torch.randn(1, 3, 32, 48),), dynamic_shapes=(sides,)).module()

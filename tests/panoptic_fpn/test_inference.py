@@ -38,7 +38,7 @@ def save(path: Path, pixels: np.ndarray, **options) -> None:
 
 
 @pytest.fixture
-def photos(tmp_path, street_image) -> Path:
+def images(tmp_path, street_image) -> Path:
     """Odd sizes, grey, and the same name in two folders."""
     folder = tmp_path / "photos"
     save(folder / "monday/street.png", street_image[:97, :201])
@@ -47,8 +47,8 @@ def photos(tmp_path, street_image) -> Path:
     return folder
 
 
-def test_a_folder_gets_png_json_and_overlay_under_names_of_their_own(call, photos, capsys):
-    output = call(photos)
+def test_a_folder_gets_png_json_and_overlay_under_names_of_their_own(call, images, capsys):
+    output = call(images)
     file = read_panoptic_json(output / "panoptic.json")
     assert sorted(file.annotations) == ["grey", "monday/street", "tuesday/street"]
     sizes = {name: read_panoptic_map(file, name).segment_ids.shape for name in file.annotations}  # checks PNG against JSON
@@ -57,7 +57,7 @@ def test_a_folder_gets_png_json_and_overlay_under_names_of_their_own(call, photo
         assert (output / "overlay" / f"{name}.png").is_file()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("checkpoint ")
-    assert f"3 images, {photos}" in lines[0]
+    assert f"3 images, {images}" in lines[0]
     assert f"wrote {output / 'panoptic.json'}" in lines
 
 
@@ -73,10 +73,10 @@ def test_the_learned_street_is_seen(call, tmp_path, street_image):
     assert overlay.shape[0] > 4 * street_image.shape[0]  # the legend
 
 
-def test_a_broken_image_is_named_and_the_others_are_done(call, photos, tmp_path, capsys):
-    (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and nothing more")
+def test_a_broken_image_is_named_and_the_others_are_done(call, images, tmp_path, capsys):
+    (images / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and nothing more")
     with pytest.raises(SystemExit) as stopped:
-        call(photos)
+        call(images)
     assert stopped.value.code.startswith("error: 1 of 4 images were left out, the first one: ")
     assert "broken.png" in stopped.value.code
     assert "\n" not in stopped.value.code
@@ -93,14 +93,14 @@ def test_nothing_but_broken_images_leaves_no_json(call, tmp_path):
     assert not (tmp_path / "out" / "panoptic.json").exists()
 
 
-def test_an_image_is_done_once(call, photos):
-    output = call(photos)
+def test_an_image_is_done_once(call, images):
+    output = call(images)
     png = output / "panoptic" / "grey_panoptic.png"
     first = png.stat().st_mtime_ns
-    call(photos)
+    call(images)
     assert png.stat().st_mtime_ns == first
     (output / "overlay" / "grey.png").unlink()
-    call(photos)
+    call(images)
     assert png.stat().st_mtime_ns != first
 
 
@@ -135,8 +135,8 @@ def test_it_does_not_read_what_it_wrote(call, tmp_path, street_image, fails_in_o
 
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="needs the real samples in ../shared/samples, which a user's clone has not")
 def test_the_real_street_gets_a_map_of_its_size(call):
-    photo = SAMPLES / "street" / "dummy_000000_000000_leftImg8bit.png"
-    output = call(photo, "--shorter-side", "128", "--longer-side", "256")
+    image = SAMPLES / "street" / "dummy_000000_000000_leftImg8bit.png"
+    output = call(image, "--shorter-side", "128", "--longer-side", "256")
     file = read_panoptic_json(output / "panoptic.json")
-    size = Image.open(photo).size[::-1]
-    assert read_panoptic_map(file, path_to_image_id(photo)).segment_ids.shape == size
+    size = Image.open(image).size[::-1]
+    assert read_panoptic_map(file, path_to_image_id(image)).segment_ids.shape == size

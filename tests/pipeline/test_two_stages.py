@@ -54,7 +54,7 @@ def test_predict_takes_images_of_any_size_and_draws_each(trained, tmp_path, run_
     (tmp_path / "photos").mkdir()
     for name, size in SIZES.items():
         noise = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(tmp_path / f"photos/{name}.jpg")
+        Image.fromarray(noise).save(tmp_path / f"images/{name}.jpg")
     checkpoints = ("--stage1-checkpoint", trained / "solo/epoch_1.pth", "--stage2-checkpoint", trained / "semantic/best.ckpt")
     views = ("--tta-scales", "0.75", "1", "--tta-flip")
     places = ("--image-path", tmp_path / "photos", "--output", tmp_path / "out")

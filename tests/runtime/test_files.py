@@ -93,7 +93,7 @@ def test_any_8_bit_picture_is_read_as_rgb(tmp_path, mode):
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
 def test_a_picture_of_unknown_range_is_refused(tmp_path, dtype):
     Image.fromarray(PICTURE[..., 0].astype(dtype)).save(tmp_path / "a.tif")
-    with pytest.raises(InputError, match=r"a\.tif: pixel mode .*, but an 8-bit picture was needed"):
+    with pytest.raises(InputError, match=r"a\.tif: pixel mode .*, but an 8-bit image was needed"):
         read_image(tmp_path / "a.tif")
 
 
@@ -121,7 +121,7 @@ def test_half_a_picture_is_refused(tmp_path):
     path = tmp_path / "a.png"
     write_image(path, PICTURE)
     path.write_bytes(path.read_bytes()[:45])
-    with pytest.raises(InputError, match=r"a\.png: cannot be decoded .* truncated or no picture, copy it again"):
+    with pytest.raises(InputError, match=r"a\.png: cannot be decoded .* truncated or no image, copy it again"):
         read_image(path)
 
 

@@ -170,9 +170,9 @@ def test_everything_that_is_written_is_named_and_shows_the_results(tmp_path, cap
     assert read_json(tmp_path / "compare.json") == results
     assert "| one | 50.0 |" in capsys.readouterr().out.replace("\n", " ")
     assert (tmp_path / "compare.md").read_text().startswith("|     |   PQ |   SQ |")
-    pictures = [np.asarray(Image.open(path)) for path in written if path.suffix == ".png"]
-    assert len(pictures) == 3
-    assert all(len(np.unique(picture)) > 2 for picture in pictures)
+    images = [np.asarray(Image.open(path)) for path in written if path.suffix == ".png"]
+    assert len(images) == 3
+    assert all(len(np.unique(image)) > 2 for image in images)
     assert "Classes and groups below are those of one." in (tmp_path / "report.html").read_text()
 
 

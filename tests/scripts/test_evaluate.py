@@ -48,11 +48,11 @@ def scene(tmp_path):
 
 def test_it_writes_scores_and_report_from_any_folder(scene, tmp_path):
     truth, prediction = scene
-    photos = tmp_path / "leftImg8bit" / "town"
-    photos.mkdir(parents=True)
+    images = tmp_path / "leftImg8bit" / "town"
+    images.mkdir(parents=True)
     for image_id in ("town_000000", "town_000001"):
-        Image.new("RGB", (48, 24), (90, 120, 150)).save(photos / f"{image_id}_leftImg8bit.png")
-    outputs = ["--output", "out/scores.json", "--report", "out/report.html", "--picture", "out/a.png", "--images", photos.parent]
+        Image.new("RGB", (48, 24), (90, 120, 150)).save(images / f"{image_id}_leftImg8bit.png")
+    outputs = ["--output", "out/scores.json", "--report", "out/report.html", "--picture", "out/a.png", "--images", images.parent]
     result = run("--truth", truth, "--prediction", prediction, "--official", *outputs, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
@@ -67,7 +67,7 @@ def test_it_writes_scores_and_report_from_any_folder(scene, tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count('alt="Image of town_00000') == 2
     picture = np.asarray(Image.open(tmp_path / "out" / "a.png"))
-    assert (picture == (90, 120, 150)).all(-1).sum() > 48 * 24  # the photo is there, enlarged
+    assert (picture == (90, 120, 150)).all(-1).sum() > 48 * 24  # the image is there, enlarged
 
 
 @needs_samples
@@ -121,7 +121,7 @@ def test_photos_are_found_by_the_file_name_that_the_json_gives(scene, tmp_path):
     scene[0].write_text(json.dumps(content))
     touch(tmp_path / "photos", "a/same.png", "b/same.png", "c/same.png")
     found = find_photos(str(tmp_path / "photos"), read_panoptic_json(scene[0]))
-    assert found == {"town_000000": tmp_path / "photos/a/same.png", "town_000001": tmp_path / "photos/b/same.png"}
+    assert found == {"town_000000": tmp_path / "images/a/same.png", "town_000001": tmp_path / "images/b/same.png"}
 
 
 def test_two_photos_of_one_image_are_refused_and_none_is_no_harm(truth_file, tmp_path):

@@ -26,9 +26,9 @@ def select(request):
     return run
 
 
-def draw(*pictures):
+def draw(*images):
     """Drawn maps of logits: '#' is inside, '.' is not, '|' parts rows. Probabilities are 0.9 and 0.1."""
-    inside = torch.tensor([[[cell == "#" for cell in row] for row in picture.split("|")] for picture in pictures])
+    inside = torch.tensor([[[cell == "#" for cell in row] for row in image.split("|")] for image in images])
     return torch.where(inside, 0.9, 0.1).logit()
 
 

@@ -77,7 +77,7 @@ class Light:
 
 @dataclass
 class Canvas:
-    """The picture under way and the polygons labelled so far, back to front.
+    """The image under way and the polygons labelled so far, back to front.
 
     pixels: (H * oversampling, W * oversampling, 3) uint8; objects: (label, [[x, y], ...]) in label pixels.
     Painting adds to an open outline; `label` closes it.
@@ -124,7 +124,7 @@ class Canvas:
         return np.array((self.camera.center + x * scale, self.camera.horizon + self.camera.mount * scale)), scale
 
     def is_in_sight(self, x: float, z: float, radius: float) -> bool:
-        """Whether something of this radius (metres) at (x, z) can touch the picture's columns."""
+        """Whether something of this radius (metres) at (x, z) can touch the image's columns."""
         scale = self.camera.focal / z
         return -radius * scale < self.camera.center + x * scale < self.coverage.shape[1] + radius * scale
 
