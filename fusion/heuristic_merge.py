@@ -33,7 +33,7 @@ def merge(
         InputError: if the two are of different sizes or not of this taxonomy, or hold NaN.
     """
     _check(instances, semantic_train_ids, taxonomy)
-    chosen = best_first(instances, settings.min_score)
+    chosen = best_first(instances, settings.lowest_score)
     return compose(
         paste_pixels(instances, chosen, max_overlap=settings.max_overlap),
         [Claimant(int(instances.train_ids[k]), float(instances.scores[k])) for k in chosen],

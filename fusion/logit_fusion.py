@@ -15,7 +15,7 @@ from data.semantic_dump import SemanticLogits
 from data.taxonomy import MAX_INSTANCES_PER_IMAGE, Taxonomy
 from fusion import pixel_claims, pixel_claims_compiled
 from fusion.compose import Claimant, compose
-from fusion.settings import DEFAULT_MIN_SCORE, FusionSettings
+from fusion.settings import FusionSettings
 from runtime.files import InputError
 
 
@@ -40,7 +40,7 @@ def fuse(
         InputError: if the two are of different images, sizes or taxonomies, or hold NaN.
     """
     _check_pair(instances, semantic, taxonomy)
-    chosen = pixel_claims.best_first(instances, DEFAULT_MIN_SCORE if settings.min_score is None else settings.min_score)
+    chosen = pixel_claims.best_first(instances, settings.lowest_score)
     rule = {"max_overlap": settings.max_overlap, "is_official": settings.variant == "official"}
     if _is_compiled(device, engine):
         claims = pixel_claims_compiled.claim_pixels(instances, chosen, semantic, taxonomy, **rule)

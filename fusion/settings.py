@@ -6,7 +6,9 @@ from typing import Literal
 from runtime.files import InputError
 
 DEFAULT_MIN_SCORE = 0.2
-"""Of instances whose model says nothing: SOLOv2's."""
+"""In the logit fusion, of instances whose model says nothing: SOLOv2's."""
+DEFAULT_MERGE_SCORE = 0.5
+"""In the merge: that of both published codes."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,18 @@ class FusionSettings:
             if not getattr(self, name) >= 0:
                 raise InputError(f"fusion {name} is {getattr(self, name)}, but an area of 0 or more is needed")
 
+    @property
+    def lowest_score(self) -> float:
+        """`min_score`, or where there is none the default."""
+        return DEFAULT_MIN_SCORE if self.min_score is None else self.min_score
+
 
 @dataclass(frozen=True)
 class MergeSettings:
     """Which instances and which stuff are kept; the defaults are those of both published codes."""
 
-    min_score: float = 0.5
-    """Instances below are ignored."""
+    min_score: float | None = None
+    """Instances below are ignored. None: what suits the model that they are of, else DEFAULT_MERGE_SCORE."""
     max_overlap: float = 0.5
     """An instance of which more than this share is taken by better ones is dropped (intersection / own area)."""
     min_stuff_area: float = 4096
@@ -50,10 +57,15 @@ class MergeSettings:
 
     def __post_init__(self):
         for name in ("min_score", "max_overlap"):
-            if not 0 <= getattr(self, name) <= 1:
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"merge {name} is {getattr(self, name)}, but a share from 0 to 1 is needed")
         if not self.min_stuff_area >= 0:
             raise InputError(f"merge min_stuff_area is {self.min_stuff_area}, but an area of 0 or more is needed")
+
+    @property
+    def lowest_score(self) -> float:
+        """`min_score`, or where there is none the default."""
+        return DEFAULT_MERGE_SCORE if self.min_score is None else self.min_score
 
 
 @dataclass(frozen=True)

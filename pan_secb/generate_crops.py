@@ -17,17 +17,14 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
-from runtime.command_line import current_spelling, make_parser
+from runtime.command_line import add_data_arguments, current_spelling, make_parser
 from runtime.files import InputError, one_line_errors
 
 
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = make_parser("generate_crops.py", __doc__, has_config=False)
-    help_root = "a data set's folder; else $CITYSCAPES_DATASET, $CITYSCAPES_DIR or $COCO_DATASET, else an embedded one"
-    parser.add_argument("--data-root", type=str | None, default=None, metavar="DIR", help=help_root)
-    help_layout = "of the data set; auto recognises the folder, and takes Streets where there is none"
-    parser.add_argument("--layout", choices=("auto", "cityscapes", "coco"), default="auto", help=help_layout)
+    add_data_arguments(parser)
     help_output = "default: outputs/pan_secb/crops/<name of the data root>"
     parser.add_argument("--output", type=str | None, default=None, metavar="DIR", help=help_output)
     parser.add_argument("--splits", nargs="+", default=None, metavar="SPLIT", help="default: all that have labels")

@@ -86,7 +86,7 @@ class PanopticFPNModule(PanopticModule):
             self._count(truth, predicted)
             if k == 0 and self.panels_every_n_steps and batch_index % self.panels_every_n_steps == 0:
                 image = resize_image(to_image(batch["image"][k], seen), size)
-                panel = draw_panel(image, predicted, truth, self.taxonomy, self.merging.min_score)
+                panel = draw_panel(image, predicted, truth, self.taxonomy, self.merging.lowest_score)
                 self.draw(f"val/{batch['image_id'][k]}", panel)
 
     def on_validation_epoch_end(self) -> None:

@@ -48,6 +48,7 @@ class PanopticFPNPredictor(NetworkPredictor):
         merging: MergeSettings = MergeSettings(),
         views: ViewSettings = PLAIN,
     ):
+        merging = replace(merging, min_score=merging.lowest_score)
         made_with = digest_of(RULE_VERSION, asdict(network_input), asdict(merging))
         super().__init__(taxonomy, f"{name}-{made_with}{views.suffix}")
         self.network, self.network_input, self.merging, self.views = network, network_input, merging, views

@@ -12,7 +12,7 @@ from jsonargparse.typing import PositiveInt
 
 from prediction.selection import KINDS, Shard
 from prediction.views import ViewSettings
-from runtime.command_line import add_switch, relative_to_repository
+from runtime.command_line import add_data_arguments, add_switch, relative_to_repository
 
 if TYPE_CHECKING:
     from data.split import Split
@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 def add_input_arguments(parser: ArgumentParser) -> None:
     """Which images."""
     group = parser.add_argument_group("images")
-    help_root = "a data set's folder; else $CITYSCAPES_DATASET, $CITYSCAPES_DIR or $COCO_DATASET, else an embedded one"
-    group.add_argument("--data-root", type=str | None, default=None, metavar="DIR", help=help_root)
-    help_layout = "of the data set; auto recognises the folder, and takes Streets where there is none"
-    group.add_argument("--layout", choices=("auto", "cityscapes", "coco"), default="auto", help=help_layout)
+    add_data_arguments(group)
     group.add_argument("--split", type=str | None, default=None, help="of the data set; default: its val or val2017")
     help_images = "instead of a data set: an image, a video, a folder of both, or a quoted glob; any sizes, no truth"
     group.add_argument("--images", "--image-path", type=str | None, default=None, metavar="PATH", help=help_images)

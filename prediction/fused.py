@@ -11,7 +11,7 @@ from data.semantic_dump import SemanticLogits, SemanticMap
 from data.taxonomy import Taxonomy
 from fusion.heuristic_merge import merge
 from fusion.logit_fusion import fuse, semantic_argmax, semantic_only
-from fusion.settings import DEFAULT_MIN_SCORE, FusionSettings, MergeSettings
+from fusion.settings import FusionSettings, MergeSettings
 from prediction.predictor import NetworkPredictor, Prediction, Predictor
 from runtime.files import InputError, digest_of
 
@@ -91,7 +91,7 @@ class FusedPredictor:
         self.min_score = rule.settings.min_score
         if self.min_score is None:
             own = None if instances is None else instances.min_score
-            self.min_score = DEFAULT_MIN_SCORE if own is None else own
+            self.min_score = rule.settings.lowest_score if own is None else own
             rule.settings = replace(rule.settings, min_score=self.min_score)
 
     def fingerprint(self, image_id: str) -> str:

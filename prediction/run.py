@@ -151,7 +151,7 @@ def predict_split(
     kept = tuple(kind for kind in KINDS if kind in wanted)
     run = Run(Path(output), predictor.taxonomy, kept, predictor.min_score, places or {})
     check_outside(split, run.folder)
-    _prepare_folder(run, split, command)
+    _prepare_folder(run, split, shard, command)
     indices = range(shard.number - 1, len(split), shard.count)
     work = partial(_predict_image, split, predictor, run, resume)
     problems, done = list(getattr(split, "problems", ())), []
@@ -195,11 +195,12 @@ def _check(split: Split, predictor: Predictor, keep: Sequence[str]) -> None:
         )
 
 
-def _prepare_folder(run: Run, split: Split, command: str) -> None:
-    for kind in ("", *run.kept):
-        folders = {(run.place(kind) / split.image_id(k)).parent for k in range(len(split))} if kind else {run.folder}
-        for folder in folders:
-            remove_partial_files(folder)
+def _prepare_folder(run: Run, split: Split, shard: Shard, command: str) -> None:
+    if shard.count == 1:  # else other shards may be writing there
+        for kind in ("", *run.kept):
+            folders = {(run.place(kind) / split.image_id(k)).parent for k in range(len(split))} if kind else {run.folder}
+            for folder in folders:
+                remove_partial_files(folder)
     content = {
         "format": FORMAT,
         "version": VERSION,

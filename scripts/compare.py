@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
-from runtime.command_line import OUTPUTS, REPOSITORY, current_spelling, make_parser
+from runtime.command_line import OUTPUTS, REPOSITORY, add_data_arguments, current_spelling, make_parser
 from runtime.files import InputError, atomic_path, one_line_errors, read_json, write_json
 
 if TYPE_CHECKING:
@@ -40,10 +40,7 @@ TRAININGS = {
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = make_parser("compare.py", __doc__, has_config=False)
-    help_root = "a data set's folder; else $CITYSCAPES_DATASET, $CITYSCAPES_DIR or $COCO_DATASET, else an embedded one"
-    parser.add_argument("--data-root", type=str | None, default=None, metavar="DIR", help=help_root)
-    help_layout = "of the data set; auto recognises the folder, and takes Streets where there is none"
-    parser.add_argument("--layout", choices=("auto", "cityscapes", "coco"), default="auto", help=help_layout)
+    add_data_arguments(parser)
     parser.add_argument("--split", type=str | None, default=None, help="to score on; default: val or val2017")
     parser.add_argument("--output", default=str(OUTPUTS / "compare"), metavar="DIR", help="default: outputs/compare")
     shown = " ".join(f"{name}={epochs}" for name, (_, epochs) in TRAININGS.items())

@@ -8,7 +8,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveInt
 
-from runtime.command_line import REPOSITORY, add_switch, current_spelling, make_parser, relative_to_repository
+from runtime.command_line import REPOSITORY, add_data_arguments, add_switch, current_spelling, make_parser, relative_to_repository
 from runtime.files import InputError, one_line_errors, shorten
 
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -27,10 +27,7 @@ def add_training_arguments(parser: ArgumentParser, output: str) -> None:
         output: default of --output, for --help.
     """
     group = parser.add_argument_group("training")
-    help_root = "a data set's folder; else $CITYSCAPES_DATASET, $CITYSCAPES_DIR or $COCO_DATASET, else an embedded one"
-    group.add_argument("--data-root", type=str | None, default=None, metavar="DIR", help=help_root)
-    help_layout = "of the data set; auto recognises the folder, and takes Streets where there is none"
-    group.add_argument("--layout", choices=("auto", "cityscapes", "coco"), default="auto", help=help_layout)
+    add_data_arguments(group)
     help_output = f"folder of checkpoints and logs; default: {output}"
     group.add_argument("--output", "--work-dir", type=str | None, default=None, metavar="DIR", help=help_output)
     add_switch(parser, "--resume", True, "go on from the output's last checkpoint where there is one; --no-resume starts anew")

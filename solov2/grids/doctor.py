@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
-from runtime.command_line import current_spelling, make_parser, relative_to_repository
+from runtime.command_line import add_data_arguments, current_spelling, make_parser, relative_to_repository
 from runtime.files import InputError, one_line_errors, write_json
 from runtime.progress import track
 
@@ -54,9 +54,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--config", default="configs/solov2/streets_r18.py", help="mmengine config")
     help_options = "settings of the config to change, such as model.mask_head.pos_scale=0.3"
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="NAME=VALUE", help=help_options)
-    help_root = "a data set's folder; else $CITYSCAPES_DATASET, $CITYSCAPES_DIR or $COCO_DATASET, else an embedded one"
-    parser.add_argument("--data-root", type=str | None, default=None, metavar="DIR", help=help_root)
-    parser.add_argument("--layout", choices=("auto", "cityscapes", "coco"), default="auto", help="of the data set")
+    add_data_arguments(parser)
     parser.add_argument("--split", type=str | None, default=None, help="of the data set; default: train or train2017")
     help_annotations = "COCO instances JSON instead of a data set"
     parser.add_argument("--annotations", type=Path | None, default=None, metavar="FILE", help=help_annotations)
