@@ -27,7 +27,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     Raises:
         InputError: if it is missing, no image, truncated, or its header promises more than MAX_PIXELS.
     """
-    with _refusing_broken_pictures(path):
+    with _refusing_broken_images(path):
         image = _open_checked(path)
         image.load()
     with image:
@@ -40,7 +40,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: as open_image, except that missing pixels go unnoticed.
     """
-    with _refusing_broken_pictures(path), _open_checked(path) as image:
+    with _refusing_broken_images(path), _open_checked(path) as image:
         return image.height, image.width
 
 
@@ -53,7 +53,7 @@ def _open_checked(path: Path) -> Image.Image:
 
 
 @contextmanager
-def _refusing_broken_pictures(path: Path) -> Iterator[None]:
+def _refusing_broken_images(path: Path) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

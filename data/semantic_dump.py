@@ -120,6 +120,13 @@ def read_semantic_map(folder: Path, image_id: str, taxonomy: Taxonomy, size: tup
     return SemanticMap(image_id, taxonomy.name, producer, train_ids)
 
 
+def write_semantics(folder: Path, semantic: SemanticLogits | SemanticMap) -> Path:
+    """Write logits or a class map; the other form of the same image goes first, so that it is never taken for this one."""
+    other, write = (map_path, write_semantic) if isinstance(semantic, SemanticLogits) else (dump_path, write_semantic_map)
+    other(folder, semantic.image_id).unlink(missing_ok=True)
+    return write(folder, semantic)
+
+
 def read_semantics(
     folder: Path, image_id: str, taxonomy: Taxonomy, size: tuple[int, int] | None = None
 ) -> SemanticLogits | SemanticMap:

@@ -1,6 +1,7 @@
 """The images that a command works on, in order, with or without truth: one interface for every layout."""
 
 import hashlib
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -20,8 +21,12 @@ class Split(Protocol):
 
     name: str
     """Such as `val of datasets/streets`, for messages."""
+    split: str
+    """Its name in the data set, such as `val`."""
     taxonomy: Taxonomy | None
     """The classes that the truth's category ids are of; None where there is no truth at all."""
+    problems: Sequence[str]
+    """What could not be read when it was opened, a line each; the images are those that could."""
 
     def __len__(self) -> int: ...
 
@@ -47,6 +52,9 @@ class Split(Protocol):
     def digest(self, index: int) -> str:
         """Changes with the content of the image's file: a result of another image of the same name is not taken for its own."""
 
+    def video_of(self, index: int) -> str | None:
+        """The id of the video that an image is a frame of; None for an image of its own."""
+
     def has_truth(self, index: int) -> bool:
         """Whether `truth` gives a map."""
 
@@ -62,10 +70,16 @@ class Split(Protocol):
 
 
 class FileSplit:
-    """Base of splits whose images are files: a subclass gives `image_path`, and its truth."""
+    """Base of splits whose images are files.
 
-    taxonomy: Taxonomy | None = None
+    A subclass gives `name`, `__len__`, `image_path` and `image_id`, and where there is truth `taxonomy` (by
+    data.taxonomy.recognise), `has_truth`, `truth` and `truth_digest`.
+    """
+
     name = ""
+    split = "images"
+    taxonomy: Taxonomy | None = None
+    problems: Sequence[str] = ()
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -97,6 +111,10 @@ class FileSplit:
     def digest(self, index: int) -> str:
         """See Split."""
         return file_digest(self.image_path(index))
+
+    def video_of(self, index: int) -> str | None:
+        """See Split."""
+        return None
 
     def has_truth(self, index: int) -> bool:
         """See Split."""

@@ -1,5 +1,6 @@
 """Videos: read one frame at a time, in any order, and written whole."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,39 +15,30 @@ from runtime.files import InputError, atomic_path
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 USUAL_RATE = 25.0
 """Frames a second of a video that does not say."""
+NUM_RECENT = 16
+"""Decoded frames that a reader keeps: more than threads read at once."""
 
 
 @dataclass(frozen=True)
 class Video:
-    """An open video: what its header says, and its frames, which can be read once. `num_frames` is 0 where nobody knows."""
+    """An open video: what its header says. `num_frames` is 0 where nobody knows."""
 
     path: Path
     num_frames: int
     rate: float
     capture: cv2.VideoCapture
 
-    def frames(self) -> Iterator[np.ndarray]:
-        """(H, W, 3) uint8 RGB, one after the other.
+    def problem_with(self, num_read: int) -> str | None:
+        """What is wrong where so many frames were all that can be decoded; None where nothing is.
 
-        Raises:
-            InputError: if there is none at all.
+        The header must promise far more: some containers know their length in seconds only, and guess frames.
         """
-        count = 0
-        while (read := self.capture.read())[0]:
-            count += 1
-            yield cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
-        if count == 0:
-            raise InputError(f"{self.path}: no frame can be decoded; the video is empty or broken, copy it again")
-
-    def check_length(self, num_read: int) -> None:
-        """Whether so many frames were all.
-
-        Raises:
-            InputError: if the header promises far more: some containers know their length in seconds only, and guess frames.
-        """
+        if num_read == 0:
+            return f"{self.path}: no frame can be decoded; the video is empty or broken, copy it again"
         if num_read < 0.9 * self.num_frames - 1:
             found = f"only {num_read} of {self.num_frames} frames can be decoded"
-            raise InputError(f"{self.path}: {found}; the video is cut off, copy it again")
+            return f"{self.path}: {found}; the video is cut off, copy it again"
+        return None
 
 
 @contextmanager
@@ -68,29 +60,28 @@ def open_video(path: Path) -> Iterator[Video]:
         capture.release()
 
 
-def count_frames(path: Path) -> int:
-    """How many frames of a video can be decoded; a header's number is only a guess in some containers.
+def count_frames(path: Path) -> tuple[int, str | None]:
+    """How many frames of a video can be decoded, and what is wrong with it, if anything; a header only guesses a number.
 
     Raises:
-        InputError: as open_video and Video.check_length, and if there is none at all.
+        InputError: as open_video.
     """
     with open_video(path) as video:
         count = 0
         while video.capture.grab():
             count += 1
-        if count == 0:
-            raise InputError(f"{path}: no frame can be decoded; the video is empty or broken, copy it again")
-        video.check_length(count)
-    return count
+        return count, video.problem_with(count)
 
 
 class FrameReader:
-    """Frames of a video by number; fast where they are asked for in order."""
+    """Frames of a video by number, for several threads at once; fast where they are asked for nearly in order."""
 
     def __init__(self, path: Path):
         self.path = path
+        self._lock = threading.Lock()
         self._capture: cv2.VideoCapture | None = None
         self._next = 0
+        self._recent: dict[int, np.ndarray] = {}
 
     def read(self, number: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB of a frame, counted from 0.
@@ -98,18 +89,27 @@ class FrameReader:
         Raises:
             InputError: if it cannot be decoded.
         """
+        with self._lock:
+            if number not in self._recent:
+                self._decode_up_to(number)
+            return cv2.cvtColor(self._recent[number], cv2.COLOR_BGR2RGB)
+
+    def _decode_up_to(self, number: int) -> None:
         # Seeking is exact in few containers: an earlier frame is reached from the start.
         if self._capture is None or number < self._next:
             if self._capture is not None:
                 self._capture.release()
-            self._capture, self._next = cv2.VideoCapture(str(self.path)), 0
-        while self._next < number and self._capture.grab():
+            self._capture, self._next, self._recent = cv2.VideoCapture(str(self.path)), 0, {}
+        while self._next <= number:
+            is_there = self._capture.grab()
+            if is_there and self._next > number - NUM_RECENT:  # threads that work side by side ask slightly out of order
+                is_there, self._recent[self._next] = self._capture.retrieve()
+                self._recent.pop(self._next - NUM_RECENT, None)
+            if not is_there:
+                self._recent.pop(self._next, None)
+                problem = "the video has changed or is cut off, copy it again"
+                raise InputError(f"{self.path}: frame {number} cannot be decoded; {problem}")
             self._next += 1
-        is_read, frame = self._capture.read()
-        if self._next != number or not is_read:
-            raise InputError(f"{self.path}: frame {number} cannot be decoded; the video has changed or is cut off, copy it again")
-        self._next += 1
-        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
 @contextmanager

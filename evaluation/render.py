@@ -69,10 +69,10 @@ def overlay(
     assert image.shape[:2] == panoptic.segment_ids.shape, (image.shape, panoptic.segment_ids.shape)
     factor = enlarging_factor(image.shape[1])
     large = PanopticMap(_enlarge(panoptic.segment_ids, factor), panoptic.segments)
-    photo = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC) if factor > 1 else image
+    image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC) if factor > 1 else image
     colors = color_panoptic(large, taxonomy, borders=False)
     weight = np.where(large.segment_ids[..., None] == 0, 0.75 * opacity, opacity)
-    picture = (photo * (1 - weight) + colors * weight).astype(np.uint8)
+    picture = (image * (1 - weight) + colors * weight).astype(np.uint8)
     picture[_borders(_segment_index(large))] = PAPER
     return np.concatenate([picture, draw_legend(panoptic, taxonomy, picture.shape[1])]) if legend else picture
 

@@ -47,7 +47,7 @@ class Example:
 def make_example(
     image_id: ImageId,
     pq: float | None,
-    photo: np.ndarray | None,
+    image: np.ndarray | None,
     truth: PanopticMap,
     prediction: PanopticMap,
     taxonomy: Taxonomy,
@@ -57,7 +57,7 @@ def make_example(
     Raises:
         InputError: if the maps' sizes differ.
     """
-    panels = [] if photo is None else [("Image", photo)]
+    panels = [] if image is None else [("Image", image)]
     panels.append(("Truth", color_panoptic(truth, taxonomy)))
     panels.append(("Prediction", color_panoptic(prediction, taxonomy)))
     panels.append(("Errors", error_map(truth, prediction, taxonomy)))

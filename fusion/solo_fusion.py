@@ -2,7 +2,7 @@
 
     $ python fusion/solo_fusion.py
     $ python fusion/solo_fusion.py --data-root /path/to/cityscapes --instances dumps/val --checkpoint best.ckpt
-    $ python fusion/solo_fusion.py --images photos/ --instances dumps/photos --output outputs/photos --keep panoptic overlay
+    $ python fusion/solo_fusion.py --images images/ --instances dumps/images --output outputs/images --keep panoptic overlay
     $ python fusion/solo_fusion.py --instances model --checkpoint maskrcnn.ckpt
     $ python fusion/solo_fusion.py --tta.scales 0.75 1 1.25 --tta.flip
 
@@ -57,7 +57,7 @@ def build_parser() -> ArgumentParser:
     for kind in ("semantics", "instances"):
         help_save = f"also keep the {kind}, in this folder"
         group.add_argument(f"--save-{kind}", type=str | None, default=None, metavar="DIR", help=help_save)
-    help_rule = "EfficientPS's logit fusion, or Panoptic FPN's merge"
+    help_rule = "that joins the halves; each has its own settings, see below"
     group.add_argument("--rule", choices=tuple(RULES), default="logits", help=help_rule)
     for name, (prefix, settings) in RULES.items():
         short = {"min_score": "--min-score"} if name == "logits" else {}

@@ -19,10 +19,22 @@ RULE_VERSION = "3"
 """Raise it when a rule gives other pixels for the same input, so that old PNGs are not taken for new ones."""
 
 
-class Rule(Protocol):
-    """How two halves become one panoptic map. A new rule is a class that does this and one line in RULES."""
+class RuleSettings(Protocol):
+    """What the settings of every rule have, beside their own."""
 
-    settings: FusionSettings | MergeSettings
+    min_score: float | None
+
+    @property
+    def lowest_score(self) -> float:
+        """`min_score`, or where there is none the rule's default."""
+
+
+class Rule(Protocol):
+    """How two halves become one panoptic map. A new rule is a class that does this, and one entry in RULES here and there."""
+
+    settings: RuleSettings
+
+    def __init__(self, settings: RuleSettings, device: str): ...
 
     def fuse(self, instances: InstanceLogits | None, semantic: SemanticLogits | SemanticMap, taxonomy: Taxonomy) -> PanopticMap:
         """Fuse one image; without instances each connected region of a thing class is an object.

@@ -5,7 +5,7 @@ A run folder holds
   panoptic/ID_panoptic.png and panoptic.json    COCO panoptic form, which any scorer reads
   instances/ID.instances.safetensors            scored mask logits
   semantic/ID.semantic.safetensors or .png      logits, or a class map where there are none
-  overlay/ID.png, overlay/VIDEO.mp4             the image under its panoptic map, with a legend
+  overlay/ID.png, overlay/VIDEO.mp4 and .json   the image under its panoptic map, with a legend
 Each file names in its header what made it: the predictor's fingerprint and the digest of the image. That alone decides what is
 done, so that a run goes on after a kill, and is done anew for another checkpoint, setting or image.
 """
@@ -22,9 +22,10 @@ import numpy as np
 from data import instance_dump, semantic_dump
 from data.images import is_made_by, write_image
 from data.instance_dump import InstanceLogits, read_instances, write_instances
+from data.layouts.image_files import ImageFiles
 from data.panoptic_file import ImageId, write_panoptic_json
 from data.panoptic_png import PanopticMap, Segment, read_panoptic_png, write_panoptic_png
-from data.semantic_dump import SemanticLogits, SemanticMap, read_semantics, write_semantic, write_semantic_map
+from data.semantic_dump import SemanticLogits, SemanticMap, read_semantics, write_semantics
 from data.split import Split
 from data.targets import panoptic_to_scored_instances, panoptic_to_semantic
 from data.taxonomy import Taxonomy
@@ -32,7 +33,7 @@ from data.videos import open_video, video_writer
 from evaluation.render import draw_legend, overlay
 from prediction.predictor import Prediction, Predictor
 from prediction.selection import KINDS, Shard
-from runtime.files import InputError, read_json, remove_partial_files, write_json
+from runtime.files import InputError, digest_of, read_json, remove_partial_files, write_json
 from runtime.progress import track
 from runtime.threads import in_threads
 
@@ -112,6 +113,7 @@ class Done(NamedTuple):
     image_id: str
     key: ImageId
     file_name: str
+    producer: str
     size: tuple[int, int]
     segments: tuple[Segment, ...] | None
     has_written: bool
@@ -154,7 +156,7 @@ def predict_split(
     _prepare_folder(run, split, shard, command)
     indices = range(shard.number - 1, len(split), shard.count)
     work = partial(_predict_image, split, predictor, run, resume)
-    problems, done = list(getattr(split, "problems", ())), []
+    problems, done = list(split.problems), []
     for result in track(in_threads(work, indices, workers), "predicting", len(indices)):
         if isinstance(result, InputError):
             problems.append(str(result))
@@ -166,7 +168,7 @@ def predict_split(
         entries = [(d.key, d.file_name, run.png(d.image_id).relative_to(folder).as_posix(), d.size, d.segments) for d in done]
         write_panoptic_json(run.folder / f"panoptic{shard.suffix}.json", run.taxonomy, entries)
     if "overlay" in run.kept and shard.count == 1:
-        _write_video_overlays(split, run, {d.image_id for d in done if d.has_written})
+        _write_video_overlays(split, run, {d.image_id: d.producer for d in done})
     _report(run, done, shard)
     if problems:
         raise InputError(f"{len(problems)} of {len(problems) + len(done)} images were left out, the first one: {problems[0]}")
@@ -179,9 +181,8 @@ def check_outside(split: Split, output: Path) -> None:
     Raises:
         InputError: if an image lies in the folder `output`.
     """
-    files = getattr(split, "files", None)
     output = Path(output).expanduser().resolve()
-    if files and any(output in path.resolve().parents for path in files.values()):
+    if isinstance(split, ImageFiles) and any(output in path.resolve().parents for path in split.files.values()):
         raise InputError(f"{split.name}: also finds images in the output {output}; give an --output outside of it")
 
 
@@ -224,7 +225,7 @@ def _predict_image(split: Split, predictor: Predictor, run: Run, resume: bool, i
         return error
     producer = f"{predictor.fingerprint(image_id)}-{digest[:8]}"
     if resume and (found := _find_done(split, run, index, producer)):
-        return Done(*about, *found, has_written=False)
+        return Done(*about, producer, *found, has_written=False)
     try:
         image = split.image(index)
     except InputError as error:
@@ -232,12 +233,12 @@ def _predict_image(split: Split, predictor: Predictor, run: Run, resume: bool, i
     prediction = _complete(predictor.predict(image_id, image), run, image_id, image.shape[:2])
     _write(run, image_id, image, prediction, producer, has_overlay=_has_own_overlay(split, index))
     segments = None if prediction.panoptic is None else prediction.panoptic.segments
-    return Done(*about, image.shape[:2], segments, has_written=True)
+    return Done(*about, producer, image.shape[:2], segments, has_written=True)
 
 
 def _has_own_overlay(split: Split, index: int) -> bool:
     """Whether an image's overlay is a PNG, and not a part of a video."""
-    return getattr(split, "video_of", lambda _: None)(index) is None
+    return split.video_of(index) is None
 
 
 def _find_done(split: Split, run: Run, index: int, producer: str) -> tuple[tuple[int, int], tuple[Segment, ...] | None] | None:
@@ -285,30 +286,34 @@ def _write(run: Run, image_id: str, image: np.ndarray, prediction: Prediction, p
     if "instances" in run.kept:
         write_instances(run.place("instances"), replace(prediction.instances, producer=producer))
     if "semantic" in run.kept:
-        semantic = replace(prediction.semantic, producer=producer)
-        write = write_semantic_map if isinstance(semantic, SemanticMap) else write_semantic
-        write(run.place("semantic"), semantic)
+        write_semantics(run.place("semantic"), replace(prediction.semantic, producer=producer))
     if "overlay" in run.kept and has_overlay:
         write_image(run.drawing(image_id), overlay(image, prediction.panoptic, run.taxonomy), producer)
     if "panoptic" in run.kept:
         write_panoptic_png(run.png(image_id), prediction.panoptic, producer)
 
 
-def _write_video_overlays(split: Split, run: Run, new: set[str]) -> None:
-    """One video of overlays for each video of the split that has new frames, from the frames' panoptic PNGs."""
+def _write_video_overlays(split: Split, run: Run, producers: Mapping[str, str]) -> None:
+    """One video of overlays for each video of the split, from the frames' panoptic PNGs, unless it was made of the same ones.
+
+    Beside each lies a JSON that says what it was made of, since a video has no place for it.
+    """
     videos: dict[str, list[int]] = {}
     for index in range(len(split)):
         if not _has_own_overlay(split, index):
             videos.setdefault(split.video_of(index), []).append(index)
     for name, indices in videos.items():
-        path = run.place("overlay") / f"{name}.mp4"
-        if path.is_file() and not any(split.image_id(index) in new for index in indices):
+        path, about = run.place("overlay") / f"{name}.mp4", run.place("overlay") / f"{name}.json"
+        wanted = {"made_from": digest_of([producers.get(split.image_id(index)) for index in indices])}
+        if path.is_file() and about.is_file() and read_json(about) == wanted:
             continue
+        about.unlink(missing_ok=True)
         with open_video(split.image_path(indices[0])) as video:
             rate = video.rate
         with video_writer(path, rate) as write:
             for index in track(indices, f"drawing {name}", len(indices)):
                 write(frame_overlay(split.image(index), run.panoptic(split.image_id(index)), run.taxonomy))
+        write_json(about, wanted)
 
 
 def frame_overlay(frame: np.ndarray, panoptic: PanopticMap, taxonomy: Taxonomy) -> np.ndarray:

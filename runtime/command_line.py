@@ -87,8 +87,8 @@ def add_data_arguments(group: ArgumentParser) -> None:
     """
     help_root = "a data set's folder; else $CITYSCAPES_DATASET, $CITYSCAPES_DIR or $COCO_DATASET, else an embedded one"
     group.add_argument("--data-root", type=str | None, default=None, metavar="DIR", help=help_root)
-    help_layout = "of the data set; auto recognises the folder, and takes Streets where there is none"
-    group.add_argument("--layout", choices=("auto", "cityscapes", "coco"), default="auto", help=help_layout)
+    help_layout = "of the data set: cityscapes, coco, or auto, which recognises the folder, and takes Streets where there is none"
+    group.add_argument("--layout", default="auto", help=help_layout)
 
 
 def add_settings(parser: ArgumentParser, name: str, settings: type, title: str, short: Mapping[str, str] | None = None) -> None:

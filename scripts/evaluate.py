@@ -2,7 +2,7 @@
 
     $ python scripts/evaluate.py
     $ python scripts/evaluate.py --truth truth.json --prediction prediction.json
-    $ python scripts/evaluate.py --truth a.json --prediction b.json --official --report report.html --images photos/
+    $ python scripts/evaluate.py --truth a.json --prediction b.json --official --report report.html --images images/
 
 Without arguments: the demo's result (outputs/demo) against the truth of the embedded data set.
 """
@@ -178,7 +178,7 @@ def explain_difference(truth: "PanopticFile") -> None:
     raise InputError(f"{truth.json_path}: {reason if wrong else 'areas are right, so this is a bug: please report it'}")
 
 
-def find_photos(place: str | None, truth: "PanopticFile") -> "dict[ImageId, Path]":
+def find_images(place: str | None, truth: "PanopticFile") -> "dict[ImageId, Path]":
     """The image of each image that has one: by the image id, or by the file name that the JSON gives it.
 
     Raises:
@@ -237,7 +237,7 @@ def example_maker(
     from data.panoptic_file import read_panoptic_map
     from evaluation.report import make_example
 
-    images = find_photos(args.images, truth)
+    images = find_images(args.images, truth)
 
     def show(image_id: "ImageId") -> "Example":
         maps = read_panoptic_map(truth, image_id), read_panoptic_map(prediction, image_id)

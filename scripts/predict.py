@@ -1,7 +1,7 @@
 """Any image or video to panoptic PNGs, their JSON and overlays, with the trained two-stage pipeline or any other checkpoint.
 
     $ python scripts/predict.py --images street.png
-    $ python scripts/predict.py --images 'photos/*.jpg' --output outputs/photos --tta.scales 0.75 1 1.25 --tta.flip
+    $ python scripts/predict.py --images 'images/*.jpg' --output outputs/images --tta.scales 0.75 1 1.25 --tta.flip
     $ python scripts/predict.py --images drive.mp4 --checkpoint outputs/panoptic_fpn/streets_r18/last.ckpt
 
 By default the demo's two checkpoints: SOLOv2's instances and EfficientPS's semantics, fused. The same command again does only

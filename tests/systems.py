@@ -1,6 +1,6 @@
 """Every system of the project as a tiny network with random weights, written as the checkpoint that its training would write.
 
-A new system gets all tests of tests/pipeline for one entry in SYSTEMS.
+A new system gets all tests of tests/pipeline for one entry in NETWORKS and one in SYSTEMS.
 """
 
 from collections.abc import Callable

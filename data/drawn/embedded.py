@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 
 from data.layouts.find import AUTO, DataSet, named_data_set
+from runtime.files import InputError
 
 
 def find_data_set(given: str | Path | None = None, layout: str = AUTO) -> DataSet:
@@ -22,6 +23,8 @@ def _embedded(layout: str) -> DataSet:
     # Imported here, since drawing needs what reading real data does not; cached, so that a process says its line once.
     from data.drawn import snapshots, streets
 
+    if layout not in ("cityscapes", "coco"):
+        raise InputError(f"no embedded data set has the layout {layout}; give --data-root")
     drawn, ensure = (snapshots, snapshots.ensure_snapshots) if layout == "coco" else (streets, streets.ensure_streets)
     title = "Snapshots" if layout == "coco" else "Streets"
     print(f"no --data-root given: using the embedded data set {title} in {drawn.DEFAULT_ROOT}", flush=True)

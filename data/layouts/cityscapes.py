@@ -24,6 +24,7 @@ from runtime.files import InputError, read_json, write_json
 from runtime.threads import default_workers, in_threads
 
 NAME = "cityscapes"
+FORM = "leftImg8bit/ and gtFine/"
 ENVIRONMENT = ("CITYSCAPES_DATASET", "CITYSCAPES_DIR")
 TRAIN_SPLITS, VAL_SPLITS = ("train",), ("val",)
 """The usual names of both, of which the first that is there is taken."""

@@ -20,6 +20,7 @@ from data.taxonomy import Taxonomy
 from runtime.files import InputError
 
 NAME = "coco"
+FORM = "annotations/panoptic_SPLIT.json with its folder of PNGs"
 ENVIRONMENT = ("COCO_DATASET",)
 TRAIN_SPLITS, VAL_SPLITS = ("train2017", "train"), ("val2017", "val")
 """The usual names of both, of which the first that is there is taken."""
@@ -172,9 +173,9 @@ class CocoSplit(FileSplit):
 
 def _paired_images(file: PanopticFile, folder: Path) -> list[str]:
     """The image file of each annotation; they are paired by image id."""
-    without_picture = [key for key in file.annotations if key not in file.image_files]
-    if without_picture:
-        found = f"image id {without_picture[0]!r} has an annotation, but is not in `images`"
+    without_image = [key for key in file.annotations if key not in file.image_files]
+    if without_image:
+        found = f"image id {without_image[0]!r} has an annotation, but is not in `images`"
         raise InputError(f"{file.json_path}: {found}; add it there, with its file_name")
     without_truth = [key for key in file.image_files if key not in file.annotations]
     if without_truth:

@@ -29,10 +29,9 @@ MADE_BY = "location-based-panoptic-segmentation: from the panoptic truth"
 
 
 class PanopticSplit(Split, Protocol):
-    """A split whose truth is panoptic PNGs, and for which instances are derived."""
+    """A split for which an instance JSON is derived; `json_path` and `png_files` are of its truth, in the COCO layout."""
 
     root: Path
-    split: str
     json_path: Path
     png_files: list[str]
     instances_json: Path

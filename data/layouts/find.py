@@ -48,6 +48,16 @@ class DataSet:
         return LAYOUTS[self.layout].split_taxonomy(self.root, split)
 
 
+def check_layout(layout: str) -> None:
+    """Refuse the name of a layout that is none.
+
+    Raises:
+        InputError: if it is neither `auto` nor one of LAYOUTS.
+    """
+    if layout not in (AUTO, *LAYOUTS):
+        raise InputError(f"layout {layout!r} is unknown; choose one of {', '.join((AUTO, *LAYOUTS))}")
+
+
 def open_data_set(root: str | Path, layout: str = AUTO, source: str = "--data-root") -> DataSet:
     """A data set that the user names.
 
@@ -59,15 +69,14 @@ def open_data_set(root: str | Path, layout: str = AUTO, source: str = "--data-ro
         InputError: if the folder is missing, or of no known or of another layout.
     """
     root = Path(root).expanduser()
-    if layout != AUTO and layout not in LAYOUTS:
-        raise InputError(f"layout {layout!r} is unknown; choose {AUTO}, {' or '.join(LAYOUTS)}")
+    check_layout(layout)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; {source} must name the folder of a data set")
     if layout == AUTO:
         layout = next((name for name, known in LAYOUTS.items() if known.recognises(root)), None)
         if layout is None:
-            needed = "leftImg8bit/ and gtFine/ (Cityscapes), or annotations/panoptic_SPLIT.json with its folder of PNGs (COCO)"
-            raise InputError(f"{root}: neither layout is there; {source} must name the folder that holds {needed}")
+            needed = ", or ".join(f"{known.FORM} ({name})" for name, known in LAYOUTS.items())
+            raise InputError(f"{root}: no known layout is there; {source} must name the folder that holds {needed}")
     LAYOUTS[layout].check_root(root)
     return DataSet(root, layout)
 
@@ -78,6 +87,7 @@ def named_data_set(given: str | Path | None, layout: str = AUTO) -> DataSet | No
     Raises:
         InputError: as open_data_set.
     """
+    check_layout(layout)
     if given:
         return open_data_set(given, layout)
     for name, known in LAYOUTS.items():

@@ -48,8 +48,10 @@ def find_image_files(place: str | Path) -> dict[str, Path]:
 class ImageFiles(FileSplit):
     """A split of the images and video frames of a path; ids of frames are `<video>/000000`, counted from 0.
 
+    A video that cannot be read, or not to its end, is one of `problems`; the frames that can be decoded are images all the same.
+
     Raises:
-        InputError: as find_image_files, and if a video cannot be opened.
+        InputError: as find_image_files, and if there is nothing but broken videos.
     """
 
     def __init__(self, place: str | Path):
@@ -59,8 +61,20 @@ class ImageFiles(FileSplit):
         self._readers = {name: FrameReader(path) for name, path in self.videos.items()}
         self._video_digests: dict[str, str] = {}
         self._items: list[tuple[str, int | None]] = []
+        self.problems: list[str] = []
         for name, path in self.files.items():
-            self._items += [(name, k) for k in range(count_frames(path))] if name in self.videos else [(name, None)]
+            if name not in self.videos:
+                self._items.append((name, None))
+                continue
+            try:
+                num_frames, problem = count_frames(path)
+            except InputError as error:
+                num_frames, problem = 0, str(error)
+            self._items += [(name, k) for k in range(num_frames)]
+            if problem is not None:
+                self.problems.append(problem)
+        if not self._items:
+            raise InputError(self.problems[0])
 
     def __len__(self) -> int:
         return len(self._items)
@@ -75,7 +89,7 @@ class ImageFiles(FileSplit):
         return name if frame is None else f"{name}/{frame:06d}"
 
     def video_of(self, index: int) -> str | None:
-        """The id of the video that an image is a frame of; None for an image file."""
+        """See Split."""
         name, frame = self._items[index]
         return None if frame is None else name
 

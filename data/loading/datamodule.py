@@ -159,7 +159,7 @@ class PanopticDataModule(pl.LightningDataModule):
     def __init__(
         self,
         data_root: str | Path,
-        layout: Literal["auto", "cityscapes", "coco"] = "auto",
+        layout: str = "auto",
         train_split: str | None = None,
         val_split: str | None = None,
         batch_size: PositiveInt = 1,

@@ -301,7 +301,7 @@ def test_splits_of_different_classes_are_refused(tmp_path):
 
 
 def test_an_unknown_layout_and_a_folder_that_is_none_are_refused(tree):
-    with pytest.raises(InputError, match="layout 'voc' is unknown; choose auto, cityscapes or coco"):
+    with pytest.raises(InputError, match="layout 'voc' is unknown; choose one of auto, cityscapes, coco"):
         PanopticDataModule(tree, layout="voc")
     with pytest.raises(InputError, match="no such folder; --data-root must name"):
         PanopticDataModule(tree / "nowhere")

@@ -72,7 +72,10 @@ def test_splits_of_coco_may_be_called_train_and_val(snapshots, tmp_path):
 
 
 def test_a_folder_of_no_layout_is_refused_with_what_is_needed(tmp_path):
-    with pytest.raises(InputError, match=r"neither layout is there; --data-root must name .*leftImg8bit/ and gtFine/.*panoptic_"):
+    needed = r"no known layout is there; --data-root must name .*leftImg8bit/ and gtFine/.*panoptic_"
+    with pytest.raises(InputError, match=needed):
+        InputError, match=r"no known layout is there; --data-root must name .*leftImg8bit/ and gtFine/.*panoptic_"
+    ):
         open_data_set(tmp_path)
     with pytest.raises(InputError, match="nowhere: no such folder; --data-root must name"):
         open_data_set(tmp_path / "nowhere")
@@ -83,7 +86,7 @@ def test_a_folder_of_another_layout_than_named_is_refused(streets, snapshots):
         open_data_set(streets / "leftImg8bit", "coco")
     with pytest.raises(InputError, match="no leftImg8bit/ and no gtFine/ in it; the Cityscapes layout has"):
         open_data_set(snapshots, "cityscapes")
-    with pytest.raises(InputError, match="layout 'voc' is unknown; choose auto, cityscapes or coco"):
+    with pytest.raises(InputError, match="layout 'voc' is unknown; choose one of auto, cityscapes, coco"):
         open_data_set(streets, "voc")
 
 

@@ -45,20 +45,20 @@ def test_segments_are_outlined(draw, toy):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_an_overlay_has_the_photos_shape_and_a_legend_below(toy, size):
-    photo = np.full((*size, 3), 128, dtype=np.uint8)
-    plain = overlay(photo, scene_of(*size), toy, legend=False)
+def test_an_overlay_has_the_images_shape_and_a_legend_below(toy, size):
+    image = np.full((*size, 3), 128, dtype=np.uint8)
+    plain = overlay(image, scene_of(*size), toy, legend=False)
     factor = plain.shape[1] // size[1]
     assert plain.shape == (size[0] * factor, size[1] * factor, 3)
-    with_legend = overlay(photo, scene_of(*size), toy)
+    with_legend = overlay(image, scene_of(*size), toy)
     np.testing.assert_array_equal(with_legend[: plain.shape[0]], plain)
     assert with_legend.shape[0] > plain.shape[0]
     assert with_legend.dtype == np.uint8
 
 
 def test_the_legend_shows_the_classes_that_occur(draw, toy):
-    photo = np.zeros((2, 4, 3), dtype=np.uint8)
-    strip = overlay(photo, draw("rraa", "rrab"), toy)[16:]
+    image = np.zeros((2, 4, 3), dtype=np.uint8)
+    strip = overlay(image, draw("rraa", "rrab"), toy)[16:]
     shown = {tuple(color) for color in strip.reshape(-1, 3).tolist()}
     colors = {category.name: category.color for category in toy.categories}
     assert {colors["road"], colors["car"]} <= shown

@@ -49,8 +49,8 @@ def scene_scores(draw, toy):
     truth, guess = draw("rrraa", "rrraa", "rrrrr"), draw("rrraa", "rrrar", "rrrrr")
     quality = PanopticQuality()
     image = quality.add(truth, guess)
-    photo = np.full((3, 5, 3), 90, dtype=np.uint8)
-    return quality.scores(toy), make_example("x_1", image.pq, photo, truth, guess, toy)
+    shown = np.full((3, 5, 3), 90, dtype=np.uint8)
+    return quality.scores(toy), make_example("x_1", image.pq, shown, truth, guess, toy)
 
 
 def test_the_page_is_whole_and_needs_nothing_else(tmp_path, toy, scene_scores):

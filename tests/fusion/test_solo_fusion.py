@@ -125,12 +125,12 @@ def test_a_coco_result_json_of_another_framework_is_stage_1(streets, tmp_path):
 
 def test_images_of_any_size_go_through_the_live_model(checkpoint, tmp_path):
     sizes = {"wide": (375, 1242), "square": (800, 800), "tiny": (31, 33)}
-    (tmp_path / "photos").mkdir()
+    (tmp_path / "images").mkdir()
     for name, size in sizes.items():
         noise = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / f"images/{name}.jpg")
     scores = fuse_with(
-        tmp_path / "out", "--images", tmp_path / "photos", "--instances", "none", "--checkpoint", checkpoint, "--device", "cpu"
+        tmp_path / "out", "--images", tmp_path / "images", "--instances", "none", "--checkpoint", checkpoint, "--device", "cpu"
     )
     assert scores == {}
     for name, size in sizes.items():
@@ -297,7 +297,7 @@ def test_bad_input_is_one_line_and_writes_nothing(streets, dumps, checkpoint, tm
             "no checkpoint of efficientps, panoptic_fpn, pan_secb or solov2",
         ),
         ({"--semantics": "model", "--checkpoint": tmp_path / "absent.ckpt"}, "no such checkpoint; train a model first"),
-        ({"--data-root": tmp_path / "empty"}, "neither layout is there"),
+        ({"--data-root": tmp_path / "empty"}, "no known layout is there"),
         ({"--split": "nosuch"}, "nosuch"),
         ({"--device": "cuda:77"}, "cannot be used here"),
         ({"--fusion.variant": "mine"}, "--fusion.variant mine: one of 'paper', 'official' is needed"),

@@ -175,7 +175,7 @@ def test_the_coco_layout_is_scored_and_has_no_labels_of_cityscapes(predict, snap
 def test_bad_input_is_one_line(streets, checkpoint, tmp_path, fails_in_one_line):
     given = ("--data-root", streets, "--checkpoint", checkpoint, "--output", tmp_path / "out", "--device", "cpu")
     assert "no such checkpoint" in fails_in_one_line(command.main, *given, "--checkpoint", tmp_path / "none.ckpt")
-    assert "neither layout is there" in fails_in_one_line(command.main, *given, "--data-root", tmp_path)
+    assert "no known layout is there" in fails_in_one_line(command.main, *given, "--data-root", tmp_path)
     assert "splits with images: train, val" in fails_in_one_line(command.main, *given, "--split", "vall")
     assert "device 'abacus'" in fails_in_one_line(command.main, *given, "--device", "abacus")
     assert "offers no test-time scales [0.5]" in fails_in_one_line(command.main, *given, "--tta.scales", "0.5")

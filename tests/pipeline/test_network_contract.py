@@ -1,4 +1,4 @@
-"""What every network that is trained here does, whatever it is made of; a new one is one entry in tests/systems.py."""
+"""What every network that is trained here does, whatever it is made of; a new one is one entry of NETWORKS."""
 
 from pathlib import Path
 

@@ -51,13 +51,13 @@ def test_the_whole_chain_ends_in_scores_that_the_official_evaluator_confirms(str
 
 @pytest.mark.slow
 def test_predict_takes_images_of_any_size_and_draws_each(trained, tmp_path, run_command):
-    (tmp_path / "photos").mkdir()
+    (tmp_path / "images").mkdir()
     for name, size in SIZES.items():
         noise = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / f"images/{name}.jpg")
     checkpoints = ("--stage1-checkpoint", trained / "solo/epoch_1.pth", "--stage2-checkpoint", trained / "semantic/best.ckpt")
     views = ("--tta-scales", "0.75", "1", "--tta-flip")
-    places = ("--image-path", tmp_path / "photos", "--output", tmp_path / "out")
+    places = ("--image-path", tmp_path / "images", "--output", tmp_path / "out")
     result = run_command("scripts/predict.py", *places, *checkpoints, *views)
     assert result.returncode == 0, result.stderr
     annotations = json.loads((tmp_path / "out/panoptic.json").read_text())["annotations"]

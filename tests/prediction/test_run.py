@@ -15,7 +15,9 @@ from data.instance_dump import full_masks, read_instances
 from data.layouts.find import open_data_set
 from data.layouts.image_files import ImageFiles
 from data.panoptic_png import PanopticMap, describe_segments
+from data.semantic_dump import SemanticLogits, SemanticMap
 from data.taxonomy import CITYSCAPES
+from data.videos import video_writer
 from evaluation.instance_ap import instances_to_detections
 from prediction.fused import FusedPredictor, LogitRule, MergeRule
 from prediction.predictor import Prediction
@@ -168,6 +170,42 @@ def test_a_broken_image_is_named_and_the_others_are_done(predictors, tmp_path, c
         predict_split(ImageFiles(folder), predictors["network"], tmp_path / "run")
     listed = json.loads((tmp_path / "run/panoptic.json").read_text())["annotations"]
     assert [entry["image_id"] for entry in listed] == ["a", "c"]
+
+
+def test_a_cut_off_video_is_named_and_its_frames_are_done(predictors, tmp_path):
+    folder = tmp_path / "images"
+    with video_writer(folder / "whole.avi", 5.0) as write:
+        for k in range(30):
+            write(np.full((64, 64, 3), 8 * k, np.uint8))
+    data = (folder / "whole.avi").read_bytes()
+    (folder / "whole.avi").write_bytes(data[: len(data) // 2])
+    (folder / "none.mp4").write_bytes(b"no video")
+    write_image(folder / "a.png", np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(InputError, match="left out"):
+        predict_split(ImageFiles(folder), predictors["network"], tmp_path / "run")
+    listed = json.loads((tmp_path / "run/panoptic.json").read_text())["annotations"]
+    assert "a" in [entry["image_id"] for entry in listed]
+
+
+def test_a_video_of_overlays_is_that_of_the_frames_that_are_there(predictors, tmp_path):
+    with video_writer(tmp_path / "images/drive.mp4", 5.0) as write:
+        for k in range(3):
+            write(np.random.default_rng(k).integers(0, 255, (64, 96, 3), dtype=np.uint8))
+    split, predictor = ImageFiles(tmp_path / "images"), predictors["network"]
+    run = predict_split(split, predictor, tmp_path / "run", ("overlay",))
+    drawn = run.place("overlay") / "drive.mp4"
+    before = drawn.read_bytes()
+    drawn.write_bytes(b"of another model")  # as if a kill had come between the new frames and their video
+    (run.place("overlay") / "drive.json").write_text('{"made_from": "others"}')
+    predict_split(split, predictor, tmp_path / "run", ("overlay",))
+    assert drawn.read_bytes() == before
+
+
+def test_logits_of_another_model_are_not_read_for_a_class_map(split, predictors, tmp_path):
+    with_logits = predict_split(split, predictors["dumps"], tmp_path, ("panoptic", "semantic"))
+    assert isinstance(with_logits.semantic(split.image_id(0)), SemanticLogits)
+    with_maps = predict_split(split, predictors["network"], tmp_path, ("panoptic", "semantic"))
+    assert isinstance(with_maps.semantic(split.image_id(0)), SemanticMap)
 
 
 def test_an_output_among_the_images_is_refused(predictors, tmp_path):

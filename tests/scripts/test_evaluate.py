@@ -13,7 +13,7 @@ from data.panoptic_file import read_panoptic_json, write_panoptic_json
 from data.panoptic_png import describe_segments, write_segment_ids
 from data.taxonomy import CITYSCAPES
 from runtime.files import InputError
-from scripts.evaluate import find_photos
+from scripts.evaluate import find_images
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT.parent / "shared" / "samples"
@@ -107,29 +107,29 @@ def touch(folder, *names):
         ("a/other.png", "b/other.png", "town_000000.jpg", "town_000001.jpg"),  # ids of the folder are paths
     ],
 )
-def test_photos_are_found_by_image_id_wherever_they_lie(truth_file, tmp_path, names):
-    folder = tmp_path / "photos"
+def test_images_are_found_by_image_id_wherever_they_lie(truth_file, tmp_path, names):
+    folder = tmp_path / "images"
     touch(folder, *names, "town_000000.mp4")
-    found = find_photos(str(folder), truth_file)
+    found = find_images(str(folder), truth_file)
     assert found == {"town_000000": folder / names[-2], "town_000001": folder / names[-1]}
 
 
-def test_photos_are_found_by_the_file_name_that_the_json_gives(scene, tmp_path):
+def test_images_are_found_by_the_file_name_that_the_json_gives(scene, tmp_path):
     content = json.loads(scene[0].read_text())
     for k, image in enumerate(content["images"]):
         image["file_name"] = f"{'ab'[k]}/same.png"
     scene[0].write_text(json.dumps(content))
-    touch(tmp_path / "photos", "a/same.png", "b/same.png", "c/same.png")
-    found = find_photos(str(tmp_path / "photos"), read_panoptic_json(scene[0]))
+    touch(tmp_path / "images", "a/same.png", "b/same.png", "c/same.png")
+    found = find_images(str(tmp_path / "images"), read_panoptic_json(scene[0]))
     assert found == {"town_000000": tmp_path / "images/a/same.png", "town_000001": tmp_path / "images/b/same.png"}
 
 
 def test_two_photos_of_one_image_are_refused_and_none_is_no_harm(truth_file, tmp_path):
-    touch(tmp_path / "photos", "a/town_000000.png", "b/town_000000.jpg")
+    touch(tmp_path / "images", "a/town_000000.png", "b/town_000000.jpg")
     with pytest.raises(InputError, match="both could be image 'town_000000'; name a folder with one of them"):
-        find_photos(str(tmp_path / "photos"), truth_file)
+        find_images(str(tmp_path / "images"), truth_file)
     touch(tmp_path / "others", "x.png")
-    assert find_photos(str(tmp_path / "others"), truth_file) == find_photos(None, truth_file) == {}
+    assert find_images(str(tmp_path / "others"), truth_file) == find_images(None, truth_file) == {}
 
 
 def test_a_wrong_area_in_the_truth_is_named_as_the_reason_for_a_difference(scene, tmp_path):

@@ -134,16 +134,16 @@ def test_dumps_of_another_checkpoint_setting_or_view_are_made_again(copied, trai
 def test_images_of_any_size_and_mode_are_dumped(eager, run_eval, tmp_path, capsys):
     rng = np.random.default_rng(0)
     sizes = {"kitti": (375, 1242), "square": (800, 800), "tiny_leftImg8bit": (33, 47)}
-    (tmp_path / "photos").mkdir()
+    (tmp_path / "images").mkdir()
     for name, size in sizes.items():
-        Image.fromarray(rng.integers(0, 255, size, dtype=np.uint8)).save(tmp_path / "photos" / f"{name}.png")
-    run_eval("--images", tmp_path / "photos", "--checkpoint", eager, "--output", tmp_path / "out")
+        Image.fromarray(rng.integers(0, 255, size, dtype=np.uint8)).save(tmp_path / "images" / f"{name}.png")
+    run_eval("--images", tmp_path / "images", "--checkpoint", eager, "--output", tmp_path / "out")
     for name, size in sizes.items():
         read_instances(tmp_path / "out/instances", name.removesuffix("_leftImg8bit"), CITYSCAPES, size)
     assert "AP" not in capsys.readouterr().out
     # Another image under the same name is not taken for done.
-    Image.fromarray(rng.integers(0, 255, (64, 99), dtype=np.uint8)).save(tmp_path / "photos" / "square.png")
-    run_eval("--image-path", tmp_path / "photos", "--checkpoint", eager, "--output", tmp_path / "out")
+    Image.fromarray(rng.integers(0, 255, (64, 99), dtype=np.uint8)).save(tmp_path / "images" / "square.png")
+    run_eval("--image-path", tmp_path / "images", "--checkpoint", eager, "--output", tmp_path / "out")
     assert "1 images predicted, 2 were done" in capsys.readouterr().out
     read_instances(tmp_path / "out/instances", "square", CITYSCAPES, (64, 99))
 
