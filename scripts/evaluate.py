@@ -56,7 +56,7 @@ def build_parser() -> ArgumentParser:
     result.add_argument("--report", type=Path | None, metavar="FILE.html", help="a report with best and worst images")
     help_picture = "image, truth, prediction and errors of the image of median PQ"
     result.add_argument("--picture", type=Path | None, metavar="FILE.png", help=help_picture)
-    help_images = "the images, for --report and --image: a folder or a quoted glob; paired by image id or file name"
+    help_images = "the images, for --report and --picture: a folder or a quoted glob; paired by image id or file name"
     result.add_argument("--images", type=str | None, metavar="PATH", help=help_images)
     help_compare = "another run's scores, as a row of the report's and the printed comparison; may be repeated"
     result.add_argument("--compare", action="append", default=[], metavar="NAME=scores.json", help=help_compare)
@@ -179,7 +179,7 @@ def explain_difference(truth: "PanopticFile") -> None:
 
 
 def find_images(place: str | None, truth: "PanopticFile") -> "dict[ImageId, Path]":
-    """The image of each image that has one: by the image id, or by the file name that the JSON gives it.
+    """The file of each image that has one: by the image id, or by the file name that the JSON gives it.
 
     Raises:
         InputError: if there is no image at all, or two could be meant.
@@ -232,7 +232,7 @@ def compare_runs(args: Namespace, ours: dict) -> "list[Table]":
 def example_maker(
     args: Namespace, truth: "PanopticFile", prediction: "PanopticFile", result: "FileScores"
 ) -> "Callable[[ImageId], Example]":
-    """What shows an image: its image where there is one, truth, prediction and errors."""
+    """What shows an image: the image itself where there is a file of it, truth, prediction and errors."""
     from data.images import read_image
     from data.panoptic_file import read_panoptic_map
     from evaluation.report import make_example

@@ -74,8 +74,6 @@ def test_splits_of_coco_may_be_called_train_and_val(snapshots, tmp_path):
 def test_a_folder_of_no_layout_is_refused_with_what_is_needed(tmp_path):
     needed = r"no known layout is there; --data-root must name .*leftImg8bit/ and gtFine/.*panoptic_"
     with pytest.raises(InputError, match=needed):
-        InputError, match=r"no known layout is there; --data-root must name .*leftImg8bit/ and gtFine/.*panoptic_"
-    ):
         open_data_set(tmp_path)
     with pytest.raises(InputError, match="nowhere: no such folder; --data-root must name"):
         open_data_set(tmp_path / "nowhere")
