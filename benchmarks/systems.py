@@ -45,9 +45,9 @@ class System:
     """Commands before the training, whose time does not count: they only write what is read again and again."""
 
 
-def all_systems(root: Path, out: Path, configs: Configs) -> tuple[System, ...]:
+def all_systems(root: Path, out: Path, configs: Configs, train_split: str = "train") -> tuple[System, ...]:
     """What is compared, for a data set at `root`, with all results under `out`."""
-    plan = Plan(root, out, configs)
+    plan = Plan(root, out, configs, train_split)
     return tuple(describe(plan) for describe in (two_stages, original, semantics_alone, panoptic_fpn, pan_secb))
 
 
@@ -58,6 +58,7 @@ class Plan:
     root: Path
     out: Path
     configs: Configs
+    train_split: str
 
     @property
     def data(self) -> tuple:
@@ -124,7 +125,7 @@ def pan_secb(plan: Plan) -> System:
     script, crops = "pan_secb/train.py", ("--data.crops", cut)
     trainings = plan.lightning("crops", script, *crops)
     trainings |= plan.lightning("finetune", script, *crops, "--weights", plan.last("crops"))
-    preparations = (("pan_secb/generate_crops.py", *plan.data, "--output", cut, "--splits", "train"),)
+    preparations = (("pan_secb/generate_crops.py", *plan.data, "--output", cut, "--splits", plan.train_split),)
     return _single("Pan-SECB", trainings, plan.out / "pan_secb_val", plan.last("finetune"), preparations)
 
 

@@ -123,7 +123,10 @@ def read_panoptic_png(path: Path, producer: str | None = None) -> PanopticMap | 
     is_other = producer is not None and text.get(PRODUCER_CHUNK) != producer
     if is_other or SEGMENTS_CHUNK not in text or not has_end(path):
         return None
-    return PanopticMap(segment_ids, tuple(Segment.from_json(entry) for entry in json.loads(text[SEGMENTS_CHUNK])))
+    try:
+        return PanopticMap(segment_ids, tuple(Segment.from_json(entry) for entry in json.loads(text[SEGMENTS_CHUNK])))
+    except (ValueError, KeyError, TypeError):  # somebody else's chunk of this name
+        return None
 
 
 def describe_segments(

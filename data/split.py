@@ -12,7 +12,7 @@ from data.images import read_image, read_image_size
 from data.panoptic_file import ImageId
 from data.panoptic_png import PanopticMap
 from data.taxonomy import Taxonomy
-from runtime.files import InputError
+from runtime.files import InputError, digest_of
 
 
 @runtime_checkable
@@ -132,6 +132,11 @@ class FileSplit:
     def index_of(self) -> dict[str, int]:
         """Image id -> index."""
         return {self.image_id(index): index for index in range(len(self))}
+
+
+def truths_digest(split: Split) -> str:
+    """Changes with the ids of the images and with the content of their truth; what is derived from it keeps it."""
+    return digest_of([(split.image_id(index), split.truth_digest(index)) for index in range(len(split))])
 
 
 def file_digest(path: Path) -> str:

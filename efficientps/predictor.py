@@ -99,7 +99,7 @@ def load_predictor(path: Path, device: str = "cpu", views: ViewSettings = PLAIN)
     Raises:
         InputError: if the file is missing, truncated, or of another model.
     """
-    trained = read_trained(path, ADVICE)
+    trained = read_trained(path, ADVICE, "efficientps")
     try:
         network = build_network(with_lowest_score(trained.settings["network"]))
         network_input = NetworkInput.from_plain(trained.settings)

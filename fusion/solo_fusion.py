@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from prediction.predictor import Predictor
 
 CHECKPOINT = OUTPUTS / "efficientps" / "streets_b0" / "best.ckpt"
+MODEL_SUFFIXES = (".ckpt", ".pth")
 DUMPS = OUTPUTS / "solov2" / "streets_r18" / "dumps" / "val"
 
 
@@ -106,7 +107,7 @@ class _Sources:
         if given == "truth":
             return Truth(self.split)
         path = Path(self.args.checkpoint if given == "model" else given).expanduser()
-        if given == "model" or path.suffix in (".ckpt", ".pth"):
+        if given == "model" or path.suffix in MODEL_SUFFIXES:
             return self._load(path)
         if path.is_dir():
             dumped = DumpedInstances if half == "instances" else DumpedSemantics
@@ -127,14 +128,16 @@ class _Sources:
         return self.loaded[path]
 
     def _taxonomy(self, path: Path):
-        """The classes of a folder or file that does not say them: the split's, else the live model's, else a run folder's."""
+        """The classes of a folder or file that does not say them: the split's, else a live model's, else a run folder's."""
         from data.taxonomy import CITYSCAPES
         from prediction.run import Run
 
         if self.split.taxonomy is not None:
             return self.split.taxonomy
-        if self.args.semantics == "model":
-            return self._load(Path(self.args.checkpoint).expanduser()).taxonomy
+        for given in (self.args.semantics, self.args.instances):
+            model = Path(self.args.checkpoint if given == "model" else given).expanduser()
+            if given == "model" or model.suffix in MODEL_SUFFIXES:
+                return self._load(model).taxonomy
         return Run.open(path).taxonomy if (path / "run.json").is_file() else CITYSCAPES
 
 

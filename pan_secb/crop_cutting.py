@@ -12,7 +12,7 @@ import numpy as np
 
 from data.images import is_made_by, write_image
 from data.panoptic_png import PanopticMap, Segment, describe_segments, read_panoptic_png, write_panoptic_png
-from data.split import Split
+from data.split import Split, truths_digest
 from data.targets import panoptic_to_semantic
 from data.taxonomy import VOID_TRAIN_ID, Taxonomy
 from pan_secb.crops import TRUTH_SUFFIX, WEIGHTS_FILE, class_folder, truth_path
@@ -237,5 +237,6 @@ def generate(
     for _ in track(written, total=len(split), description=f"{name}: cutting crops"):
         pass
     weights = foreground_weights(surveys, split.taxonomy)
-    write_json(folder / WEIGHTS_FILE, {"split": name, **asdict(settings), "formula": FORMULA, "classes": weights})
+    about = {"split": name, "truth": truths_digest(split), **asdict(settings)}
+    write_json(folder / WEIGHTS_FILE, {**about, "formula": FORMULA, "classes": weights})
     return weights

@@ -11,7 +11,7 @@ import numpy as np
 
 from data.loading.epoch_sampler import EpochSampler
 from data.panoptic_png import PanopticMap, read_panoptic_png
-from data.split import FileSplit
+from data.split import FileSplit, Split, truths_digest
 from data.taxonomy import Taxonomy
 from runtime.command_line import OUTPUTS
 from runtime.files import InputError, read_json
@@ -130,6 +130,14 @@ class CropSampler(EpochSampler):
     def num_drawn(self) -> int:
         """Crops of an epoch, of all processes together."""
         return len(self.dataset)
+
+
+def are_of(folder: Path, split: Split) -> bool:
+    """Whether a folder's crops are whole, and were cut from the split's truth as it is now."""
+    try:
+        return read_json(folder / WEIGHTS_FILE)["truth"] == truths_digest(split)
+    except (InputError, KeyError, TypeError):
+        return False
 
 
 def read_foreground_weights(path: Path, taxonomy: Taxonomy, column: str) -> tuple[float, ...]:

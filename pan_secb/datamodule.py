@@ -1,5 +1,6 @@
 """Data of both steps: crops that generate_crops.py has cut, or whole images; and the foreground weights of either."""
 
+import time
 from functools import cached_property
 from pathlib import Path
 
@@ -7,8 +8,9 @@ from data.loading.augmentation import TrainingAugmentation
 from data.loading.datamodule import PanopticDataModule, PanopticDataset
 from data.loading.epoch_sampler import EpochSampler
 from pan_secb.crop_cutting import MIN_AREA, CropSettings, default_crop_size, generate
-from pan_secb.crops import WEIGHTS_FILE, CropSampler, CropSplit, default_folder, read_foreground_weights
+from pan_secb.crops import WEIGHTS_FILE, CropSampler, CropSplit, are_of, default_folder, read_foreground_weights
 from runtime.files import InputError
+from runtime.processes import process_rank
 
 
 class PanSECBDataModule(PanopticDataModule):
@@ -39,16 +41,27 @@ class PanSECBDataModule(PanopticDataModule):
     def foreground_weights(self) -> tuple[float, ...]:
         """Of each thing class, counted on what is trained on: "switched" between the steps, as Pan-SECB's description says.
 
-        The crops are cut here where they are absent, unless a folder of crops was given.
+        The crops are cut here where they are absent or of another truth, unless a folder of crops was given.
 
         Raises:
-            InputError: if the given folder is none of generate_crops.py.
+            InputError: if the given folder is none of generate_crops.py for this data set.
         """
-        if self.given_crops is None and not (self.crops / WEIGHTS_FILE).is_file():
+        if self.given_crops is None:
+            self._ensure_crops()
+        elif (self.crops / WEIGHTS_FILE).is_file() and not are_of(self.crops, self._training_split):
+            needed = f"the truth of {self._training_split.name}; cut them again with python pan_secb/generate_crops.py"
+            raise InputError(f"{self.crops}: holds crops of other images or labels, but they must be of {needed}")
+        return read_foreground_weights(self.crops / WEIGHTS_FILE, self.taxonomy, "crops" if self.on_crops else "full")
+
+    def _ensure_crops(self) -> None:
+        """The first of several processes cuts, the others wait."""
+        while not are_of(self.crops, self._training_split):
+            if process_rank() > 0:
+                time.sleep(1)
+                continue
             print(f"cutting crops into {self.crops}", flush=True)
             settings = CropSettings(default_crop_size(self._training_split), MIN_AREA)
             generate(self._training_split, self.train_split, self.crops, settings)
-        return read_foreground_weights(self.crops / WEIGHTS_FILE, self.taxonomy, "crops" if self.on_crops else "full")
 
     def _training_set(self, augmentation: TrainingAugmentation) -> PanopticDataset:
         if not self.on_crops:

@@ -116,7 +116,7 @@ def load_predictor(
     Raises:
         InputError: if the file is missing, truncated, or of another model, or a setting is impossible.
     """
-    trained = read_trained(path, ADVICE)
+    trained = read_trained(path, ADVICE, "panoptic_fpn")
     try:
         network = build_network(trained.settings["network"])
         network_input = NetworkInput.from_plain(trained.settings, MULTIPLE)

@@ -13,6 +13,7 @@ from jsonargparse.typing import PositiveInt
 from prediction.selection import KINDS, Shard
 from prediction.views import ViewSettings
 from runtime.command_line import add_data_arguments, add_switch, relative_to_repository
+from runtime.files import InputError
 
 if TYPE_CHECKING:
     from data.split import Split
@@ -24,7 +25,7 @@ def add_input_arguments(parser: ArgumentParser) -> None:
     """Which images."""
     group = parser.add_argument_group("images")
     add_data_arguments(group)
-    group.add_argument("--split", type=str | None, default=None, help="of the data set; default: its val or val2017")
+    group.add_argument("--split", type=str | None, default=None, help="of the data set; default: the one for validation")
     help_images = "instead of a data set: an image, a video, a folder of both, or a quoted glob; any sizes, no truth"
     group.add_argument("--images", "--image-path", type=str | None, default=None, metavar="PATH", help=help_images)
 
@@ -86,6 +87,8 @@ def split_of(args: Namespace) -> "Split":
         InputError: if there are none.
     """
     if args.images:
+        if args.split is not None:
+            raise InputError(f"--split {args.split} is of a data set, but --images names other images; give one of both")
         from data.layouts.image_files import ImageFiles
 
         return ImageFiles(args.images)
@@ -111,10 +114,8 @@ def predict_and_score(
     from prediction.run import predict_split
     from prediction.score import score
 
-    shard, command = (
-        Shard.parse(args.shard),
-        shlex.join(["python", relative_to_repository(Path(sys.argv[0]).resolve()), *sys.argv[1:]]),
-    )
+    shard = Shard.parse(args.shard)
+    command = shlex.join(["python", relative_to_repository(Path(sys.argv[0]).resolve()), *sys.argv[1:]])
     run = predict_split(
         split,
         predictor,

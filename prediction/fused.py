@@ -33,6 +33,7 @@ class Rule(Protocol):
     """How two halves become one panoptic map. A new rule is a class that does this, and one entry in RULES here and there."""
 
     settings: RuleSettings
+    needs_instances: bool
 
     def __init__(self, settings: RuleSettings, device: str): ...
 
@@ -51,6 +52,8 @@ class LogitRule:
         device: that does the pixel work.
     """
 
+    needs_instances = False
+
     def __init__(self, settings: FusionSettings = FusionSettings(), device: str = "cpu"):
         self.settings, self.device = settings, device
 
@@ -68,13 +71,13 @@ class LogitRule:
 class MergeRule:
     """Panoptic FPN's: fusion/heuristic_merge.py; of logits it takes the class map."""
 
+    needs_instances = True
+
     def __init__(self, settings: MergeSettings = MergeSettings(), device: str = "cpu"):
         self.settings, self.device = settings, device
 
     def fuse(self, instances: InstanceLogits | None, semantic: SemanticLogits | SemanticMap, taxonomy: Taxonomy) -> PanopticMap:
         """See Rule."""
-        if instances is None:
-            raise InputError("the merge needs instances; give --instances, or take --rule logits")
         is_map = isinstance(semantic, SemanticMap)
         train_ids = semantic.train_ids if is_map else semantic_argmax(semantic, taxonomy, self.device)
         return merge(instances, train_ids, taxonomy, self.settings)
@@ -92,37 +95,46 @@ class FusedPredictor:
         rule: instances below its `min_score` are ignored; where it has none, that of the instances' own model counts.
 
     Raises:
-        InputError: if the two know different classes.
+        InputError: if the two know different classes, or one gives not what it is given for.
     """
 
     def __init__(self, instances: Predictor | None, semantics: Predictor, rule: Rule):
+        if "semantic" not in semantics.gives:
+            raise InputError("what was given for the semantics gives none; give a semantic model or its dumps")
+        if instances is not None and "instances" not in instances.gives:
+            raise InputError("what was given for the instances gives none; give an instance model or its dumps")
+        if instances is None and rule.needs_instances:
+            raise InputError("the merge needs instances; give --instances, or take --rule logits")
         if instances is not None and (difference := instances.taxonomy.difference(semantics.taxonomy)):
             raise InputError(f"instances and semantics are of different classes, {difference}; give halves of the same classes")
         self.instances, self.semantics, self.rule = instances, semantics, rule
         self.taxonomy = semantics.taxonomy
+        self.gives = ("panoptic", "semantic") if instances is None else ("panoptic", "instances", "semantic")
         self.min_score = rule.settings.min_score
         if self.min_score is None:
-            own = None if instances is None else instances.min_score
+            own = self.instances_min_score
             self.min_score = rule.settings.lowest_score if own is None else own
             rule.settings = replace(rule.settings, min_score=self.min_score)
 
+    @property
+    def instances_min_score(self) -> float | None:
+        """What the instances' own model says, whatever limit the fusion takes."""
+        return None if self.instances is None else self.instances.min_score
+
     def fingerprint(self, image_id: str) -> str:
         """See Predictor."""
-        made_from = [RULE_VERSION, type(self.rule).__name__, asdict(self.rule.settings), self.semantics.fingerprint(image_id)]
-        made_from.append("none" if self.instances is None else self.instances.fingerprint(image_id))
+        made_from = [RULE_VERSION, type(self.rule).__name__, asdict(self.rule.settings), self.taxonomy.to_coco_categories()]
+        halves = (self.semantics, self.instances)
+        made_from += ["none" if half is None else half.fingerprint(image_id) for half in halves]
         return f"fused-{digest_of(*made_from)}"
 
     def predict(self, image_id: str, image: np.ndarray) -> Prediction:
         """See Predictor: both halves and the panoptic map."""
         found = self.semantics.predict(image_id, image)
         semantic, instances = found.semantic, None
-        if semantic is None:
-            raise InputError(f"{image_id}: what was given for the semantics gives none; give a semantic model or its dumps")
         if self.instances is not None:
             other = found if self.instances is self.semantics else self.instances.predict(image_id, image)
             instances = other.instances
-            if instances is None:
-                raise InputError(f"{image_id}: what was given for the instances gives none; give an instance model or its dumps")
         return Prediction(self.rule.fuse(instances, semantic, self.taxonomy), instances, semantic)
 
 

@@ -27,6 +27,8 @@ class Predictor(Protocol):
     """Images in, predictions out. `predict` may be called from several threads at once."""
 
     taxonomy: Taxonomy
+    gives: tuple[str, ...]
+    """Which parts of a Prediction are there."""
     min_score: float | None
     """From which score on its instances are worth fusing; None where it does not know."""
 
@@ -56,10 +58,9 @@ class NetworkPredictor(ABC):
     taxonomy: Taxonomy
     min_score: float | None = None
     gives: tuple[str, ...] = ("panoptic", "instances", "semantic")
-    """Which parts of a Prediction are there."""
 
     def __init__(self, taxonomy: Taxonomy, name: str):
-        """Args: name: changes with the weights and with every setting that the result depends on."""
+        """Set what every predictor has; `name` changes with the weights and with every setting that the result depends on."""
         self.taxonomy, self.name = taxonomy, name
         self._turn = Lock()
 

@@ -31,6 +31,7 @@ from data.targets import panoptic_to_scored_instances, panoptic_to_semantic
 from data.taxonomy import Taxonomy
 from data.videos import open_video, video_writer
 from evaluation.render import draw_legend, overlay
+from prediction.fused import FusedPredictor
 from prediction.predictor import Prediction, Predictor
 from prediction.selection import KINDS, Shard
 from runtime.files import InputError, digest_of, read_json, remove_partial_files, write_json
@@ -107,6 +108,10 @@ class Run:
         return read_semantics(self.place("semantic"), image_id, self.taxonomy, size)
 
 
+SUMMARIES = ("panoptic.json", "scores.json", "results.md")
+"""Files on all images, which are not those of other images' results; removed before the first new one."""
+
+
 class Done(NamedTuple):
     """What is kept in memory of an image for the JSON; `size` is (height, width)."""
 
@@ -152,8 +157,10 @@ def predict_split(
     wanted = {*keep, "panoptic"} if "overlay" in keep else {*keep}  # the frames of a video are drawn from their maps
     kept = tuple(kind for kind in KINDS if kind in wanted)
     run = Run(Path(output), predictor.taxonomy, kept, predictor.min_score, places or {})
-    check_outside(split, run.folder)
-    _prepare_folder(run, split, shard, command)
+    for folder in (run.folder, *run.places.values()):
+        check_outside(split, folder)
+    own_min_score = predictor.instances_min_score if isinstance(predictor, FusedPredictor) else predictor.min_score
+    _prepare_folder(run, split, shard, command, own_min_score)
     indices = range(shard.number - 1, len(split), shard.count)
     work = partial(_predict_image, split, predictor, run, resume)
     problems, done = list(split.problems), []
@@ -167,6 +174,9 @@ def predict_split(
         folder = run.place("panoptic")
         entries = [(d.key, d.file_name, run.png(d.image_id).relative_to(folder).as_posix(), d.size, d.segments) for d in done]
         write_panoptic_json(run.folder / f"panoptic{shard.suffix}.json", run.taxonomy, entries)
+        if shard.count == 1:
+            for part in run.folder.glob("panoptic-*-of-*.json"):
+                part.unlink()
     if "overlay" in run.kept and shard.count == 1:
         _write_video_overlays(split, run, {d.image_id: d.producer for d in done})
     _report(run, done, shard)
@@ -190,13 +200,16 @@ def _check(split: Split, predictor: Predictor, keep: Sequence[str]) -> None:
     strangers = [kind for kind in keep if kind not in KINDS]
     if strangers or not keep:
         raise InputError(f"--keep {' '.join(keep)}: give one or more of {' '.join(KINDS)}")
+    for kind in ("panoptic" if kind == "overlay" else kind for kind in keep):
+        if kind not in predictor.gives and "panoptic" not in predictor.gives:
+            raise InputError(f"this model gives {' and '.join(predictor.gives)}; leave `{kind}` out of --keep, or fuse it first")
     if split.taxonomy is not None and (difference := predictor.taxonomy.difference(split.taxonomy)):
         raise InputError(
             f"{split.name}: the model knows other classes, {difference}; give a checkpoint and a data set that belong together"
         )
 
 
-def _prepare_folder(run: Run, split: Split, shard: Shard, command: str) -> None:
+def _prepare_folder(run: Run, split: Split, shard: Shard, command: str, instances_min_score: float | None) -> None:
     if shard.count == 1:  # else other shards may be writing there
         for kind in ("", *run.kept):
             folders = {(run.place(kind) / split.image_id(k)).parent for k in range(len(split))} if kind else {run.folder}
@@ -209,10 +222,12 @@ def _prepare_folder(run: Run, split: Split, shard: Shard, command: str) -> None:
         "split": split.name,
         "kept": list(run.kept),
         "min_score": run.min_score,
+        "instances_min_score": instances_min_score,
         "taxonomy": run.taxonomy.name,
         "categories": run.taxonomy.to_coco_categories(),
     }
-    write_json(run.folder / "run.json", content)
+    for folder in (run.folder, *run.places.values()):  # what lies outside is used without the run folder
+        write_json(folder / "run.json", content)
 
 
 def _predict_image(split: Split, predictor: Predictor, run: Run, resume: bool, index: int) -> Done | InputError:
@@ -230,7 +245,9 @@ def _predict_image(split: Split, predictor: Predictor, run: Run, resume: bool, i
         image = split.image(index)
     except InputError as error:
         return error
-    prediction = _complete(predictor.predict(image_id, image), run, image_id, image.shape[:2])
+    for name in SUMMARIES:
+        (run.folder / name).unlink(missing_ok=True)
+    prediction = _complete(predictor.predict(image_id, image), run, image_id)
     _write(run, image_id, image, prediction, producer, has_overlay=_has_own_overlay(split, index))
     segments = None if prediction.panoptic is None else prediction.panoptic.segments
     return Done(*about, producer, image.shape[:2], segments, has_written=True)
@@ -260,23 +277,13 @@ def _find_done(split: Split, run: Run, index: int, producer: str) -> tuple[tuple
     return None if panoptic is None else (panoptic.segment_ids.shape, panoptic.segments)
 
 
-def _complete(prediction: Prediction, run: Run, image_id: str, size: tuple[int, int]) -> Prediction:
-    """The prediction with what is kept of it, taken from its panoptic map where it is absent.
-
-    Raises:
-        InputError: if it cannot be had.
-    """
+def _complete(prediction: Prediction, run: Run, image_id: str) -> Prediction:
+    """The prediction with what is kept of it, taken from its panoptic map where it is absent."""
     panoptic = prediction.panoptic
-    if "panoptic" in run.kept and panoptic is None:
-        raise InputError(f"this model gives no panoptic map, but --keep {' '.join(run.kept)} needs one; fuse it first")
     if "instances" in run.kept and prediction.instances is None:
-        if panoptic is None:
-            raise InputError("this model gives no instances; leave `instances` out of --keep")
         about = {"image_id": image_id, "taxonomy": run.taxonomy, "producer": ""}
         prediction = replace(prediction, instances=panoptic_to_scored_instances(panoptic, **about))
     if "semantic" in run.kept and prediction.semantic is None:
-        if panoptic is None:
-            raise InputError("this model gives no semantics; leave `semantic` out of --keep")
         semantic = SemanticMap(image_id, run.taxonomy.name, "", panoptic_to_semantic(panoptic, run.taxonomy))
         prediction = replace(prediction, semantic=semantic)
     return prediction
@@ -302,12 +309,16 @@ def _write_video_overlays(split: Split, run: Run, producers: Mapping[str, str]) 
     for index in range(len(split)):
         if not _has_own_overlay(split, index):
             videos.setdefault(split.video_of(index), []).append(index)
-    for name, indices in videos.items():
+    for name, of_video in videos.items():
+        indices = [index for index in of_video if split.image_id(index) in producers]
         path, about = run.place("overlay") / f"{name}.mp4", run.place("overlay") / f"{name}.json"
-        wanted = {"made_from": digest_of([producers.get(split.image_id(index)) for index in indices])}
+        wanted = {"made_from": digest_of([producers[split.image_id(index)] for index in indices])}
         if path.is_file() and about.is_file() and read_json(about) == wanted:
             continue
         about.unlink(missing_ok=True)
+        if not indices:
+            path.unlink(missing_ok=True)
+            continue
         with open_video(split.image_path(indices[0])) as video:
             rate = video.rate
         with video_writer(path, rate) as write:

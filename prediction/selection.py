@@ -22,7 +22,7 @@ class Shard(NamedTuple):
             InputError: if it is anything else.
         """
         number, _, count = text.partition("/")
-        if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
             raise InputError(f"--shard {text}, but i/n with 1 <= i <= n is needed, such as 1/4")
         return cls(int(number), int(count))
 

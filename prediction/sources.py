@@ -25,6 +25,8 @@ class DumpedInstances:
         InputError: if it holds neither.
     """
 
+    gives = ("instances",)
+
     def __init__(self, folder: Path, taxonomy: Taxonomy):
         self.taxonomy = taxonomy
         self.folder, self.min_score = _find_dumps(folder, "instances", instance_dump.SUFFIX)
@@ -45,6 +47,7 @@ class DumpedSemantics:
         InputError: if it holds neither.
     """
 
+    gives = ("semantic",)
     min_score = None
 
     def __init__(self, folder: Path, taxonomy: Taxonomy):
@@ -62,17 +65,17 @@ class DumpedSemantics:
 
 
 def _find_dumps(folder: Path, kind: str, *suffixes: str) -> tuple[Path, float | None]:
-    """The folder that holds the dumps, and the score limit that a run's run.json names."""
+    """The folder that holds the dumps, and from which score on the instances of the run that wrote them are worth fusing."""
     folder = Path(folder)
     place = folder / kind if (folder / kind).is_dir() else folder
     if not any(next(place.rglob(f"*{suffix}"), None) for suffix in suffixes):
         raise InputError(f"{folder}: no {kind} dumps there; predict them first, or give another folder")
-    for path in (folder / "run.json", place.parent / "run.json"):
-        if path.is_file():
-            content = read_json(path)
-            min_score = content.get("min_score") if isinstance(content, dict) else None
-            return place, min_score if isinstance(min_score, int | float) else None
-    return place, None
+    run = next((path for path in (place / "run.json", place.parent / "run.json") if path.is_file()), None)
+    content = read_json(run) if run else {}
+    if not isinstance(content, dict) or kind not in content.get("kept", [kind]):
+        raise InputError(f"{place}: is of an earlier run, as {run} says; predict with --keep {kind}, or give another folder")
+    min_score = content.get("instances_min_score")
+    return place, min_score if isinstance(min_score, int | float) else None
 
 
 class CocoResultInstances:
@@ -83,6 +86,7 @@ class CocoResultInstances:
             Not needed where `image_id` is the image's own id, a string.
     """
 
+    gives = ("instances",)
     min_score = None
 
     def __init__(self, json_path: Path, taxonomy: Taxonomy, images_json: Path | None = None):
@@ -154,14 +158,14 @@ class CocoResultInstances:
 
     def _decode(self, entry: dict, size: tuple[int, int]) -> np.ndarray:
         rle = entry["segmentation"]
-        if not isinstance(rle, dict) or tuple(rle.get("size", ())) != tuple(size):
+        if not isinstance(rle, dict) or rle.get("size") != list(size):
             found = rle.get("size") if isinstance(rle, dict) else type(rle).__name__
             raise InputError(f"{self.json_path}: mask is {found}, but an RLE of size {list(size)} was needed")
         try:
             if isinstance(rle["counts"], list):
                 rle = coco_mask.frPyObjects(rle, *size)
             return coco_mask.decode(rle).astype(bool)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{self.json_path}: an RLE cannot be decoded ({shorten(error)}); export it again") from None
 
 
@@ -172,6 +176,7 @@ class Truth:
         stride: of the logits, in pixels.
     """
 
+    gives = ("panoptic", "instances", "semantic")
     min_score = None
 
     def __init__(self, split: Split, stride: int = 4):

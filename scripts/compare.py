@@ -128,7 +128,7 @@ def compare(args: Namespace) -> None:
     root, out = data_set.root.resolve(), Path(args.output).expanduser().resolve()
     out.mkdir(parents=True, exist_ok=True)
     split = data_set.split(args.split)
-    systems = all_systems(root, out, Configs(**configs, epochs=epochs, more=more))
+    systems = all_systems(root, out, Configs(**configs, epochs=epochs, more=more), data_set.usual_split(for_training=True))
     for system in systems:
         for command in system.preparations:
             run(*command)

@@ -59,7 +59,7 @@ def load_weights(model: nn.Module, checkpoint: dict, path: Path) -> None:
         model.load_state_dict({k.removeprefix("module."): v for k, v in checkpoint["state_dict"].items()})
     except RuntimeError as error:
         reason = broken_reason(error).partition(":")[2].strip()  # without "Error(s) in loading state_dict for SOLOv2:"
-        needed = "give the config that it was trained with, or another checkpoint or work folder"
+        needed = "give another checkpoint, or to a training the config that it is of"
         raise InputError(f"{path}: is of another model than the config ({reason}); {needed}") from None
 
 

@@ -59,10 +59,9 @@ def _use_split(dataset: dict, split: Split) -> None:
     dataset.data_root = f"{split.root}/"
     dataset.ann_file = str(split.instances_json.relative_to(split.root))
     dataset.data_prefix = dict(img=split.image_folder)
-    if dataset.type == "CityscapesDataset" and split.taxonomy.difference(CITYSCAPES) is None:
-        return  # whose classes it knows
     things = [c for c in split.taxonomy.categories if c.is_thing]
-    dataset.type = "CocoDataset"
+    if dataset.type != "CityscapesDataset" or split.taxonomy.difference(CITYSCAPES):
+        dataset.type = "CocoDataset"
     dataset.metainfo = dict(classes=tuple(c.name for c in things), palette=[c.color for c in things])
 
 

@@ -25,7 +25,7 @@ from solov2.trained_settings import TrainedSettings, TrainedSettingsHook, read_s
 from solov2.training_options import apply_training_options
 from solov2.weights import StartFromWeights
 
-NEEDED = ("data_root", "model", "train_dataloader", "optim_wrapper", "train_cfg")
+NEEDED = ("data_root", "model", "train_dataloader", "test_dataloader", "optim_wrapper", "train_cfg")
 """Settings without which nothing can be trained."""
 
 

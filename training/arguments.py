@@ -11,6 +11,7 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveInt
 from runtime.command_line import REPOSITORY, add_data_arguments, add_switch, current_spelling, make_parser, relative_to_repository
 from runtime.files import InputError, one_line_errors, shorten
 
+ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 """Ours -> Lightning's."""
 AUGMENTATION = (
@@ -41,7 +42,7 @@ def add_training_arguments(parser: ArgumentParser, output: str) -> None:
     help_ema = "validate, save and dump a moving average of the weights, such as 0.999; 0: the weights themselves"
     group.add_argument("--ema-decay", type=ClosedUnitInterval | None, default=None, help=help_ema)
     group.add_argument("--seed", type=NonNegativeInt | None, default=None, help="of weights, order and augmentation")
-    group.add_argument("--device", type=str | None, default=None, help="cpu, cuda or auto")
+    group.add_argument("--device", type=str | None, default=None, help="cpu, cuda, cuda:1, ... or auto")
     group.add_argument("--workers", type=NonNegativeInt | None, default=None, help="processes that read and augment")
 
 
@@ -116,12 +117,23 @@ def _is_number(text: str) -> bool:
 
 
 def _to_lightning(args: Namespace) -> list[str]:
-    """The project's flags in LightningCLI's words."""
+    """The project's flags in LightningCLI's words.
+
+    Raises:
+        InputError: if the device is none.
+    """
+    accelerator, number = None, ""
+    if args.device is not None:
+        accelerator, _, number = args.device.partition(":")
+        if accelerator not in ACCELERATORS or not (number == "" or number.isdecimal()):
+            raise InputError(f"--device {args.device} is unknown; give one of {', '.join(ACCELERATORS)}, or cuda:1")
+    devices = f"[{number}]" if number else None
     pairs = {
         "--trainer.max_epochs": args.epochs,
         "--trainer.precision": PRECISIONS.get(args.precision),
         "--trainer.accumulate_grad_batches": args.accumulate,
-        "--trainer.accelerator": args.device,
+        "--trainer.accelerator": accelerator,
+        "--trainer.devices": devices,
         "--seed_everything": args.seed,
         "--data.num_workers": args.workers,
         "--model.weights": args.weights,

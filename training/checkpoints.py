@@ -74,23 +74,27 @@ def load_start(network: nn.Module, path: str | Path) -> str:
     return f"starting from {path}: all {len(trained.weights)} tensors"
 
 
-def read_trained(path: Path, advice: str) -> Trained:
+def read_trained(path: Path, advice: str, system: str | None = None) -> Trained:
     """Read a checkpoint for use.
 
     Args:
         advice: what to do where there is none, or one that is of no use.
+        system: that it must be of; None: any.
 
     Raises:
-        InputError: if the file is missing, truncated, or of another program.
+        InputError: if the file is missing, truncated, or of another program or system.
     """
     path = Path(path)
     checkpoint = read_checkpoint_file(path, advice)
     try:
         settings = dict(checkpoint["hyper_parameters"])
         weights = {k.removeprefix("network."): v for k, v in checkpoint["state_dict"].items() if k.startswith("network.")}
+        found = settings["system"]
         taxonomy = _taxonomy(settings)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: no checkpoint of a training of this project ({shorten(error)}); {advice}") from None
+    if system not in (None, found):
+        raise InputError(f"{path}: is a checkpoint of {found}, but one of {system} is needed; {advice}")
     check_finite(path, weights)
     return Trained(path, taxonomy, settings, weights, hashlib.sha256(path.read_bytes()).hexdigest()[:16])
 

@@ -4,7 +4,6 @@ The stuff maps equal detectron2's datasets/prepare_panoptic_fpn.py: things are 0
 categories, void is 255. The instance JSON is what panopticapi's panoptic2detection_coco_format makes, with run lengths.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +15,7 @@ import numpy as np
 from data.coco_json import read_entries
 from data.images import is_made_by, write_image
 from data.panoptic_png import PanopticMap
-from data.split import Split
+from data.split import Split, truths_digest
 from data.targets import panoptic_to_annotations, panoptic_to_semantic
 from data.taxonomy import VOID_TRAIN_ID, Taxonomy
 from runtime.files import InputError, read_json, remove_partial_files, write_json
@@ -148,14 +147,9 @@ def ensure_instances_json(split: PanopticSplit, track: Track = track_nothing) ->
 def is_prepared(split: PanopticSplit) -> bool:
     """Whether the instance JSON was made from the truth as it is now."""
     try:
-        return read_json(split.instances_json)["info"]["truth"] == _truth_digest(split)
+        return read_json(split.instances_json)["info"]["truth"] == truths_digest(split)
     except (InputError, KeyError, TypeError):
         return False
-
-
-def _truth_digest(split: PanopticSplit) -> str:
-    parts = [(split.image_id(index), split.truth_digest(index)) for index in range(len(split))]
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def _append(
@@ -170,7 +164,7 @@ def _append(
 def _write_instances(split: PanopticSplit, images: list[dict], annotations: list[dict]) -> None:
     taxonomy = split.taxonomy
     things = [c for c, is_thing in zip(taxonomy.to_coco_categories(), taxonomy.is_thing, strict=True) if is_thing]
-    info = {"description": MADE_BY, "truth": _truth_digest(split)}
+    info = {"description": MADE_BY, "truth": truths_digest(split)}
     content = {"info": info, "images": images, "annotations": annotations, "categories": things}
     write_json(split.instances_json, content)
 

@@ -108,7 +108,7 @@ def test_a_fingerprint_is_of_the_weights_and_of_every_setting(checkpoint, resize
 
 def damage(content: dict, kind: str) -> None:
     if kind == "another system":
-        content["hyper_parameters"] = {"network": {"variant": "b0"}, "taxonomy": "x", "categories": [{"id": 1, "name": "x"}]}
+        content["hyper_parameters"] = content["hyper_parameters"] | {"system": "efficientps"}
     elif kind == "another width":
         content["hyper_parameters"]["network"] = content["hyper_parameters"]["network"] | {"width": 0.5}
     elif kind == "nan":
@@ -124,7 +124,7 @@ def damage(content: dict, kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("another system", "no checkpoint of pan_secb/train.py"),
+        ("another system", "is a checkpoint of efficientps, but one of pan_secb is needed; train first"),
         ("another width", "is of another network"),
         ("nan", "NaN or infinite weights in encoder.0.conv.bias"),
         ("no input size", r"no checkpoint of pan_secb/train.py \('input_size'\)"),

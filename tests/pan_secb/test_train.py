@@ -1,10 +1,13 @@
 """What the command does without a configuration: both steps, the second from the first's checkpoint."""
 
+import shutil
 import sys
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import pan_secb.crops
 from pan_secb import train
@@ -70,3 +73,19 @@ def test_crops_that_nobody_named_are_cut_where_they_are_absent(layout, request, 
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
     data.setup("fit")
     assert len(data.train_set.split) == len(list(data.crops.glob("crops_*/*_panoptic.png")))
+
+
+def test_crops_of_another_truth_are_cut_anew_or_refused_where_they_were_given(streets, tmp_path, monkeypatch):
+    monkeypatch.setattr(pan_secb.crops, "CROPS", tmp_path / "crops")
+    shutil.copytree(streets, tmp_path / "streets")
+    data = PanSECBDataModule(data_root=str(tmp_path / "streets"), on_crops=True, num_workers=0)
+    _ = data.foreground_weights
+    before = {path: path.read_bytes() for path in data.crops.glob("crops_*/*.png")}
+    label = next((tmp_path / "streets/gtFine/train").glob("*/*_instanceIds.png"))
+    Image.fromarray(np.asarray(Image.open(label))[:, ::-1].copy()).save(label)
+    given = PanSECBDataModule(data_root=str(tmp_path / "streets"), on_crops=True, num_workers=0, crops=str(data.crops.parent))
+    with pytest.raises(InputError, match="holds crops of other images or labels"):
+        _ = given.foreground_weights
+    _ = data.foreground_weights
+    assert {path: path.read_bytes() for path in data.crops.glob("crops_*/*.png")} != before
+    assert given.foreground_weights == data.foreground_weights

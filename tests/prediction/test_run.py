@@ -112,7 +112,7 @@ def test_workers_and_shards_change_no_byte(kind, split, predictors, tmp_path):
 
 def test_what_is_done_is_not_done_again(split, predictors, tmp_path, capsys):
     class Counting:
-        taxonomy, min_score, calls = CITYSCAPES, None, 0
+        taxonomy, min_score, gives, calls = CITYSCAPES, None, ("panoptic", "instances", "semantic"), 0
 
         def fingerprint(self, image_id):
             return "counting"
@@ -208,6 +208,26 @@ def test_logits_of_another_model_are_not_read_for_a_class_map(split, predictors,
     assert isinstance(with_maps.semantic(split.image_id(0)), SemanticMap)
 
 
+def test_what_sums_up_older_maps_goes_before_the_first_new_one(split, predictors, tmp_path):
+    run = predict_split(split, predictors["dumps"], tmp_path)
+    for name in ("scores.json", "results.md"):
+        (run.folder / name).write_text("{}")
+    predict_split(split, predictors["dumps"], tmp_path)
+    assert (run.folder / "scores.json").exists()
+    predict_split(split, predictors["network"], tmp_path, shard=Shard(1, 2))
+    assert not {"scores.json", "results.md", "panoptic.json"} & {path.name for path in run.folder.iterdir()}
+
+
+def test_halves_that_give_nothing_of_what_they_are_given_for_are_refused(split, dumps):
+    instances, semantics = DumpedInstances(dumps.folder, CITYSCAPES), DumpedSemantics(dumps.folder, CITYSCAPES)
+    with pytest.raises(InputError, match="given for the semantics gives none"):
+        FusedPredictor(instances, instances, LogitRule())
+    with pytest.raises(InputError, match="given for the instances gives none"):
+        FusedPredictor(semantics, semantics, LogitRule())
+    with pytest.raises(InputError, match="the merge needs instances"):
+        FusedPredictor(None, semantics, MergeRule())
+
+
 def test_an_output_among_the_images_is_refused(predictors, tmp_path):
     write_image(tmp_path / "out/panoptic/a.png", np.zeros((64, 64, 3), np.uint8))
     with pytest.raises(InputError, match="also finds images in the output"):
@@ -216,9 +236,9 @@ def test_an_output_among_the_images_is_refused(predictors, tmp_path):
 
 def test_what_cannot_be_kept_is_refused(split, dumps, tmp_path):
     instances = DumpedInstances(dumps.folder, CITYSCAPES)
-    with pytest.raises(InputError, match="gives no panoptic map"):
+    with pytest.raises(InputError, match="gives instances; leave `panoptic` out of --keep, or fuse it first"):
         predict_split(split, instances, tmp_path)
-    with pytest.raises(InputError, match="gives no semantics"):
+    with pytest.raises(InputError, match="gives instances; leave `semantic` out of --keep"):
         predict_split(split, instances, tmp_path, ("semantic",))
     with pytest.raises(InputError, match="give one or more of panoptic"):
         predict_split(split, instances, tmp_path, ("masks",))
@@ -232,7 +252,7 @@ def test_a_shard_that_cannot_be_is_refused(text):
 
 def test_the_truth_scores_all_and_a_map_gives_what_is_kept_of_it(split, tmp_path):
     class MapAlone:
-        taxonomy, min_score = CITYSCAPES, None
+        taxonomy, min_score, gives = CITYSCAPES, None, ("panoptic",)
 
         def fingerprint(self, image_id):
             return "map"

@@ -147,7 +147,7 @@ def dumps(snapshots, tmp_path):
 @pytest.mark.parametrize("inner", [("", ""), ("instances", "semantic")], ids=["run", "folder"])
 def test_dumps_are_read_from_their_folder_or_from_the_run_that_kept_them(dumps, inner):
     split, run = dumps
-    (run / "run.json").write_text(json.dumps({"min_score": 0.35}))
+    (run / "run.json").write_text(json.dumps({"min_score": 0.5, "instances_min_score": 0.35}))
     instances, semantics = DumpedInstances(run / inner[0], split.taxonomy), DumpedSemantics(run / inner[1], split.taxonomy)
     image_id, image = split.image_id(0), split.image(0)
     expected = Truth(split).predict(image_id, image)
@@ -157,6 +157,14 @@ def test_dumps_are_read_from_their_folder_or_from_the_run_that_kept_them(dumps, 
     assert instances.min_score == 0.35
     assert isinstance(instances, Predictor)
     assert isinstance(semantics, Predictor)
+
+
+@pytest.mark.parametrize("inner", ["", "instances"])
+def test_dumps_that_an_earlier_run_left_are_refused(dumps, inner):
+    split, run = dumps
+    (run / "run.json").write_text(json.dumps({"kept": ["panoptic"]}))
+    with pytest.raises(InputError, match=r"instances: is of an earlier run, as .*run\.json says; predict with --keep instances"):
+        DumpedInstances(run / inner, split.taxonomy)
 
 
 def test_a_dump_of_another_content_has_another_fingerprint_and_an_absent_one_is_refused(dumps):

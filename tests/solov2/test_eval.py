@@ -201,7 +201,7 @@ def test_settings_that_do_not_fit_fail_in_one_line(eager, streets, tmp_path, fai
     ):
         assert words in fails_in_one_line(evaluation.main, *common, "--cfg-options", option)
     line = fails_in_one_line(evaluation.main, *common, "--keep", "panoptic")
-    assert "gives no panoptic map" in line
+    assert "this model gives instances; leave `panoptic` out of --keep" in line
     assert not list(tmp_path.rglob("*.safetensors"))
 
 

@@ -162,7 +162,7 @@ def test_a_config_that_cannot_be_trained_fails_in_one_line(streets, tmp_path, fa
     (tmp_path / "other.py").write_text("model = dict(type='MaskRCNN')\ntrain_cfg = dict(max_epochs=1)")
     arguments = ("--config", tmp_path / "other.py", "--data-root", streets, "--output", tmp_path)
     line = fails_in_one_line(train.main, *arguments)
-    assert "other.py: has no data_root, train_dataloader, optim_wrapper; inherit one of configs/solov2" in line
+    assert "other.py: has no data_root, train_dataloader, test_dataloader, optim_wrapper; inherit one of configs/solov2" in line
 
 
 def test_going_on_with_another_model_fails_in_one_line(trained, streets, tiny, fails_in_one_line):

@@ -94,9 +94,10 @@ def test_the_users_own_logger_is_kept(build, tmp_path):
     ("arguments", "line"),
     [
         (("--epochs", "0"), "error: --epochs 0: does not conform to restriction v>0; see --help"),
+        (("--device", "tpu"), "error: --device tpu is unknown; give one of auto, cpu, cuda, mps, or cuda:1"),
         (("--workers", "many"), "error: --workers many: invalid literal for int() with base 10: 'many'; see --help"),
         (("--data.seed", "-1"), "error: --data.seed -1: does not conform to restriction v>=0; see --help"),
-        (("--data.layout", "voc"), "error: --data.layout voc: one of 'auto', 'cityscapes', 'coco' is needed; see --help"),
+        (("--data.layout", "voc"), "error: layout 'voc' is unknown; choose one of auto, cityscapes, coco"),
         (("--trainer.frob", "1"), "error: unrecognized arguments: --trainer.frob 1; see --help"),
         (
             ("--config", "none.yaml"),
