@@ -1,6 +1,5 @@
 """The images that a command works on, in order, with or without truth: one interface for every layout."""
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ from data.images import read_image, read_image_size
 from data.panoptic_file import ImageId
 from data.panoptic_png import PanopticMap
 from data.taxonomy import Taxonomy
-from runtime.files import InputError, digest_of
+from runtime.files import InputError, digest_of, file_digest
 
 
 @runtime_checkable
@@ -137,15 +136,3 @@ class FileSplit:
 def truths_digest(split: Split) -> str:
     """Changes with the ids of the images and with the content of their truth; what is derived from it keeps it."""
     return digest_of([(split.image_id(index), split.truth_digest(index)) for index in range(len(split))])
-
-
-def file_digest(path: Path) -> str:
-    """16 hexadecimal digits of a file's content.
-
-    Raises:
-        InputError: if there is no such file.
-    """
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
-    except (FileNotFoundError, IsADirectoryError):
-        raise InputError(f"{path}: no such file; make it first") from None

@@ -11,10 +11,9 @@ import numpy as np
 from data.images import is_made_by, write_image
 from data.layouts.cityscapes import LABEL_SUFFIX, CityscapesSplit
 from data.panoptic_png import PanopticMap
-from data.split import file_digest
 from data.taxonomy import CITYSCAPES, MAX_INSTANCES_PER_IMAGE
 from prediction.run import Run
-from runtime.files import InputError, remove_partial_files
+from runtime.files import InputError, file_digest, remove_partial_files
 
 UNLABELED = 0
 """The label id of what is not scored; the official tools leave it out, so that it is void."""
@@ -33,9 +32,8 @@ def to_instance_ids(panoptic: PanopticMap) -> np.ndarray:
         if train_id is None:
             known = CITYSCAPES.dataset_ids.tolist()
             raise InputError(f"category id {segment.category_id} is not of Cityscapes, whose ids are {known}; give a map of it")
-        first, last = (CITYSCAPES.segment_id(train_id, k) for k in (0, 0))
-        if CITYSCAPES.is_thing[train_id]:
-            first, last = (CITYSCAPES.segment_id(train_id, k) for k in (1, MAX_INSTANCES_PER_IMAGE))
+        numbers = (1, MAX_INSTANCES_PER_IMAGE) if CITYSCAPES.is_thing[train_id] else (0, 0)
+        first, last = (CITYSCAPES.segment_id(train_id, k) for k in numbers)
         if not first <= segment.segment_id <= last:
             needed = f"a {CITYSCAPES.categories[train_id].name} has {first} to {last}"
             raise InputError(f"segment id {segment.segment_id} of category {segment.category_id}, but {needed}; number it so")

@@ -6,8 +6,9 @@ A run folder holds
   instances/ID.instances.safetensors            scored mask logits
   semantic/ID.semantic.safetensors or .png      logits, or a class map where there are none
   overlay/ID.png, overlay/VIDEO.mp4 and .json   the image under its panoptic map, with a legend
-Each file names in its header what made it: the predictor's fingerprint and the digest of the image. That alone decides what is
-done, so that a run goes on after a kill, and is done anew for another checkpoint, setting or image.
+Each file names in its header (a video in the JSON beside it) what made it: the predictor's fingerprint and the digest of the
+image. That alone decides what is done, so that a run goes on after a kill, and is done anew for another checkpoint, setting or
+image.
 """
 
 import sys
@@ -59,7 +60,7 @@ class Run:
         """Read a folder's run.json.
 
         Raises:
-            InputError: if the folder is none of a run.
+            InputError: if no run of this program is there.
         """
         path = Path(folder) / "run.json"
         content = read_json(path)

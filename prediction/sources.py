@@ -11,11 +11,11 @@ from data.coco_json import read_entries
 from data.images import path_to_image_id
 from data.instance_dump import from_full_logits, read_instances
 from data.semantic_dump import read_semantics
-from data.split import Split, file_digest
+from data.split import Split
 from data.targets import mask_to_logits, panoptic_to_instance_logits, panoptic_to_semantic_logits
 from data.taxonomy import Taxonomy
 from prediction.predictor import Prediction
-from runtime.files import InputError, read_json, shorten
+from runtime.files import InputError, file_digest, read_json, shorten
 
 
 class DumpedInstances:

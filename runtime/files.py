@@ -32,6 +32,22 @@ def one_line_errors() -> Iterator[None]:
         sys.exit("interrupted; run the same command again to go on")
 
 
+def file_digest(path: Path) -> str:
+    """16 hexadecimal digits that change with a file's content.
+
+    Raises:
+        InputError: if there is no such file.
+    """
+    digest = hashlib.sha256()
+    try:
+        with Path(path).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"{path}: no such file; give the path of one that is there") from None
+    return digest.hexdigest()[:16]
+
+
 def digest_of(*parts: object) -> str:
     """16 hexadecimal digits that change with any of the parts, whose repr() must say all of them."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

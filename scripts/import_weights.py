@@ -19,7 +19,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from data.panoptic_file import read_taxonomy
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC, TAXONOMIES, Taxonomy
-from runtime.command_line import make_parser
+from runtime.command_line import current_spelling, make_parser
 from runtime.files import InputError, one_line_errors
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def run(args: Namespace) -> None:
 def main() -> None:
     """The command; see above."""
     with one_line_errors():
-        run(build_parser().parse_args(sys.argv[1:]))
+        run(build_parser().parse_args(current_spelling(sys.argv[1:])))
 
 
 if __name__ == "__main__":

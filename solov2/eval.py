@@ -11,7 +11,6 @@ after a kill, and only what is missing is done.
 """
 
 import sys
-import warnings
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
@@ -53,7 +52,6 @@ def run(args: Namespace) -> None:
     from solov2.predictor import load_predictor
     from solov2.settings import find_config, output_folder, parse_options
 
-    warnings.filterwarnings("ignore", message="torch.meshgrid")
     split, work_dir = split_of(args), output_folder(find_config(args.config))
     if args.images:
         place = Path(args.images).expanduser().resolve()

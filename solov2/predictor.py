@@ -1,6 +1,6 @@
 """A trained SOLOv2: image in, scored mask logits out. Its checkpoint says all that is needed: network, input, classes."""
 
-import hashlib
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from data.taxonomy import Taxonomy
 from prediction.predictor import NetworkPredictor, Prediction
 from prediction.views import PLAIN, View, ViewSettings
 from runtime.checkpoint_file import check_finite
-from runtime.files import InputError, digest_of, shorten
+from runtime.files import InputError, digest_of, file_digest, shorten
 from solov2.checkpoints import ADVICE, load_weights, read_checkpoint
 from solov2.location_head import LocationHead
 from solov2.pooled_views import CandidateHead, select_from_views
@@ -85,6 +85,7 @@ def load_predictor(path: Path, device: str = "cpu", views: ViewSettings = PLAIN,
         InputError: if the checkpoint is missing, truncated, of another program or not finite, the model cannot be built or has
             no LocationHead of its classes, or the test pipeline has no size to scale.
     """
+    warnings.filterwarnings("ignore", message="torch.meshgrid")  # mmdet's own call
     content = read_checkpoint(path)
     settings = read_settings(content, path).changed(options or {})
     is_pooled = not views.is_plain and settings.model.get("mask_head", {}).get("type") == LocationHead.__name__
@@ -96,8 +97,7 @@ def load_predictor(path: Path, device: str = "cpu", views: ViewSettings = PLAIN,
     load_weights(network, content, path)
     check_finite(path, network.state_dict())
     pipelines = {scale: _image_pipeline(settings, scale, path) for scale in views.scales}
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    name = f"solov2-{settings.config}-{digest_of(digest, settings.model, settings.pipeline)}"
+    name = f"solov2-{settings.config}-{digest_of(file_digest(path), settings.model, settings.pipeline)}"
     return SOLOv2Predictor(network.eval().to(device), settings.taxonomy, name, pipelines, settings.min_score, views)
 
 

@@ -1,6 +1,5 @@
 """Checkpoints of a training: gone on from, started from, and read for use."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from torch import Tensor, nn
 
 from data.taxonomy import Taxonomy
 from runtime.checkpoint_file import broken_reason, check_finite, read_checkpoint_file
-from runtime.files import InputError, shorten
+from runtime.files import InputError, file_digest, shorten
 from training.weights_file import load_weights_file
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -96,7 +95,7 @@ def read_trained(path: Path, advice: str, system: str | None = None) -> Trained:
     if system not in (None, found):
         raise InputError(f"{path}: is a checkpoint of {found}, but one of {system} is needed; {advice}")
     check_finite(path, weights)
-    return Trained(path, taxonomy, settings, weights, hashlib.sha256(path.read_bytes()).hexdigest()[:16])
+    return Trained(path, taxonomy, settings, weights, file_digest(path))
 
 
 def load_weights(network: nn.Module, trained: Trained) -> None:

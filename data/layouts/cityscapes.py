@@ -18,9 +18,9 @@ from data.images import open_image, read_image_size
 from data.panoptic_png import PanopticMap, describe_runs, read_segment_ids, write_segment_ids
 from data.png_file import GREY16, read_plain_png
 from data.segment_runs import Runs, encode_masks, find_runs, look_up
-from data.split import FileSplit, file_digest
+from data.split import FileSplit
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID, Taxonomy
-from runtime.files import InputError, read_json, write_json
+from runtime.files import InputError, file_digest, read_json, write_json
 from runtime.threads import default_workers, in_threads
 
 NAME = "cityscapes"

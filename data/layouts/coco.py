@@ -15,9 +15,9 @@ from data.layouts import coco_derived
 from data.layouts.coco_derived import Track, track_nothing
 from data.panoptic_file import ImageId, PanopticFile, leaves_folder, read_panoptic_json, read_taxonomy
 from data.panoptic_png import PanopticMap, describe_segments, read_segment_ids
-from data.split import FileSplit, file_digest
+from data.split import FileSplit
 from data.taxonomy import Taxonomy
-from runtime.files import InputError
+from runtime.files import InputError, file_digest
 
 NAME = "coco"
 FORM = "annotations/panoptic_SPLIT.json with its folder of PNGs"

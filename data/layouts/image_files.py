@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from data.images import IMAGE_SUFFIXES, path_to_image_id
-from data.split import FileSplit, file_digest
+from data.split import FileSplit
 from data.videos import VIDEO_SUFFIXES, FrameReader, count_frames
-from runtime.files import InputError
+from runtime.files import InputError, file_digest
 
 
 def find_image_files(place: str | Path) -> dict[str, Path]:

@@ -69,11 +69,11 @@ class PanopticDataset(Dataset):
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict:
         index, seed = key if isinstance(key, tuple) else (key, 0)  # EpochSampler gives pairs
-        image, truth = self.split.image(index), self.split.truth(index)
+        truth = self.split.truth(index)
         if truth is None:
             raise InputError(f"{self.split.image_id(index)}: has no truth, but it is needed; add its label or remove the image")
         is_cropping = self.augmentation is not None and self.augmentation.is_cropping
-        image, ids = image, truth.segment_ids
+        image, ids = self.split.image(index), truth.segment_ids
         if self.augmentation is None or is_cropping:
             seen_size = self.input_size.of(ids.shape)
             image, ids = resize_image(image, seen_size), resize_segment_ids(ids, seen_size)
