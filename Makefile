@@ -53,11 +53,11 @@ demo: setup ## the main job on the embedded data set: draw, train both stages, d
 	@echo "panoptic PNGs: $(DEMO)/panoptic/  their JSON: $(DEMO)/panoptic.json  scores: $(DEMO)/results.md, $(DEMO)/scores.json"
 	@echo "open the report: $(DEMO)/report.html   try an image: $(RUN) scripts/predict.py --images IMAGE"
 
-test: setup ## all tests
-	$(RUN) -m pytest
+test: setup ## all tests, two at once
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 test-all: setup ## also what takes many minutes: every system on four data sets
-	$(RUN) -m pytest -m ""
+	$(RUN) -m pytest -n 2 --dist loadfile -m ""
 
 lint: setup ## ruff and the import contracts
 	$(RUN) -m ruff check .
