@@ -125,7 +125,7 @@ def pan_secb(plan: Plan) -> System:
     script, crops = "pan_secb/train.py", ("--data.crops", cut)
     trainings = plan.lightning("crops", script, *crops)
     trainings |= plan.lightning("finetune", script, *crops, "--weights", plan.last("crops"))
-    preparations = (("pan_secb/generate_crops.py", *plan.data, "--output", cut, "--splits", plan.train_split),)
+    preparations = (("pan_secb/generate_crops.py", *plan.data, "--output", cut, "--split", plan.train_split),)
     return _single("Pan-SECB", trainings, plan.out / "pan_secb_val", plan.last("finetune"), preparations)
 
 

@@ -40,6 +40,15 @@ def panoptic_to_semantic(panoptic: PanopticMap, taxonomy: Taxonomy) -> np.ndarra
     return (found - 1).astype(np.uint8)
 
 
+def fill_void(semantic: np.ndarray, panoptic: PanopticMap, taxonomy: Taxonomy) -> np.ndarray:
+    """(H, W) uint8 train ids -> the same with the classes of the panoptic map where they are VOID_TRAIN_ID.
+
+    Raises:
+        InputError: as panoptic_to_semantic.
+    """
+    return np.where(semantic == VOID_TRAIN_ID, panoptic_to_semantic(panoptic, taxonomy), semantic)
+
+
 def panoptic_to_instances(
     panoptic: PanopticMap, taxonomy: Taxonomy, min_area: int = 1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -27,7 +27,7 @@ def build_parser() -> ArgumentParser:
     add_data_arguments(parser)
     help_output = "default: outputs/pan_secb/crops/<name of the data root>"
     parser.add_argument("--output", type=str | None, default=None, metavar="DIR", help=help_output)
-    parser.add_argument("--splits", nargs="+", default=None, metavar="SPLIT", help="default: all that have labels")
+    parser.add_argument("--split", "--splits", nargs="+", default=None, metavar="SPLIT", help="default: all that have labels")
     help_size = "pixels; default: half the height of the first image, so 512 for Cityscapes"
     parser.add_argument("--crop-size", type=int | None, default=None, help=help_size)
     parser.add_argument("--min-area", type=int, default=16, help="smallest object that gets a crop, in pixels")
@@ -48,8 +48,8 @@ def cut_splits(args: Namespace) -> None:
 
     data_set = find_data_set(args.data_root, args.layout)
     output = Path(args.output or default_folder(data_set.root)).expanduser()
-    splits = {name: data_set.split(name) for name in args.splits or data_set.splits()}
-    labelled = {name: split for name, split in splits.items() if args.splits or any(map(split.has_truth, range(len(split))))}
+    splits = {name: data_set.split(name) for name in args.split or data_set.splits()}
+    labelled = {name: split for name, split in splits.items() if args.split or any(map(split.has_truth, range(len(split))))}
     if not labelled:
         raise InputError(f"{data_set.root}: no split has labels, but crops are cut around their objects")
     size = args.crop_size

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from data.network_input import NetworkInput
-from data.panoptic_png import PanopticMap
 from data.resizing import argmax_on_image, logits_on_image
 from data.semantic_dump import SemanticMap
-from data.targets import panoptic_to_semantic
-from data.taxonomy import VOID_TRAIN_ID, Taxonomy
+from data.targets import fill_void
+from data.taxonomy import Taxonomy
 from detection.instance_head import Detections
 from detection.instance_masks import to_instance_logits
 from detection.views import detections_on_image, merge_views
@@ -92,13 +91,8 @@ class PanopticFPNPredictor(NetworkPredictor):
         outputs = argmax_on_image(logits, seen, size, LOGIT_STRIDE)
         train_ids = self.network.train_id_of_output[outputs].to(torch.uint8).cpu().numpy()
         panoptic = merge(instances, train_ids, self.taxonomy, self.merging)
-        filled = fill_other(train_ids, panoptic, self.taxonomy)
+        filled = fill_void(train_ids, panoptic, self.taxonomy)
         return Prediction(panoptic, instances, SemanticMap(image_id, self.taxonomy.name, "", filled))
-
-
-def fill_other(semantic: np.ndarray, panoptic: PanopticMap, taxonomy: Taxonomy) -> np.ndarray:
-    """(H, W) uint8 train ids, VOID_TRAIN_ID for "other" -> the same with the classes of the panoptic map there."""
-    return np.where(semantic == VOID_TRAIN_ID, panoptic_to_semantic(panoptic, taxonomy), semantic)
 
 
 def load_predictor(

@@ -11,8 +11,7 @@ import numpy as np
 from data.panoptic_png import PanopticMap
 from data.semantic_dump import SemanticLogits
 from data.split import Split
-from data.targets import panoptic_to_annotations, panoptic_to_semantic
-from data.taxonomy import VOID_TRAIN_ID
+from data.targets import fill_void, panoptic_to_annotations, panoptic_to_semantic
 from evaluation.instance_ap import Detection, InstanceAP, instances_to_detections, panoptic_to_detections
 from evaluation.panoptic_quality import ImageMatches, PanopticQuality, match_segments
 from evaluation.results_table import results_table, scores_line, write_results
@@ -121,7 +120,7 @@ def _compare(run: Run, split: Split, index: int) -> _Image:
     if "semantic" in run.kept:
         semantic = _to_train_ids(run, image_id, size)
         if panoptic is not None:
-            semantic = np.where(semantic == VOID_TRAIN_ID, panoptic_to_semantic(panoptic, run.taxonomy), semantic)
+            semantic = fill_void(semantic, panoptic, run.taxonomy)
     try:
         matches = None if panoptic is None else match_segments(truth, panoptic)
     except InputError as error:

@@ -41,7 +41,7 @@ def read_checkpoint_file(path: Path, advice: str) -> object:
 
 def broken_reason(error: Exception) -> str:
     """What torch found, without its paragraphs on how to turn the guard off."""
-    text = str(error) or type(error).__name__
+    text = "its bytes are of nothing known" if isinstance(error, LookupError) else str(error) or type(error).__name__
     found = re.search(r"unsupported [^\n]+", text, re.IGNORECASE)
     return shorten(
         found[0] if found else text.partition("WeightsUnpickler error:")[2] or text.partition("In PyTorch 2.6")[0], 100

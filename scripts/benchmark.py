@@ -1,6 +1,6 @@
 """Time the steps after the networks against the published code: same input, same process, in turns, one thread.
 
-    $ python scripts/benchmark.py all --json outputs/benchmark/results.json
+    $ python scripts/benchmark.py all --output outputs/benchmark/results.json
     $ python scripts/benchmark.py fusion
 
 NAME is one step, `all` of them, `chain` (the whole solo_fusion.py on 100 prepared dumps), or `growth`. Each row says whether
@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
     """The command line, parsed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", metavar="NAME", nargs="?", choices=[*STEPS, "all", "chain", "growth"], help=", ".join(STEPS))
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as a list of objects")
+    parser.add_argument("--output", "--json", type=Path, metavar="FILE", help="also write the rows as a list of objects")
     parser.add_argument("--repeats", type=int, default=7, help="timed runs of each side; default: %(default)s")
     parser.add_argument(
         "--memory-of", nargs=2, metavar=("ROW", "SIDE"), help="print the peak memory of one side; for fresh processes"
@@ -157,9 +157,9 @@ def main() -> None:
             (run_chain if arguments.name == "chain" else run_growth)()
             return
         results = [run_row(row, build(), arguments.repeats) for row, build in find_rows(arguments.name).items()]
-        if arguments.json:
-            write_json(arguments.json, results)
-            print(f"\nwrote {arguments.json}")
+        if arguments.output:
+            write_json(arguments.output, results)
+            print(f"\nwrote {arguments.output}")
         unequal = [result["name"] for result in results if not result["equal"]]
         if unequal:
             sys.exit(f"error: results differ: {', '.join(unequal)}")

@@ -29,7 +29,9 @@ def build_parser() -> ArgumentParser:
     parser = make_parser("prepare_cityscapes.py", __doc__, has_config=False)
     help_root = "folder with leftImg8bit/ and gtFine/; else $CITYSCAPES_DATASET or $CITYSCAPES_DIR, else the embedded Streets"
     parser.add_argument("--data-root", type=str | None, default=None, metavar="DIR", help=help_root)
-    parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="splits to prepare; default: all that have labels")
+    parser.add_argument(
+        "--split", "--splits", nargs="+", metavar="SPLIT", help="splits to prepare; default: all that have labels"
+    )
     add_switch(parser, "--resume", True, "keep what is finished; --no-resume writes all anew")
     parser.add_argument("--workers", type=PositiveInt, default=min(8, os.cpu_count() or 1), help="images at once")
     return parser
@@ -82,7 +84,7 @@ def run(args: Namespace) -> None:
     if args.data_root:
         print(f"preparing {root}", flush=True)
     kept, missing = [], []
-    for split in args.splits or splits_with_labels(root):
+    for split in args.split or splits_with_labels(root):
         images = cityscapes.find_images(root, split)
         for path, write in outputs(root, split):
             is_kept = args.resume and cityscapes.is_prepared(path, images)

@@ -35,7 +35,9 @@ def build_parser() -> ArgumentParser:
     parser = make_parser("prepare_coco.py", __doc__, has_config=False)
     help_root = "folder with annotations/; else $COCO_DATASET, else the embedded Snapshots"
     parser.add_argument("--data-root", type=str | None, default=None, metavar="DIR", help=help_root)
-    parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="splits to prepare; default: all with a panoptic JSON")
+    parser.add_argument(
+        "--split", "--splits", nargs="+", metavar="SPLIT", help="splits to prepare; default: all with a panoptic JSON"
+    )
     add_switch(parser, "--resume", True, "keep what is finished; --no-resume writes all anew")
     parser.add_argument("--workers", type=PositiveInt, default=min(8, os.cpu_count() or 1), help="images at once")
     return parser
@@ -80,7 +82,7 @@ def run(args: Namespace) -> None:
     root = find_data_set(args.data_root, coco.NAME).root
     if args.data_root:
         print(f"preparing {root}", flush=True)
-    names = args.splits or coco.find_splits(root)
+    names = args.split or coco.find_splits(root)
     if not names:
         raise InputError(f"{root}: no annotations/panoptic_SPLIT.json with a folder of PNGs beside it; unpack the panoptic truth")
     done = prepare(root, names, not args.resume, args.workers)

@@ -18,7 +18,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from runtime.command_line import add_switch, current_spelling, make_parser
 from runtime.files import one_line_errors
-from training.arguments import add_training_arguments
+from training.arguments import add_training_arguments, read_device
 
 
 def build_parser() -> ArgumentParser:
@@ -40,12 +40,16 @@ def build_parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Everything that the command does."""
-    if args.device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # mmengine takes a GPU where it sees one
+    kind, number = read_device(args.device or "auto")
+    if kind == "cpu" or number:
+        os.environ["CUDA_VISIBLE_DEVICES"] = number  # mmengine takes a GPU where it sees one
     # First: it sets what torch reads when it is loaded.
     import solov2  # noqa: F401
+    from runtime.device import check_device
     from solov2.trainer import run as train
 
+    if kind in ("cuda", "mps"):
+        check_device(kind)
     train(args)
 
 

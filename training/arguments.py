@@ -117,16 +117,8 @@ def _is_number(text: str) -> bool:
 
 
 def _to_lightning(args: Namespace) -> list[str]:
-    """The project's flags in LightningCLI's words.
-
-    Raises:
-        InputError: if the device is none.
-    """
-    accelerator, number = None, ""
-    if args.device is not None:
-        accelerator, _, number = args.device.partition(":")
-        if accelerator not in ACCELERATORS or not (number == "" or number.isdecimal()):
-            raise InputError(f"--device {args.device} is unknown; give one of {', '.join(ACCELERATORS)}, or cuda:1")
+    """The project's flags in LightningCLI's words."""
+    accelerator, number = (None, "") if args.device is None else read_device(args.device)
     devices = f"[{number}]" if number else None
     pairs = {
         "--trainer.max_epochs": args.epochs,
@@ -144,6 +136,18 @@ def _to_lightning(args: Namespace) -> list[str]:
     }
     read = [part for flag, value in pairs.items() if value is not None for part in (flag, str(value))]
     return read + (["--data.layout", args.layout] if args.layout != "auto" else []) + ["--resume", str(args.resume).lower()]
+
+
+def read_device(text: str) -> tuple[str, str]:
+    """`cuda:1` -> ("cuda", "1"), `cpu` -> ("cpu", "").
+
+    Raises:
+        InputError: if it is none of ACCELERATORS, or has no number after the colon.
+    """
+    kind, colon, number = text.partition(":")
+    if kind not in ACCELERATORS or bool(colon) != number.isdecimal():
+        raise InputError(f"--device {text} is unknown; give one of {', '.join(ACCELERATORS)}, or cuda:1")
+    return kind, number
 
 
 def _to_nested(argument: str) -> str:

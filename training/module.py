@@ -95,7 +95,8 @@ class PanopticModule(pl.LightningModule):
         """What all devices have counted; counting starts anew."""
         ids = self.taxonomy.dataset_ids.tolist()
         own = [self.quality.counts.get(category_id, ClassCounts()) for category_id in ids]
-        rows = torch.tensor([[c.iou_sum, c.tp, c.fp, c.fn] for c in own], device=self.device)
+        exact = torch.float32 if self.device.type == "mps" else torch.float64  # which mps has not
+        rows = torch.tensor([[c.iou_sum, c.tp, c.fp, c.fn] for c in own], dtype=exact, device=self.device)
         total = self.trainer.strategy.reduce(rows, reduce_op="sum").tolist()
         self.quality = PanopticQuality()
         return PanopticQuality({k: ClassCounts(iou, int(tp), int(fp), int(fn)) for k, (iou, tp, fp, fn) in zip(ids, total)})

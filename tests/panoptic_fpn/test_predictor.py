@@ -13,11 +13,12 @@ from data.network_input import NetworkInput
 from data.normalization import IMAGENET, normalize_and_pad
 from data.panoptic_png import PanopticMap, describe_segments
 from data.resizing import argmax_on_image, resize_image
+from data.targets import fill_void
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
 from evaluation.panoptic_quality import match_segments
 from fusion.settings import MergeSettings
 from panoptic_fpn.network import LOGIT_STRIDE, build_network, to_plain
-from panoptic_fpn.predictor import fill_other, load_predictor
+from panoptic_fpn.predictor import load_predictor
 from prediction.views import ViewSettings
 from runtime.files import InputError
 
@@ -90,7 +91,7 @@ def test_other_is_filled_with_the_things_that_were_merged():
     road, car = (CITYSCAPES.dataset_id_to_train_id[k] for k in (7, 26))
     sky = CITYSCAPES.dataset_id_to_train_id[23]
     semantic = np.array([[VOID_TRAIN_ID, sky, VOID_TRAIN_ID]], dtype=np.uint8)
-    assert fill_other(semantic, panoptic, CITYSCAPES).tolist() == [[car, sky, VOID_TRAIN_ID]]
+    assert fill_void(semantic, panoptic, CITYSCAPES).tolist() == [[car, sky, VOID_TRAIN_ID]]
     assert road != sky  # where the branch says a class, its word stands
 
 

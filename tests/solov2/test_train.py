@@ -20,6 +20,7 @@ from data.taxonomy import CITYSCAPES, Taxonomy
 from runtime.files import InputError
 from solov2 import train
 from solov2.checkpoints import find_last, read_checkpoint
+from solov2.data_set import use_splits
 from solov2.settings import DEFAULT_CONFIG, load_config
 
 CONFIGS = sorted(DEFAULT_CONFIG.parent.glob("*.py"))
@@ -148,6 +149,7 @@ BAD_ARGUMENTS = {
     "config": (["--config", "configs/solov2/nothing.py"], "nothing.py: no such config; .* holds cityscapes_r50, streets_r18"),
     "option": (["--cfg-options", "model.mask_head.frob=1"], "cannot be built .*unexpected keyword argument 'frob'"),
     "grid": (["--cfg-options", "model.mask_head.num_grids=[1,2,3,4]"], "cannot be built"),
+    "device": (["--device", "tpu"], "--device tpu is unknown; give one of auto, cpu, cuda, mps"),
     "data": (["--data-root", "/nowhere"], "/nowhere: no such folder; --data-root must name"),
 }
 
@@ -156,6 +158,22 @@ BAD_ARGUMENTS = {
 def test_bad_arguments_fail_in_one_line(arguments, message, streets, tmp_path, fails_in_one_line):
     line = fails_in_one_line(train.main, "--data-root", streets, "--output", tmp_path, *arguments)
     assert re.search(message, line), line
+
+
+@pytest.mark.parametrize("kind", ["CityscapesDataset", "CocoDataset"])
+def test_every_dataset_class_learns_the_things_of_the_split(kind, streets):
+    config = load_config(DEFAULT_CONFIG)
+    datasets = [config[name].dataset for name in ("train_dataloader", "val_dataloader")]
+    datasets = [dataset.get("dataset", dataset) for dataset in datasets]
+    for dataset in datasets:
+        dataset.type = kind
+    splits = [open_data_set(streets).split(name) for name in ("train", "val")]
+    for split in splits:
+        split.ensure_instances_json()
+    use_splits(config, *splits)
+    for dataset in datasets:
+        assert list(dataset.metainfo.classes) == [CITYSCAPES.categories[k].name for k in CITYSCAPES.thing_ids]
+        assert dataset.type == kind
 
 
 def test_a_config_that_cannot_be_trained_fails_in_one_line(streets, tmp_path, fails_in_one_line):
