@@ -70,7 +70,10 @@ def _find_dumps(folder: Path, kind: str, *suffixes: str) -> tuple[Path, float | 
     place = folder / kind if (folder / kind).is_dir() else folder
     if not any(next(place.rglob(f"*{suffix}"), None) for suffix in suffixes):
         raise InputError(f"{folder}: no {kind} dumps there; predict them first, or give another folder")
-    run = next((path for path in (place / "run.json", place.parent / "run.json") if path.is_file()), None)
+    folders = (
+        (place, place.parent) if place.name == kind else (place,)
+    )  # a folder of another name is no part of the run around it
+    run = next((path / "run.json" for path in folders if (path / "run.json").is_file()), None)
     content = read_json(run) if run else {}
     if not isinstance(content, dict) or kind not in content.get("kept", [kind]):
         raise InputError(f"{place}: is of an earlier run, as {run} says; predict with --keep {kind}, or give another folder")

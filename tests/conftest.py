@@ -26,6 +26,22 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
+def write_checkpoint() -> Callable[..., Path]:
+    """Write a small EfficientPS with random weights, as train_net.py does; further arguments are the module's."""
+    from data.network_input import NetworkInput
+    from data.taxonomy import CITYSCAPES, Taxonomy
+    from efficientps.module import EfficientPSModule
+
+    def write(path: Path, taxonomy: Taxonomy = CITYSCAPES, network_input: NetworkInput = NetworkInput(), **settings) -> Path:
+        torch.manual_seed(0)
+        module = EfficientPSModule(taxonomy, network_input, variant="b0", fpn_channels=32, norm_momentum=0.1, **settings)
+        torch.save({"hyper_parameters": dict(module.hparams), "state_dict": module.state_dict()}, path)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
 def streets(tmp_path_factory) -> Path:
     """Streets with 2 training and 6 validation images of 128x256."""
     return ensure_streets(tmp_path_factory.mktemp("streets"), StreetsSettings(128, 256, num_train=2, num_val=6))

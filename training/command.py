@@ -43,6 +43,7 @@ class TrainCLI(LightningCLI):
     """Of the pixels, unless the configuration names another."""
 
     def add_arguments_to_parser(self, parser) -> None:
+        """Add what is the project's own, and hand on what the data set says to the model; see LightningCLI."""
         parser.add_argument("--base", type=str | None, help="the configuration that this one builds on, relative to it")
         parser.add_argument("--data_root", type=str | None, help="the data set's folder")
         parser.add_argument("--output", type=str | None, help=f"default: outputs/{self.system}/<name of the config>")

@@ -189,3 +189,10 @@ def test_a_folder_without_dumps_is_refused(dumps, tmp_path):
             kind(tmp_path / "empty", split.taxonomy)
     with pytest.raises(InputError, match="no instances dumps there"):
         DumpedInstances(run / "semantic", split.taxonomy)
+
+
+def test_a_folder_that_lies_in_a_run_but_is_no_part_of_it_does_not_follow_it(dumps):
+    split, run = dumps
+    (run / "run.json").write_text(json.dumps({"kept": ["panoptic"], "instances_min_score": 0.35}))
+    (run / "instances").rename(run / "mine")
+    assert DumpedInstances(run / "mine", split.taxonomy).min_score is None
