@@ -4,7 +4,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
 
-from runtime.files import InputError
+from runtime.files import InputError, shorten
+
+FLAGS = {"0": False, "1": True, "false": False, "true": True}
+LARGEST_ID = 2**53
+"""JSON readers that know only floating-point numbers would round larger ids."""
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number that every reader of JSON reads as the same."""
+    return type(value) is int and abs(value) <= LARGEST_ID
+
+
+def read_flag(entry: Mapping, name: str, default: bool | None = None) -> bool:
+    """The flag `name` of an entry: 0, 1, true or false, as numbers or as text, which labelling tools write.
+
+    Args:
+        default: where the entry has none; None: it must have one.
+
+    Raises:
+        InputError: if it is absent, null or anything else: Python takes the text "0" for true.
+    """
+    if name not in entry and default is not None:
+        return default
+    value = entry.get(name)
+    found = FLAGS.get(str(value).lower()) if isinstance(value, int | str) else None
+    if found is None:
+        what = f"has `{name}` {shorten(repr(value), 40)}" if name in entry else f"has no `{name}`"
+        raise InputError(f"{shorten(entry, 80)} {what}, but 1 (true) or 0 (false) is needed")
+    return found
 
 
 def read_entries(
@@ -29,5 +57,5 @@ def read_entries(
             if not isinstance(entry, dict) or name not in entry:
                 raise InputError(f"{place}: entry {k} of `{kind}` lacks `{name}`; {advice}")
             if not isinstance(entry[name], types) or isinstance(entry[name], bool):
-                raise InputError(f"{place}: entry {k} of `{kind}` has `{name}` {str(entry[name])[:60]!r}; {advice}")
+                raise InputError(f"{place}: entry {k} of `{kind}` has `{name}` {shorten(repr(entry[name]), 60)}; {advice}")
     return entries

@@ -1,20 +1,24 @@
-"""Image files: read with suspicion, written whole, and the image ids that their names give."""
+"""Image files: read with suspicion and upright, written whole, and the image ids that their names give."""
 
+import os
 import struct
+import unicodedata
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from data.png_file import has_end
 from runtime.files import InputError, atomic_path
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
+"""Pillow's names of what is opened, whatever the suffix: it would start outside programs for some others."""
 PRODUCER_KEY = "producer"
 MAX_PIXELS = 2**28
 """A header that promises more pixels than this (16384 x 16384) is refused before anything is decoded."""
@@ -35,17 +39,83 @@ def open_image(path: Path) -> Iterator[Image.Image]:
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
-    """(height, width) as the header says, without decoding a pixel.
+    """(height, width) of the upright image as the header says, without decoding a pixel.
 
     Raises:
         InputError: as open_image, except that missing pixels go unnoticed.
     """
     with _refusing_broken_images(path), _open_checked(path) as image:
-        return image.height, image.width
+        # Pillow says the upright size of a TIFF itself.
+        is_turned = image.format != "TIFF" and (image.format != "PNG" or _may_have_exif(path)) and _orientation(image) >= 5
+        return (image.width, image.height) if is_turned else (image.height, image.width)
+
+
+def read_orientation(path: Path) -> int:
+    """The EXIF orientation of an image, 1 to 8; 1 is upright, and from 5 on width and height change places.
+
+    Raises:
+        InputError: as open_image.
+    """
+    with open_image(path) as image:
+        return _orientation(image)
+
+
+def check_size_of_truth(truth_path: Path, size: tuple[int, int], image_path: Path) -> None:
+    """Refuse a truth of another size (height, width) than its upright image has.
+
+    Raises:
+        InputError: if it differs, with the reason where the image's EXIF orientation is one; as read_image_size.
+    """
+    needed = read_image_size(image_path)
+    if tuple(size) == needed:
+        return
+    found, wanted = (f"{h}x{w}" for h, w in (size, needed))
+    if tuple(size) == needed[::-1] and (turn := read_orientation(image_path)) >= 5:
+        reason = f"turned by its EXIF orientation {turn}; turn the truth as well, or remove that tag"
+    else:
+        reason = f"as {image_path} says; use the truth of the same image"
+    raise InputError(f"{truth_path}: {found} pixels, but its image has {wanted}, {reason}")
+
+
+def _may_have_exif(path: Path) -> bool:
+    """Whether a PNG has a chunk that can say how it is turned; Pillow decodes all pixels before it answers."""
+    with open(path, "rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            is_text = kind in (b"iTXt", b"zTXt", b"tEXt")
+            text = file.read(length).lower() if is_text else b""
+            if kind == b"eXIf" or b"exif" in text or b"xmp" in text:
+                return True
+            file.seek(4 if is_text else length + 4, os.SEEK_CUR)
+    return False
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a broken block, which says nothing then
+            found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (SyntaxError, struct.error, ValueError, KeyError, TypeError, OverflowError):  # an EXIF block of no known form
+        return 1
+    return found if found in UPRIGHT else 1
+
+
+UPRIGHT = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what puts the image upright."""
 
 
 def _open_checked(path: Path) -> Image.Image:
-    image = Image.open(path)
+    image = Image.open(path, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         size = f"{image.height}x{image.width}"
         raise InputError(f"{path}: header says {size} pixels, more than {MAX_PIXELS}; crop or shrink it")
@@ -74,7 +144,7 @@ def _refusing_broken_images(path: Path) -> Iterator[None]:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read any 8-bit image as (H, W, 3) uint8 RGB; grey, palette and alpha are converted.
+    """Read any 8-bit image as (H, W, 3) uint8 RGB, upright as its EXIF orientation says; grey, palette and alpha are converted.
 
     Raises:
         InputError: as open_image, and for 16-bit, integer and float images, whose range is not known.
@@ -82,7 +152,9 @@ def read_image(path: Path) -> np.ndarray:
     with open_image(path) as image:
         if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"):
             raise InputError(f"{path}: pixel mode {image.mode}, but an 8-bit image was needed; convert it to 8-bit RGB")
-        return np.array(image.convert("RGB"))
+        turn = UPRIGHT[_orientation(image)]
+        rgb = image.convert("RGB")
+        return np.array(rgb if turn is None else rgb.transpose(turn))
 
 
 def write_image(path: Path, pixels: np.ndarray, producer: str | None = None) -> None:
@@ -111,6 +183,38 @@ def is_made_by(path: Path, producer: str) -> bool:
 def path_to_image_id(path: str | Path) -> str:
     """An image's image id: its name without folder and suffix, and without Cityscapes' `_leftImg8bit`.
 
-    The official panoptic JSON names images `<id>_gtFine_leftImg8bit.png`: that `_gtFine` goes too.
+    The official panoptic JSON names images `<id>_gtFine_leftImg8bit.png`: that `_gtFine` goes too. Letters are composed ones,
+    whatever file system the name comes from.
     """
-    return Path(path).stem.removesuffix("_leftImg8bit").removesuffix("_gtFine")
+    name = unicodedata.normalize("NFC", Path(path).stem)
+    return name.removesuffix("_leftImg8bit").removesuffix("_gtFine")
+
+
+def unique_image_ids(paths: Sequence[str | PurePath]) -> list[str]:
+    """The image ids of several files: as path_to_image_id gives them; where two would be equal, all keep their folders, and
+    where even those are equal, their suffixes.
+
+    Args:
+        paths: relative to the folder that all share.
+    """
+    below = [PurePath(unicodedata.normalize("NFC", str(path))) for path in paths]
+    choices = (
+        [path_to_image_id(path) for path in below],
+        [(path.parent / path_to_image_id(path)).as_posix() for path in below],
+        [path.as_posix() for path in below],
+    )
+    # Compared without case, as some file systems do.
+    return next(ids for ids in choices if len({i.lower() for i in ids}) == len(ids) or ids is choices[-1])
+
+
+def name_key(name: str) -> str:
+    """Equal for two spellings of one file name: composed and decomposed letters, and the suffix's case."""
+    path = PurePath(unicodedata.normalize("NFC", name))
+    return path.with_suffix(path.suffix.lower()).as_posix() if path.suffix else path.as_posix()
+
+
+def existing_spelling(path: Path) -> Path:
+    """The path, or where there is none a file beside it whose name is another spelling of the same: see name_key."""
+    if path.exists() or not path.parent.is_dir():
+        return path
+    return next((other for other in path.parent.iterdir() if name_key(other.name) == name_key(path.name)), path)

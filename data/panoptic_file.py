@@ -1,5 +1,6 @@
 """The COCO panoptic layout: one JSON (images, annotations, categories) and a folder of panoptic PNGs."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -7,10 +8,11 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 
 from data.coco_json import read_entries
-from data.panoptic_png import MAX_SEGMENT_ID, PanopticMap, Segment, read_segment_ids
+from data.images import existing_spelling
+from data.panoptic_png import PanopticMap, Segment, check_listed, read_segment_ids
 from data.segment_runs import find_runs
 from data.taxonomy import CITYSCAPES, TAXONOMIES, Taxonomy, recognise
-from runtime.files import InputError, read_json, write_json
+from runtime.files import InputError, first_few, read_json, write_json
 
 ImageId = str | int
 
@@ -41,13 +43,16 @@ class PanopticFile:
     image_files: dict[ImageId, str] = field(default_factory=dict)
 
 
-def read_panoptic_json(json_path: Path, folder: Path | None = None, taxonomy: Taxonomy | None = None) -> PanopticFile:
+def read_panoptic_json(
+    json_path: Path, folder: Path | None = None, taxonomy: Taxonomy | None = None, *, is_prediction: bool = False
+) -> PanopticFile:
     """Read and check a panoptic JSON; PNGs are read later, one by one.
 
     Args:
         folder: where the PNGs lie; default is the JSON's path without `.json`.
         taxonomy: the classes of a file that has no `categories`. Default: Cityscapes train ids or Cityscapes ids,
             whichever the file's category ids are.
+        is_prediction: some models number segments from 0, which the official evaluators take as they are; in a truth 0 is void.
 
     Raises:
         InputError: if the file is missing or no JSON, lacks a key, repeats an image id or a segment id of an image, uses
@@ -64,7 +69,7 @@ def read_panoptic_json(json_path: Path, folder: Path | None = None, taxonomy: Ta
         raise InputError(f"{folder}: no such folder, but the PNGs of {json_path.name} were looked for there; name their folder")
     annotations: dict[ImageId, PanopticAnnotation] = {}
     for position, entry in enumerate(entries):
-        annotation = _read_annotation(f"{json_path}: annotation {position}", entry)
+        annotation = _read_annotation(f"{json_path}: annotation {position}", entry, is_prediction)
         if annotations.setdefault(annotation.image_id, annotation) is not annotation:
             raise InputError(f"{json_path}: image id {annotation.image_id!r} occurs twice; keep one annotation an image")
     if content.get("categories"):
@@ -74,8 +79,9 @@ def read_panoptic_json(json_path: Path, folder: Path | None = None, taxonomy: Ta
     for annotation in annotations.values():
         strangers = {s.category_id for s in annotation.segments} - taxonomy.dataset_id_to_train_id.keys()
         if strangers:
-            unknown = f"category ids {sorted(strangers)} of image {annotation.image_id!r} are not in taxonomy {taxonomy.name}"
-            raise InputError(f"{json_path}: {unknown}; its ids are {taxonomy.dataset_ids.tolist()}")
+            unknown = f"category ids {first_few(sorted(strangers))} of image {annotation.image_id!r}"
+            known = first_few(taxonomy.dataset_ids.tolist())
+            raise InputError(f"{json_path}: {unknown} are not in taxonomy {taxonomy.name}, whose ids are {known}; add them there")
     return PanopticFile(json_path, folder, taxonomy, annotations, _read_image_files(content.get("images")))
 
 
@@ -95,21 +101,15 @@ def read_panoptic_map(file: PanopticFile, image_id: ImageId) -> PanopticMap:
     """Read the PNG of one image.
 
     Segments keep the order of the JSON, on which the crowd rule of panoptic quality depends. Areas are counted from the
-    PNG; boxes are the JSON's. A segment whose listed id is 0 stays a segment, as in the official evaluator; pixels of a 0
-    that is not listed are void.
+    PNG; boxes are the JSON's. Of a prediction a listed 0 is a segment.
 
     Raises:
         InputError: if the image is not in the file, its PNG does not read, or PNG and JSON name different ids.
     """
-    listed_map, path = read_listed_map(file, image_id)
-    areas = count_ids(listed_map.segment_ids)
-    listed = {s.segment_id for s in listed_map.segments}
-    only_drawn, only_listed = sorted(areas.keys() - listed - {0}), sorted(listed - areas.keys())
-    if only_drawn:
-        raise InputError(f"{path}: segment ids {_some(only_drawn)} are in the PNG, but not in {file.json_path}; write both again")
-    if only_listed:
-        raise InputError(f"{path}: segment ids {_some(only_listed)} of {file.json_path} are not in the PNG; write both again")
-    return PanopticMap(listed_map.segment_ids, tuple(replace(s, area=areas[s.segment_id]) for s in listed_map.segments))
+    listed, path = read_listed_map(file, image_id)
+    areas = count_ids(listed.segment_ids)
+    check_listed(areas, (s.segment_id for s in listed.segments), f"{path} and {file.json_path}")
+    return PanopticMap(listed.segment_ids, tuple(replace(s, area=areas[s.segment_id]) for s in listed.segments))
 
 
 def read_listed_map(file: PanopticFile, image_id: ImageId) -> tuple[PanopticMap, Path]:
@@ -121,7 +121,7 @@ def read_listed_map(file: PanopticFile, image_id: ImageId) -> tuple[PanopticMap,
     annotation = file.annotations.get(image_id)
     if annotation is None:
         raise InputError(f"{file.json_path}: no annotation for image {image_id!r}; add one")
-    path = file.folder / annotation.file_name
+    path = existing_spelling(file.folder / annotation.file_name)
     return PanopticMap(read_segment_ids(path), annotation.segments), path
 
 
@@ -149,44 +149,29 @@ def count_ids(segment_ids: np.ndarray) -> dict[int, int]:
     return dict(zip(runs.ids.tolist(), runs.areas().tolist(), strict=True))
 
 
-def _read_annotation(place: str, entry: dict) -> PanopticAnnotation:
+def _read_annotation(place: str, entry: dict, is_prediction: bool) -> PanopticAnnotation:
     image_id, file_name, infos = entry["image_id"], entry["file_name"], entry["segments_info"]
     if not file_name or leaves_folder(file_name):
         raise InputError(f"{place}: file_name {file_name!r} leaves its folder; a name relative to that folder was needed")
-    segments = tuple(_read_segment(f"{place} (image {image_id!r})", info) for info in infos)
-    ids = [s.segment_id for s in segments]
-    if len(set(ids)) < len(ids):
-        repeated = sorted({i for i in ids if ids.count(i) > 1})
-        raise InputError(f"{place}: segment ids {_some(repeated)} occur twice in image {image_id!r}; each segment needs its own")
-    return PanopticAnnotation(image_id, file_name, segments)
-
-
-def _read_segment(place: str, info: object) -> Segment:
-    if not isinstance(info, dict) or not _is_whole(info.get("id")) or not _is_whole(info.get("category_id")):
-        raise InputError(f"{place}: segment {str(info)[:80]} needs whole numbers `id` and `category_id`; write the JSON again")
-    if not 0 <= info["id"] <= MAX_SEGMENT_ID:
-        raise InputError(f"{place}: segment id {info['id']}, but a panoptic PNG holds 0..{MAX_SEGMENT_ID}; write the JSON again")
     try:
-        x, y, width, height = (int(v) for v in info.get("bbox") or (0, 0, 0, 0))
-        score = None if info.get("score") is None else float(info["score"])
-        return Segment(
-            info["id"], info["category_id"], int(info.get("area") or 0), (x, y, width, height), info.get("iscrowd") == 1, score
-        )
-    except (TypeError, ValueError, OverflowError):
-        wrong = f"segment {info['id']} has an `area`, `bbox` or `score` that is no number"
-        raise InputError(f"{place}: {wrong}; write the JSON again") from None
+        segments = tuple(Segment.from_json(info, may_be_zero=is_prediction) for info in infos)
+    except InputError as error:
+        raise InputError(f"{place} (image {image_id!r}): {error}") from None
+    repeated = sorted(k for k, count in Counter(s.segment_id for s in segments).items() if count > 1)
+    if repeated:
+        found = f"segment ids {first_few(repeated)} occur twice in image {image_id!r}"
+        raise InputError(f"{place}: {found}; each segment needs its own")
+    return PanopticAnnotation(image_id, file_name, segments)
 
 
 def _read_taxonomy(json_path: Path, categories: object) -> Taxonomy:
     """The file's classes; a known taxonomy, with its name, where they are the same."""
-    plain = [c for c in categories if isinstance(c, dict) and "isthing" not in c] if isinstance(categories, list) else []
-    if plain:
-        needed = "a panoptic JSON says of each class whether its objects are counted: add 1 (thing) or 0 (stuff)"
-        raise InputError(f"{json_path}: category {str(plain[0])[:80]} has no `isthing`; {needed}")
+    if not isinstance(categories, list):
+        raise InputError(f"{json_path}: `categories` is no list; each class needs `id`, `name` and `isthing`")
     try:
         taxonomy = Taxonomy.from_coco_categories(json_path.stem, categories)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{json_path}: `categories` do not read ({error}); each needs `id`, `name` and `isthing`") from None
+    except InputError as error:
+        raise InputError(f"{json_path}: `categories` do not read, {error}") from None
     return recognise(taxonomy)
 
 
@@ -203,8 +188,8 @@ def _guess_taxonomy(json_path: Path, annotations: Iterable[PanopticAnnotation]) 
         return TAXONOMIES[by_train_id.name]
     if are_dataset_ids:
         return CITYSCAPES
-    needed = f"give a taxonomy ({', '.join(TAXONOMIES)}, or a JSON with `categories`)"
-    raise InputError(f"{json_path}: has no `categories`, and category ids {_some(sorted(used))} are not Cityscapes'; {needed}")
+    found = f"has no `categories`, and category ids {first_few(sorted(used))} are not Cityscapes'"
+    raise InputError(f"{json_path}: {found}; give a taxonomy ({', '.join(TAXONOMIES)}, or a JSON with `categories`)")
 
 
 def _read_image_files(images: object) -> dict[ImageId, str]:
@@ -215,17 +200,7 @@ def _read_image_files(images: object) -> dict[ImageId, str]:
     }
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def leaves_folder(file_name: str) -> bool:
     """Also under Windows, where the same file may be read."""
     paths = (PurePosixPath(file_name), PureWindowsPath(file_name))
     return "\0" in file_name or any(path.is_absolute() or path.drive or path.root or ".." in path.parts for path in paths)
-
-
-def _some(values: Sequence[int]) -> str:
-    """At most five of them, so that the error stays one readable line."""
-    shown = ", ".join(str(v) for v in values[:5])
-    return shown if len(values) <= 5 else f"{shown} and {len(values) - 5} more"

@@ -1,18 +1,22 @@
 """A panoptic map in memory and its RGB PNG: pixel value = r + 256 g + 65536 b = segment id, 0 is void (COCO panoptic format)."""
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from data.coco_json import is_whole, read_flag
 from data.images import open_image
 from data.png_file import MAX_SEGMENT_ID as MAX_SEGMENT_ID
 from data.png_file import RGB8, check_segment_ids, has_end, read_plain_png, write_id_png
 from data.segment_runs import Runs, find_runs
-from runtime.files import InputError
+from runtime.files import InputError, first_few, parse_json, shorten
 
+LOSSLESS = ("PNG", "BMP", "TIFF")
+"""Forms that keep the ids; others are refused."""
 PRODUCER_CHUNK = "producer"
 SEGMENTS_CHUNK = "segments_info"
 
@@ -40,11 +44,36 @@ class Segment:
         return entry if self.score is None else entry | {"score": self.score}
 
     @classmethod
-    def from_json(cls, entry: dict) -> "Segment":
-        """The reverse of to_json; entries of other tools may lack `area`, `bbox` and `iscrowd`."""
-        bbox = tuple(entry.get("bbox", (0, 0, 0, 0)))
-        is_crowd = bool(entry.get("iscrowd", 0))
-        return cls(entry["id"], entry["category_id"], entry.get("area", 0), bbox, is_crowd, entry.get("score"))
+    def from_json(cls, entry: dict, *, may_be_zero: bool = False) -> "Segment":
+        """The reverse of to_json; entries of other tools may lack `area`, `bbox`, `iscrowd` and `score`.
+
+        Args:
+            may_be_zero: whether 0, which is void in every truth, may be a segment's id.
+
+        Raises:
+            InputError: if it is no segment: ids must be whole numbers, flags and numbers what their name says.
+        """
+        if not isinstance(entry, dict) or not is_whole(entry.get("id")) or not is_whole(entry.get("category_id")):
+            raise InputError(f"segment {shorten(entry, 80)} needs whole numbers `id` and `category_id`; write the JSON again")
+        if entry["id"] == 0 and not may_be_zero:
+            raise InputError("a segment has id 0, which in the PNG is void; number the segments from 1, and write both again")
+        if not 0 <= entry["id"] <= MAX_SEGMENT_ID:
+            found = f"segment id {entry['id']}, but a panoptic PNG holds 0..{MAX_SEGMENT_ID}"
+            raise InputError(f"{found}; write the JSON again")
+        try:
+            is_crowd = read_flag(entry, "iscrowd", default=False)
+        except InputError as error:
+            raise InputError(f"segment {error}") from None
+        try:
+            x, y, width, height = (int(v) for v in entry.get("bbox") or (0, 0, 0, 0))
+            score = None if entry.get("score") is None else float(entry["score"])
+            if score is not None and not math.isfinite(score):
+                raise ValueError("score")
+            area = int(entry.get("area") or 0)
+        except (TypeError, ValueError, OverflowError):
+            wrong = f"segment {entry['id']} has an `area`, `bbox` or `score` that is no number"
+            raise InputError(f"{wrong}; write the JSON again") from None
+        return cls(entry["id"], entry["category_id"], area, (x, y, width, height), is_crowd, score)
 
 
 @dataclass(frozen=True)
@@ -72,6 +101,32 @@ def rgb_to_ids(rgb: np.ndarray) -> np.ndarray:
     return r + (g << 8) + (b << 16)
 
 
+def check_listed(drawn: Iterable[int], listed: Iterable[int], place: str) -> None:
+    """Refuse a map whose pixels and whose list of segments do not name the same ids; a 0 that is not listed is void.
+
+    Args:
+        place: names both, for the message.
+
+    Raises:
+        InputError: if they differ; it says so where red and blue seem to be swapped.
+    """
+    listed = set(listed)
+    drawn = set(drawn) - ({0} - listed)
+    if drawn == listed:
+        return
+    if {_swap_red_and_blue(k) for k in drawn} == listed:
+        raise InputError(f"{place}: red and blue are swapped; write the PNG as RGB (OpenCV writes BGR): id = r + 256 g + 65536 b")
+    only_drawn, only_listed = sorted(drawn - listed), sorted(listed - drawn)
+    found = f"{first_few(only_drawn)} are in the PNG, but not in the list" if only_drawn else ""
+    if only_listed:
+        found += f"{' and ' if found else ''}{first_few(only_listed)} are in the list, but not in the PNG"
+    raise InputError(f"{place}: segment ids {found}; write both again")
+
+
+def _swap_red_and_blue(segment_id: int) -> int:
+    return segment_id >> 16 | segment_id & 0xFF00 | (segment_id & 0xFF) << 16
+
+
 def read_segment_ids(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """Read a panoptic PNG as (H, W) uint32.
 
@@ -93,6 +148,8 @@ def _read_rgb(path: Path) -> tuple[np.ndarray, dict[str, str]]:
     if plain := read_plain_png(path, RGB8):
         return plain
     with open_image(path) as image:
+        if image.format not in LOSSLESS:
+            raise InputError(f"{path}: is a {image.format}, which changes ids when it is written; write the ids as PNG")
         if image.mode not in ("RGB", "RGBA"):
             needed = "a panoptic PNG is 8-bit RGB"
             raise InputError(f"{path}: PNG mode {image.mode}, but {needed}; write it with id = r + 256 g + 65536 b")
@@ -124,8 +181,8 @@ def read_panoptic_png(path: Path, producer: str | None = None) -> PanopticMap | 
     if is_other or SEGMENTS_CHUNK not in text or not has_end(path):
         return None
     try:
-        return PanopticMap(segment_ids, tuple(Segment.from_json(entry) for entry in json.loads(text[SEGMENTS_CHUNK])))
-    except (ValueError, KeyError, TypeError):  # somebody else's chunk of this name
+        return PanopticMap(segment_ids, tuple(Segment.from_json(entry) for entry in parse_json(text[SEGMENTS_CHUNK])))
+    except (ValueError, TypeError):  # somebody else's chunk of this name
         return None
 
 

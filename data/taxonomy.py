@@ -8,15 +8,15 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from PIL import ImageColor
 
-from runtime.files import InputError
+from data.coco_json import is_whole, read_flag
+from runtime.files import InputError, shorten
 
 VOID_TRAIN_ID = 255
 """Train id of pixels without a class in semantic maps; every loss and every score ignores it."""
 MAX_INSTANCES_PER_IMAGE = 999
 """A thing's segment id is dataset_id * 1000 + k, as in Cityscapes, so k must stay below 1000."""
-LARGEST_DATASET_ID = 2**53
-"""JSON readers that know only floating-point numbers would round larger ids."""
 
 
 @dataclass(frozen=True)
@@ -126,24 +126,25 @@ class Taxonomy:
 
     @classmethod
     def from_coco_categories(cls, name: str, categories: Iterable[dict]) -> "Taxonomy":
-        """Read any COCO-style `categories`; train ids follow the order of the list.
+        """Read any COCO-style panoptic `categories`; train ids follow the order of the list.
 
-        Instance files have no `isthing`: there every class is a thing. A missing colour gets one from the class's id.
+        A missing colour gets one from the class's id.
 
         Raises:
-            InputError: if an entry lacks `id` or `name`, or ids repeat.
+            InputError: if an entry lacks `id`, `name` or `isthing`, or has them of another kind, or ids repeat.
         """
         read = []
         for entry in categories:
-            if not isinstance(entry, dict) or "id" not in entry or "name" not in entry:
-                raise InputError(f"taxonomy {name}: category {str(entry)[:80]} needs an `id` and a `name`")
-            dataset_id, is_thing = entry["id"], bool(entry.get("isthing", 1))
-            if not isinstance(dataset_id, int) or isinstance(dataset_id, bool) or abs(dataset_id) > LARGEST_DATASET_ID:
-                raise InputError(f"taxonomy {name}: category id {dataset_id!r}, but a whole number is needed")
-            color = entry.get("color") or np.random.default_rng(abs(dataset_id)).integers(40, 255, 3).tolist()
-            if len(color) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in color):
-                raise InputError(f"taxonomy {name}: colour {color} of {entry['name']!r}, but three numbers 0..255 are needed")
-            read.append(Category(str(entry["name"]), dataset_id, is_thing, tuple(color)))
+            if not isinstance(entry, dict) or "id" not in entry or not isinstance(entry.get("name"), str):
+                raise InputError(f"taxonomy {name}: category {shorten(entry, 80)} needs an `id` and a `name`")
+            dataset_id = entry["id"]
+            if not is_whole(dataset_id):
+                raise InputError(f"taxonomy {name}: category id {shorten(repr(dataset_id), 40)}, but a whole number is needed")
+            try:
+                color, is_thing = read_color(entry.get("color"), dataset_id), read_flag(entry, "isthing")
+            except InputError as error:
+                raise InputError(f"taxonomy {name}: category {error}") from None
+            read.append(Category(entry["name"], dataset_id, is_thing, color))
         return cls(name, tuple(read))
 
     def with_train_ids(self) -> "Taxonomy":
@@ -152,6 +153,30 @@ class Taxonomy:
             f"{self.name}_trainId",
             tuple(Category(c.name, train_id, c.is_thing, c.color) for train_id, c in enumerate(self.categories)),
         )
+
+
+def read_color(value: object, dataset_id: int) -> tuple[int, int, int]:
+    """(r, g, b) in 0..255 of what labelling tools write: [r, g, b] or [r, g, b, a], whole or as shares of 1, or "#rrggbb".
+
+    Args:
+        dataset_id: decides the colour where there is none.
+
+    Raises:
+        InputError: if it is anything else.
+    """
+    if value is None or value == []:
+        return tuple(np.random.default_rng(abs(dataset_id)).integers(40, 255, 3).tolist())
+    try:
+        if isinstance(value, str):
+            return ImageColor.getrgb(value)[:3]
+        numbers = [float(part) for part in value if not isinstance(part, bool)]
+        are_shares = any(isinstance(part, float) for part in value) and max(numbers) <= 1
+        scaled = [round(255 * part if are_shares else part) for part in numbers]
+        if len(scaled) in (3, 4) and all(0 <= part <= 255 for part in scaled):
+            return tuple(scaled[:3])
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InputError(f"has colour {shorten(repr(value), 40)}, but [r, g, b] of 0..255 or text such as '#00ff00' is needed")
 
 
 def recognise(taxonomy: Taxonomy) -> Taxonomy:

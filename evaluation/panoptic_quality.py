@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from data.panoptic_file import ImageId, PanopticFile, read_listed_map
-from data.panoptic_png import PanopticMap
+from data.panoptic_png import PanopticMap, check_listed
 from data.taxonomy import Taxonomy
 from evaluation.pair_counts import count_pairs
 from runtime.files import InputError
@@ -147,8 +147,8 @@ def match_segments(truth: PanopticMap, prediction: PanopticMap, names: tuple[str
     """
     overlaps = count_pairs(truth.segment_ids, prediction.segment_ids)
     areas_of_truth, areas_of_prediction = _sum_over(overlaps, 0), _sum_over(overlaps, 1)
-    _check_ids(truth, areas_of_truth, names[0])
-    _check_ids(prediction, areas_of_prediction, names[1])
+    check_listed(areas_of_truth, (s.segment_id for s in truth.segments), names[0])
+    check_listed(areas_of_prediction, (s.segment_id for s in prediction.segments), names[1])
     truth_segments = {s.segment_id: s for s in truth.segments}
     predicted_segments = {s.segment_id: s for s in prediction.segments}
     matches = []
@@ -181,15 +181,6 @@ def _sum_over(overlaps: dict[tuple[int, int], int], side: int) -> dict[int, int]
     for pair, count in overlaps.items():
         areas[pair[side]] = areas.get(pair[side], 0) + count
     return areas
-
-
-def _check_ids(panoptic: PanopticMap, areas: dict[int, int], name: str) -> None:
-    listed = {s.segment_id for s in panoptic.segments}
-    only_drawn, only_listed = sorted(areas.keys() - listed - {VOID_SEGMENT_ID}), sorted(listed - areas.keys())
-    if only_drawn:
-        raise InputError(f"{name}: segment ids {only_drawn[:5]} are in its pixels, but not in its list; write both again")
-    if only_listed:
-        raise InputError(f"{name}: segment ids {only_listed[:5]} are in its list, but not in its pixels; write both again")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from typing import NoReturn, get_type_hints
 from docstring_parser import parse_from_object
 from jsonargparse import ActionConfigFile, ActionYesNo, ArgumentParser, DefaultHelpFormatter, Namespace
 
+from runtime.files import read_yaml
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 OUTPUTS = REPOSITORY / "outputs"
 OLDER = {
@@ -27,6 +29,16 @@ OLDER = {
     "--input.longer_side": "--input_size.longer_side",
 }
 """Older spelling -> the one of today."""
+
+
+class ConfigFile(ActionConfigFile):
+    """The YAML of --config, looked at before jsonargparse's loader, which a deep one would crash."""
+
+    def __call__(self, parser: ArgumentParser, cfg: Namespace, values: object, option_string: str | None = None) -> None:
+        """As jsonargparse's."""
+        if isinstance(values, str) and Path(values).is_file():
+            read_yaml(Path(values))
+        super().__call__(parser, cfg, values, option_string)
 
 
 class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
@@ -75,7 +87,7 @@ def make_parser(prog: str, description: str, *, has_config: bool = True) -> Argu
     """
     parser = OneLineParser(prog=prog, description=description, formatter_class=HelpFormatter)
     if has_config:
-        parser.add_argument("--config", action=ActionConfigFile, help="YAML with any of the arguments below")
+        parser.add_argument("--config", action=ConfigFile, help="YAML with any of the arguments below")
     return parser
 
 

@@ -1,13 +1,24 @@
 """Files that are read with suspicion and written whole, and how a command reports bad input."""
 
+import codecs
 import hashlib
 import json
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import yaml
+
+HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
+"""In JSON, one of the two escapes that make one character; a file name of one alone cannot be written."""
+SYSTEM_NAMES = frozenset(("@eaDir", "#recycle", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found"))
+"""Folders that network drives, archives of macOS, Windows and ext4 keep."""
+LARGEST_YAML, DEEPEST_YAML = 2**20, 30
+"""Bytes, and levels of lists and mappings."""
 
 
 class InputError(ValueError):
@@ -59,10 +70,53 @@ def shorten(error: object, length: int = 120) -> str:
     return text if len(text) <= length else f"{text[:length]}..."
 
 
+def first_few(values: Sequence[object]) -> str:
+    """At most five of them, so that an error stays one readable line."""
+    shown = ", ".join(shorten(value, 60) for value in values[:5])
+    return shown if len(values) <= 5 else f"{shown} and {len(values) - 5} more"
+
+
 def _last_line(error: Exception) -> str:
     """A DataLoader worker's error arrives with the worker's traceback before its message; only the message is for the user."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1].removeprefix(f"{InputError.__module__}.{InputError.__name__}: ")
+
+
+def walk_files(folder: Path, suffixes: Sequence[str] = ()) -> list[str]:
+    """The files below a folder by their paths relative to it, with `/`, sorted; the one rule on which files count.
+
+    Linked files and folders are followed, except a link to a folder that it lies in. Left out are dead links, what is hidden
+    (names with a dot in front, so also the `._` companions that macOS leaves), and what systems keep beside the user's files:
+    thumbnails, trash, archives' remains.
+
+    Args:
+        suffixes: of files that count, lower case, with the dot; upper case counts as well. Without any, all do.
+
+    Raises:
+        OSError: if a folder cannot be listed.
+    """
+    found: list[str] = []
+    _collect(Path(folder), "", suffixes, (), found)
+    return sorted(found)
+
+
+def _collect(folder: Path, below: str, suffixes: Sequence[str], above: tuple[str, ...], found: list[str]) -> None:
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            if entry.is_dir():
+                _collect(folder / entry.name, f"{below}{entry.name}/", suffixes, (*above, real), found)
+            elif entry.is_file() and (not suffixes or os.path.splitext(entry.name)[1].lower() in suffixes):
+                found.append(below + entry.name)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether walk_files leaves out a file or folder of this name."""
+    return name.startswith(".") or name in SYSTEM_NAMES
 
 
 @contextmanager
@@ -99,14 +153,61 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> object:
-    """Parse a JSON file.
+    """Parse a JSON file, in any of Unicode's encodings, with or without a byte order mark.
 
     Raises:
-        InputError: if it is missing, or not JSON.
+        InputError: if it is missing, not JSON, or holds what no other program would read: text that is no Unicode, numbers of
+            thousands of digits, lists in lists without end.
+    """
+    content = _read_bytes(path, "a JSON file")
+    try:
+        return parse_json(content.decode("utf-8-sig" if content.startswith(codecs.BOM_UTF8) else json.detect_encoding(content)))
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({shorten(error)}); write it again with the tool that made it") from None
+
+
+def parse_json(text: str) -> object:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: as read_json; the message is json's.
     """
     try:
-        return json.loads(Path(path).read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; give the path of a JSON file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON ({error}); write it again with the tool that made it") from None
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("lists in lists without end") from None
+    if HALF_CHARACTER.search(text):
+        json.dumps(value, ensure_ascii=False).encode()  # refuses a half that stands alone
+    return value
+
+
+def read_yaml(path: Path) -> object:
+    """Parse a YAML file of settings.
+
+    Raises:
+        InputError: if it is missing, no YAML, or so large or deep that it is no file of settings.
+    """
+    content, advice = _read_bytes(path, "a YAML file"), "correct it"
+    try:
+        if len(content) > LARGEST_YAML:
+            raise InputError(f"{path}: {len(content)} bytes, but a file of settings has at most {LARGEST_YAML}; give another one")
+        depth = 0
+        for event in yaml.parse(content):  # before it is loaded: the loaders recurse, and copy what an alias names
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST_YAML or isinstance(event, yaml.AliasEvent):
+                found = f"more than {DEEPEST_YAML} levels" if depth > DEEPEST_YAML else f"an alias *{shorten(event.anchor, 20)}"
+                raise InputError(f"{path}: holds {found}, which no settings here need; {advice}")
+        return yaml.safe_load(content)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: no YAML ({shorten(error)}); {advice}") from None
+
+
+def _read_bytes(path: Path, what: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path}: no such file; give the path of {what}") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder; give the path of {what}") from None

@@ -292,7 +292,7 @@ def run(args: Namespace) -> None:
         use_demo(args)
     output = args.output or OUTPUT
     truth = read_panoptic_json(args.truth, args.truth_folder, read_taxonomy(args.taxonomy))
-    prediction = read_panoptic_json(args.prediction, args.prediction_folder, truth.taxonomy)
+    prediction = read_panoptic_json(args.prediction, args.prediction_folder, truth.taxonomy, is_prediction=True)
     result = score(truth, prediction, args.workers)
     tables = compare_runs(args, result.scores)
     print(format_table(result.scores))

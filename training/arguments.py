@@ -4,12 +4,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveInt
 
 from runtime.command_line import REPOSITORY, add_data_arguments, add_switch, current_spelling, make_parser, relative_to_repository
-from runtime.files import InputError, one_line_errors, shorten
+from runtime.files import InputError, one_line_errors, read_yaml
 
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -85,12 +84,9 @@ def with_bases(config: Path) -> list[Path]:
         path = config if config.is_file() or config.is_absolute() else REPOSITORY / config
         if path in chain:
             raise InputError(f"{path}: builds on itself; correct its `base`")
-        try:
-            content = yaml.safe_load(path.read_text())
-        except FileNotFoundError:
-            raise InputError(f"{config}: no such configuration; give the path of a YAML, such as those in configs/") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: no YAML ({shorten(error)}); correct it") from None
+        if not path.exists():
+            raise InputError(f"{config}: no such configuration; give the path of a YAML, such as those in configs/")
+        content = read_yaml(path)
         chain.insert(0, path)
         base = content.get("base") if isinstance(content, dict) else None
         config = path.parent / base if base else None

@@ -9,18 +9,18 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from cityscapesscripts.helpers.labels import id2label, labels, name2label
 
-from data.images import open_image, read_image_size
+from data.images import IMAGE_SUFFIXES, check_size_of_truth, name_key, open_image, unique_image_ids
 from data.panoptic_png import PanopticMap, describe_runs, read_segment_ids, write_segment_ids
 from data.png_file import GREY16, read_plain_png
 from data.segment_runs import Runs, encode_masks, find_runs, look_up
 from data.split import FileSplit
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID, Taxonomy
-from runtime.files import InputError, file_digest, read_json, write_json
+from runtime.files import InputError, file_digest, is_hidden, read_json, walk_files, write_json
 from runtime.threads import default_workers, in_threads
 
 NAME = "cityscapes"
@@ -29,7 +29,7 @@ ENVIRONMENT = ("CITYSCAPES_DATASET", "CITYSCAPES_DIR")
 TRAIN_SPLITS, VAL_SPLITS = ("train",), ("val",)
 """The usual names of both, of which the first that is there is taken."""
 MADE_BY = "location-based-panoptic-segmentation: from gtFine_instanceIds.png"
-IMAGE_SUFFIX = "_leftImg8bit.png"
+IMAGE_ENDING = "_leftImg8bit"
 LABEL_SUFFIX = "_gtFine_instanceIds.png"
 OFFICIAL_SPLITS = ("train", "val", "test")
 
@@ -65,32 +65,45 @@ def check_root(root: Path) -> None:
 
 def find_splits(root: Path) -> list[str]:
     """The splits that hold images: train, val, test, then any others by name."""
-    folders = sorted(p.parent.parent.name for p in Path(root).glob(f"leftImg8bit/*/*/*{IMAGE_SUFFIX}"))
-    return sorted(set(folders), key=lambda s: (OFFICIAL_SPLITS.index(s) if s in OFFICIAL_SPLITS else len(OFFICIAL_SPLITS), s))
+    top = Path(root) / "leftImg8bit"
+    names = sorted(place.name for place in top.iterdir() if place.is_dir() and not is_hidden(place.name)) if top.is_dir() else []
+    found = [name for name in names if _image_names(root, name)]
+    return sorted(found, key=lambda s: (OFFICIAL_SPLITS.index(s) if s in OFFICIAL_SPLITS else len(OFFICIAL_SPLITS), s))
+
+
+def _image_names(root: Path, split: str) -> list[str]:
+    """The images of a split, relative to its folder: `<city>/<city>_<sequence>_<frame>_leftImg8bit.png`, or another suffix."""
+    folder = Path(root) / "leftImg8bit" / split
+    names = walk_files(folder, IMAGE_SUFFIXES) if folder.is_dir() else []
+    return [name for name in names if PurePosixPath(name).stem.endswith(IMAGE_ENDING) and "/" in name]
 
 
 def find_images(root: Path, split: str, *, need_labels: bool = True) -> list[LabelledImage]:
     """The images of a split, sorted by id (`<city>_<sequence>_<frame>`), each with the label of the same id.
 
+    Where two cities have an image of the same name, all ids are `<city>/<name>`.
+
     Raises:
-        InputError: if the split is missing or empty, two cities share an id, or (need_labels) an image has no label.
+        InputError: if the split is missing or empty, an image is there in two forms, or (need_labels) has no label.
     """
     root = Path(root)
-    images: dict[str, LabelledImage] = {}
-    for image_path in sorted((root / "leftImg8bit" / split).glob(f"*/*{IMAGE_SUFFIX}")):
-        image_id = image_path.name.removesuffix(IMAGE_SUFFIX)
-        label_path = root / "gtFine" / split / image_path.parent.name / f"{image_id}{LABEL_SUFFIX}"
-        if not label_path.is_file():
-            if need_labels:
-                raise InputError(f"{image_path}: its label {label_path} is missing; add the label or remove the image")
-            label_path = None
-        if image_id in images:
-            raise InputError(f"{images[image_id].image_path} and {image_path}: both are image id {image_id!r}; rename one")
-        images[image_id] = LabelledImage(image_id, image_path, label_path)
-    if not images:
+    names = _image_names(root, split)
+    if not names:
         known = ", ".join(find_splits(root)) or "none"
         place = root / "leftImg8bit" / split
-        raise InputError(f"{place}: no <city>/*{IMAGE_SUFFIX} there; splits with images: {known}")
+        raise InputError(f"{place}: no <city>/*{IMAGE_ENDING}.png (or .jpg) there; splits with images: {known}")
+    folder = root / "gtFine" / split
+    labels = {name_key(name): name for name in walk_files(folder, (".png",))} if folder.is_dir() else {}
+    images: dict[str, LabelledImage] = {}
+    for image_id, name in zip(unique_image_ids(names), names, strict=True):
+        image_path = root / "leftImg8bit" / split / name
+        label_name = name.removesuffix(PurePosixPath(name).suffix).removesuffix(IMAGE_ENDING) + LABEL_SUFFIX
+        label = labels.get(name_key(label_name))
+        if label is None and need_labels:
+            raise InputError(f"{image_path}: its label {folder / label_name} is missing; add the label or remove the image")
+        if PurePosixPath(image_id).suffix == PurePosixPath(name).suffix:
+            raise InputError(f"{image_path}: is there in two forms, as .png and .jpg; remove one of them")
+        images[image_id] = LabelledImage(image_id, image_path, None if label is None else folder / label)
     return [images[image_id] for image_id in sorted(images)]
 
 
@@ -106,10 +119,14 @@ def read_instance_ids(path: Path, size: tuple[int, int] | None = None) -> np.nda
     Raises:
         InputError: if the file is missing, broken, of another mode or size, or holds ids that Cityscapes does not know.
     """
-    return _read_with_runs(path, size)[0]
+    instance_ids, _ = _read_with_runs(path)
+    if size is not None and instance_ids.shape != tuple(size):
+        found, needed = (f"{h}x{w}" for h, w in (instance_ids.shape, size))
+        raise InputError(f"{path}: {found} pixels, but its image has {needed}; use the label of the same image")
+    return instance_ids
 
 
-def _read_with_runs(path: Path, size: tuple[int, int] | None) -> tuple[np.ndarray, Runs]:
+def _read_with_runs(path: Path) -> tuple[np.ndarray, Runs]:
     """As read_instance_ids, with the runs that tell which ids occur."""
     if plain := read_plain_png(path, GREY16):
         mode, instance_ids = "I;16", plain[0]
@@ -119,9 +136,6 @@ def _read_with_runs(path: Path, size: tuple[int, int] | None) -> tuple[np.ndarra
             if mode not in ("I;16", "I", "L"):
                 raise InputError(f"{path}: PNG mode {mode}, but instance ids are 16-bit grey; give the *{LABEL_SUFFIX} file")
             instance_ids = np.asarray(image).astype(np.int32)
-    if size is not None and instance_ids.shape != tuple(size):
-        found, needed = (f"{h}x{w}" for h, w in (instance_ids.shape, size))
-        raise InputError(f"{path}: {found} pixels, but its image has {needed}; use the label of the same image")
     runs, is_known = find_runs(instance_ids), _known_values()
     values = runs.ids.tolist()
     strangers = [v for v in values if not (0 <= v < len(is_known) and is_known[v])]
@@ -203,8 +217,10 @@ def read_truth(image: LabelledImage, taxonomy: Taxonomy = CITYSCAPES) -> Panopti
 def _read_label(image: LabelledImage) -> tuple[np.ndarray, Runs]:
     if image.label_path is None:
         raise InputError(f"{image.image_path}: has no *{LABEL_SUFFIX}, but its truth is needed")
+    instance_ids, runs = _read_with_runs(image.label_path)
     # Only the header of the image: decoding it would take longer than the conversion.
-    return _read_with_runs(image.label_path, read_image_size(image.image_path))
+    check_size_of_truth(image.label_path, instance_ids.shape, image.image_path)
+    return instance_ids, runs
 
 
 def panoptic_json_path(root: Path, split: str, *, use_train_ids: bool = False) -> Path:
@@ -316,9 +332,10 @@ def write_instances_json(root: Path, split: str, *, track: Track = _track_nothin
     done = track(in_threads(_coco_instances, labelled, workers or default_workers()), len(labelled))
     images, annotations = [], []
     for image, (size, found) in zip(labelled, done, strict=True):
-        city = image.image_path.parent.name
-        entry = {"file_name": f"{city}/{image.image_path.name}", "height": size[0], "width": size[1]}
-        entry |= {"segm_file": f"{city}/{image.image_id}_gtFine_labelIds.png", "id": len(images)}
+        name = image.image_path.relative_to(Path(root) / "leftImg8bit" / split)
+        stem = image.image_path.stem.removesuffix(IMAGE_ENDING)
+        entry = {"file_name": name.as_posix(), "height": size[0], "width": size[1]}
+        entry |= {"segm_file": (name.parent / f"{stem}_gtFine_labelIds.png").as_posix(), "id": len(images)}
         annotations += [a | {"image_id": entry["id"], "id": len(annotations) + k} for k, a in enumerate(found)]
         images.append(entry)
     categories = [{"id": c.dataset_id, "name": c.name} for c in CITYSCAPES.categories if c.is_thing]

@@ -5,19 +5,20 @@ Any data set of this form is read, with its own classes: they are the `categorie
 
 import hashlib
 import os
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from data.images import path_to_image_id
+from data.images import check_size_of_truth, name_key, unique_image_ids
 from data.layouts import coco_derived
 from data.layouts.coco_derived import Track, track_nothing
 from data.panoptic_file import ImageId, PanopticFile, leaves_folder, read_panoptic_json, read_taxonomy
-from data.panoptic_png import PanopticMap, describe_segments, read_segment_ids
+from data.panoptic_png import PanopticMap, check_listed, describe_segments, read_segment_ids
 from data.split import FileSplit
 from data.taxonomy import Taxonomy
-from runtime.files import InputError, file_digest
+from runtime.files import InputError, file_digest, walk_files
 
 NAME = "coco"
 FORM = "annotations/panoptic_SPLIT.json with its folder of PNGs"
@@ -71,13 +72,13 @@ def _existing_json(root: Path, split: str) -> Path:
 
 
 class CocoSplit(FileSplit):
-    """A split of the COCO panoptic layout, in the order of its JSON. An image id is the image's file name without suffix.
+    """A split of the COCO panoptic layout, in the order of its JSON. Image ids are those of unique_image_ids.
 
     Of a segment only its id, class and crowd flag are kept in memory, 16 bytes: COCO has more than a million.
 
     Raises:
         InputError: if the JSON does not read, an image has no annotation or an annotation no image, an image's or a PNG's
-            file is missing, or two images share an image id.
+            file is missing, or one is named twice.
     """
 
     def __init__(self, root: Path, split: str):
@@ -88,8 +89,10 @@ class CocoSplit(FileSplit):
         self.keys: list[ImageId] = list(file.annotations)
         """Image ids as the JSON has them, by index."""
         self.image_files = _paired_images(file, self.root / split)
-        self.png_files = [annotation.file_name for annotation in file.annotations.values()]
-        _check_presence(self.folder, self.png_files, f"named in {file.json_path.name}")
+        """As they are on disk, relative to the split's folder."""
+        self.image_ids = unique_image_ids(self.image_files)
+        named = [annotation.file_name for annotation in file.annotations.values()]
+        self.png_files = _find_named(self.folder, named, f"named in {file.json_path.name}")
         segments = [[(s.segment_id, s.category_id, s.is_crowd) for s in a.segments] for a in file.annotations.values()]
         self._ends = np.cumsum([len(of_image) for of_image in segments])
         self._segments = np.array([s for of_image in segments for s in of_image], dtype=np.int64).reshape(-1, 3)
@@ -103,7 +106,7 @@ class CocoSplit(FileSplit):
 
     def image_id(self, index: int) -> str:
         """See Split."""
-        return path_to_image_id(self.image_files[index])
+        return self.image_ids[index]
 
     def file_name(self, index: int) -> str:
         """See Split."""
@@ -141,14 +144,11 @@ class CocoSplit(FileSplit):
             InputError: if the PNG does not read, is of another size than its image, or does not hold just the ids of the JSON.
         """
         path = self.png_path(index)
-        segment_ids = read_segment_ids(path, self.size(index))
+        segment_ids = read_segment_ids(path)
+        check_size_of_truth(path, segment_ids.shape, self.image_path(index))
         rows = self._rows(index)
         drawn = {s.segment_id: s for s in describe_segments(segment_ids, category_of=lambda _: 0)}
-        listed = [segment_id for segment_id, *_ in rows]
-        if drawn.keys() != set(listed):
-            different = sorted(drawn.keys() ^ set(listed))[:5]
-            where = f"{path} and {self.json_path}"
-            raise InputError(f"{where}: segment ids {different} are in only one of both; 0 is void; write both again")
+        check_listed(drawn, (segment_id for segment_id, *_ in rows), f"{path} and {self.json_path}")
         segments = tuple(replace(drawn[k], category_id=category, is_crowd=bool(crowd)) for k, category, crowd in rows)
         return PanopticMap(segment_ids, segments)
 
@@ -185,26 +185,26 @@ def _paired_images(file: PanopticFile, folder: Path) -> list[str]:
     outside = [name for name in names if leaves_folder(name)]
     if outside:
         raise InputError(f"{file.json_path}: file_name {outside[0]!r} leaves its folder; a name relative to {folder} was needed")
-    by_id: dict[str, str] = {}
-    for name in names:
-        other = by_id.setdefault(path_to_image_id(name), name)
-        if other is not name:
-            raise InputError(
-                f"{file.json_path}: {other} and {name} would both be image id {path_to_image_id(name)!r}; rename one"
-            )
-    _check_presence(folder, names, f"named in {file.json_path.name}")
-    return names
+    repeated = [name for name, count in Counter(map(name_key, names)).items() if count > 1]
+    if repeated:
+        found = f"{len(repeated)} files are named by more than one image, first {repeated[0]!r}"
+        raise InputError(f"{file.json_path}: {found}; list each image once")
+    return _find_named(folder, names, f"named in {file.json_path.name}")
 
 
-def _check_presence(folder: Path, names: list[str], why: str) -> None:
-    """One listing, since asking for each of a hundred thousand files takes long on a network drive."""
-    present: set[str] = set()
-    for place, _, found in os.walk(folder):
-        below = os.path.relpath(place, folder)
-        present.update(found if below == os.curdir else (os.path.join(below, name) for name in found))
-    absent = [name for name in names if os.path.normpath(name) not in present]
+def _find_named(folder: Path, names: list[str], why: str) -> list[str]:
+    """The names as they are on disk: letters may be composed or not there, and suffixes in upper case.
+
+    One listing, since asking for each of a hundred thousand files takes long on a network drive.
+    """
+    there = walk_files(folder) if folder.is_dir() else []
+    exact, by_key = set(there), {name_key(name): name for name in there}
+    found = [os.path.normpath(name) for name in names]
+    found = [name if name in exact else by_key.get(name_key(name), name) for name in found]
+    absent = [name for name in found if name not in exact and not (folder / name).is_file()]
     if absent:
         raise InputError(f"{folder / absent[0]}: no such file, but {why} ({len(absent)} of {len(names)} are missing); add them")
+    return found
 
 
 def open_split(root: Path, split: str, *, need_labels: bool = False) -> CocoSplit:

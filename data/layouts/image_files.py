@@ -1,22 +1,22 @@
 """Images and videos that a path names, without truth, as a split: the frames of a video are images, too."""
 
 import hashlib
+import os
 from glob import glob
 from pathlib import Path
 
 import numpy as np
 
-from data.images import IMAGE_SUFFIXES, path_to_image_id
+from data.images import IMAGE_SUFFIXES, path_to_image_id, unique_image_ids
 from data.split import FileSplit
 from data.videos import VIDEO_SUFFIXES, FrameReader, count_frames
-from runtime.files import InputError, file_digest
+from runtime.files import SYSTEM_NAMES, InputError, file_digest, is_hidden, shorten, walk_files
 
 
 def find_image_files(place: str | Path) -> dict[str, Path]:
-    """The images and videos that a file, a folder (searched recursively) or a glob names: unique id -> path, sorted by path.
+    """The images and videos that a file, a folder or a glob names: image id -> path, sorted by path.
 
-    An id is the file's name without suffix; where two would be equal, all are paths below the folder that all files share, and
-    keep their suffix where even those are equal.
+    A folder is searched as walk_files does; ids are those of unique_image_ids.
 
     Raises:
         InputError: if there is none.
@@ -25,24 +25,25 @@ def find_image_files(place: str | Path) -> dict[str, Path]:
     suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
     if path.is_file():
         return {path_to_image_id(path): path}
-    found = path.rglob("*") if path.is_dir() else map(Path, glob(str(path), recursive=True))
-    paths = sorted(p for p in found if p.suffix.lower() in suffixes and not p.name.startswith(".") and p.is_file())
-    if not paths:
+    if path.is_dir():
+        top, below = path, walk_files(path, suffixes)
+    else:
+        top, below = _glob(str(path), suffixes)
+    if not below:
         needed = f"give a file, a folder or a glob with one of {', '.join(suffixes)}"
         raise InputError(f"{place}: no images there; {needed}")
-    parents = {p.parent for p in paths}
-    top = path if path.is_dir() else min(parents, key=lambda p: len(p.parts))
-    while not all(p.is_relative_to(top) for p in parents):
-        top = top.parent
-    below = [p.relative_to(top) for p in paths]
-    choices = (
-        [path_to_image_id(p) for p in paths],
-        [(p.parent / path_to_image_id(p)).as_posix() for p in below],
-        [p.as_posix() for p in below],
-    )
-    # Compared without case, as some file systems do.
-    names = next(names for names in choices if len({name.lower() for name in names}) == len(names) or names is choices[-1])
-    return dict(zip(names, paths, strict=True))
+    return dict(zip(unique_image_ids(below), (top / name for name in below), strict=True))
+
+
+def _glob(pattern: str, suffixes: tuple[str, ...]) -> tuple[Path, list[str]]:
+    """The folder that all files of a pattern share, and the files relative to it, sorted."""
+    found = [Path(name) for name in glob(pattern, recursive=True)]
+    visible = [path for path in found if not is_hidden(path.name) and SYSTEM_NAMES.isdisjoint(path.parts)]
+    paths = sorted(path for path in visible if path.suffix.lower() in suffixes and path.is_file())
+    if not paths:
+        return Path(), []
+    top = Path(os.path.commonpath([p.parent.absolute() for p in paths]))
+    return top, [p.absolute().relative_to(top).as_posix() for p in paths]
 
 
 class ImageFiles(FileSplit):
@@ -63,6 +64,10 @@ class ImageFiles(FileSplit):
         self._items: list[tuple[str, int | None]] = []
         self.problems: list[str] = []
         for name, path in self.files.items():
+            if not name.isprintable():
+                problem = "a name of characters that cannot be printed or are not UTF-8; rename it"
+                self.problems.append(f"{shorten(repr(str(path)))}: {problem}")
+                continue
             if name not in self.videos:
                 self._items.append((name, None))
                 continue

@@ -77,15 +77,22 @@ def test_an_image_without_label_is_named_with_the_label_it_needs(tree, draw):
 
 
 def test_a_split_without_images_is_refused_with_those_that_have_some(tree):
-    with pytest.raises(InputError, match=r"leftImg8bit/val: no .*_leftImg8bit\.png there; splits with images: train"):
+    with pytest.raises(InputError, match=r"no .*_leftImg8bit\.png \(or \.jpg\) there; splits with images: train"):
         find_images(tree, "val")
 
 
-def test_one_id_in_two_cities_is_refused(tree):
+def test_images_of_one_name_in_two_cities_keep_the_city_in_their_ids(tree):
     folder = tree / "leftImg8bit" / "train"
     (folder / "bonn").mkdir()
     (folder / "bonn" / "ulm_000000_000019_leftImg8bit.png").touch()
-    with pytest.raises(InputError, match="both are image id 'ulm_000000_000019'"):
+    ids = [image.image_id for image in find_images(tree, "train", need_labels=False)]
+    assert {"bonn/ulm_000000_000019", "ulm/ulm_000000_000019"} < set(ids)
+
+
+def test_an_image_in_two_forms_is_refused(tree):
+    path = find_images(tree, "train")[0].image_path
+    path.with_suffix(".jpg").touch()
+    with pytest.raises(InputError, match="in two forms"):
         find_images(tree, "train", need_labels=False)
 
 

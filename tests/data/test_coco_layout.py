@@ -161,8 +161,15 @@ def test_the_digest_of_a_truth_follows_its_png_its_segments_and_the_classes(own)
         (remove("annotations/panoptic_plant/a.png"), r"a\.png: no such file, but named in"),
         (lambda root: edit(root, lambda c: c["images"].pop()), r"image id 20 has an annotation, but is not in `images`"),
         (lambda root: edit(root, lambda c: c["annotations"].pop()), r"image id 4 is in `images`, but has no annotation"),
-        (lambda root: edit(root, without_isthing), r"category .*'hall'.* has no `isthing`; .*1 \(thing\) or 0 \(stuff\)"),
-        (lambda root: edit(root, lambda c: c["images"][0].update(file_name="m.jpg")), r"would both be image id 'm'"),
+        (lambda root: edit(root, without_isthing), r"category .*'hall'.* has no `isthing`, but 1 \(true\) or 0 \(false\)"),
+        (
+            lambda root: edit(root, lambda c: c["annotations"][0]["segments_info"].append({"id": 0, "category_id": 7})),
+            "a segment has id 0, which in the PNG is void",
+        ),
+        (
+            lambda root: edit(root, lambda c: c["images"][0].update(file_name="deep/m.png")),
+            "than one image, first 'deep/m.png'",
+        ),
         (lambda root: edit(root, lambda c: c["images"][0].update(file_name="../x.jpg")), r"'\.\./x\.jpg' leaves its folder"),
         (lambda root: panoptic_json_path(root, "plant").unlink(), r"splits with a panoptic JSON: none"),
     ],
@@ -177,11 +184,13 @@ def test_a_layout_that_does_not_fit_is_refused_before_training(own, spoil, messa
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda root: save(root / "plant/deep/m.png", np.zeros((3, 4, 3), np.uint8)), r"b\.png: 3x3 pixels, but 3x4 were needed"),
-        (lambda root: edit(root, lambda c: c["annotations"][0]["segments_info"].pop()), r"segment ids \[5\] are in only one"),
         (
-            lambda root: edit(root, lambda c: c["annotations"][0]["segments_info"].append({"id": 0, "category_id": 7})),
-            r"ids \[0\]",
+            lambda root: save(root / "plant/deep/m.png", np.zeros((3, 4, 3), np.uint8)),
+            r"b\.png: 3x3 pixels, but its image has 3x4",
+        ),
+        (
+            lambda root: edit(root, lambda c: c["annotations"][0]["segments_info"].pop()),
+            "segment ids 5 are in the PNG, but not in the list",
         ),
         (lambda root: save(root / "annotations/panoptic_plant/b.png", IDS.astype(np.uint8)), r"b\.png: PNG mode L"),
         (lambda root: (root / "plant/deep/m.png").write_bytes(b"\x89PNG"), r"m\.png: cannot be decoded"),

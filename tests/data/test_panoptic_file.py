@@ -69,11 +69,14 @@ def test_areas_are_counted_and_the_order_of_the_list_is_kept(tmp_path):
     assert read_panoptic_map(file, "x").segments == small_map().segments[::-1]
 
 
-def test_a_listed_segment_of_id_zero_stays_a_segment(tmp_path):
+def test_a_listed_segment_of_id_zero_is_one_of_a_prediction_and_refused_in_a_truth(tmp_path):
     panoptic = small_map()
     num_zeros = int((panoptic.segment_ids == 0).sum())
     listed = PanopticMap(panoptic.segment_ids, (Segment(0, 23, num_zeros, (0, 0, 8, 4)), *panoptic.segments))
-    assert read_panoptic_map(read_panoptic_json(write(tmp_path, listed)), "x").segments == listed.segments
+    path = write(tmp_path, listed)
+    assert read_panoptic_map(read_panoptic_json(path, is_prediction=True), "x").segments == listed.segments
+    with pytest.raises(InputError, match="id 0, which in the PNG is void; number the segments from 1"):
+        read_panoptic_json(path)
 
 
 def test_pixels_are_counted_by_id():
@@ -134,13 +137,13 @@ BAD_JSONS = {
         "segment ids 7 occur twice in image 'x'",
     ),
     "no segments": (lambda c: c["annotations"][0].pop("segments_info"), "lacks `segments_info`"),
-    "segments no list": (lambda c: c["annotations"][0].update(segments_info=3), "has `segments_info` .3."),
+    "segments no list": (lambda c: c["annotations"][0].update(segments_info=3), "has `segments_info` 3"),
     "no category": (lambda c: c["annotations"][0]["segments_info"][0].pop("category_id"), "needs whole numbers `id` and"),
     "a segment id of 25 bits": (lambda c: c["annotations"][0]["segments_info"][0].update(id=2**24), "holds 0..16777215"),
     "a box of text": (lambda c: c["annotations"][0]["segments_info"][0].update(bbox="wide"), "that is no number"),
     "an unknown category": (
         lambda c: c["annotations"][0]["segments_info"][0].update(category_id=99),
-        r"category ids \[99\] of image 'x' are not in taxonomy cityscapes",
+        r"category ids 99 of image 'x' are not in taxonomy cityscapes",
     ),
     "a category without a name": (lambda c: c["categories"][0].pop("name"), "`categories` do not read"),
     "a category twice": (lambda c: c["categories"].append(c["categories"][0]), "`categories` do not read"),
@@ -148,7 +151,7 @@ BAD_JSONS = {
     "an absolute path": (lambda c: c["annotations"][0].update(file_name="/etc/x.png"), "'/etc/x.png' leaves its folder"),
     "a drive": (lambda c: c["annotations"][0].update(file_name="C:\\x.png"), "leaves its folder"),
     "backslashes": (lambda c: c["annotations"][0].update(file_name="..\\x.png"), "leaves its folder"),
-    "an image id of a list": (lambda c: c["annotations"][0].update(image_id=[1]), r"has `image_id` .\[1\]"),
+    "an image id of a list": (lambda c: c["annotations"][0].update(image_id=[1]), r"has `image_id` \[1\]"),
 }
 
 
@@ -178,13 +181,13 @@ def test_a_missing_folder_is_named(tmp_path):
 
 def test_an_id_only_in_the_png_is_named(tmp_path):
     path = edit(write(tmp_path), lambda c: c["annotations"][0]["segments_info"].pop())
-    with pytest.raises(InputError, match=r"x_panoptic.png: segment ids 26005 are in the PNG, but not in .*truth.json"):
+    with pytest.raises(InputError, match=r"x_panoptic.png and .*: segment ids 26005 are in the PNG, but not in the list"):
         read_panoptic_map(read_panoptic_json(path), "x")
 
 
 def test_an_id_only_in_the_json_is_named(tmp_path):
     path = edit(write(tmp_path), lambda c: c["annotations"][0]["segments_info"].append({"id": 26009, "category_id": CAR}))
-    with pytest.raises(InputError, match=r"x_panoptic.png: segment ids 26009 of .*truth.json are not in the PNG"):
+    with pytest.raises(InputError, match=r"x_panoptic.png and .*: segment ids 26009 are in the list, but not in the PNG"):
         read_panoptic_map(read_panoptic_json(path), "x")
 
 

@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 from cityscapesscripts.helpers.labels import labels
 
+from data.coco_json import LARGEST_ID
 from data.panoptic_png import MAX_SEGMENT_ID
 from data.taxonomy import (
     CITYSCAPES,
     COCO_PANOPTIC,
-    LARGEST_DATASET_ID,
     MAX_INSTANCES_PER_IMAGE,
     TAXONOMIES,
     VOID_TRAIN_ID,
     Category,
     Taxonomy,
+    read_color,
     recognise,
 )
 from runtime.files import InputError
@@ -72,23 +73,18 @@ def test_void_is_black():
     assert CITYSCAPES.colors[VOID_TRAIN_ID].tolist() == [0, 0, 0]
 
 
-def test_classes_of_an_instance_file_are_things():
-    taxonomy = Taxonomy.from_coco_categories("instances", [{"id": 3, "name": "cup"}])
-    assert taxonomy.thing_ids == (0,)
-
-
 def test_a_missing_colour_is_the_same_every_time():
-    first, second = (Taxonomy.from_coco_categories("t", [{"id": 3, "name": "cup"}]) for _ in range(2))
+    first, second = (Taxonomy.from_coco_categories("t", [{"id": 3, "name": "cup", "isthing": 1}]) for _ in range(2))
     assert first == second
 
 
 @pytest.mark.parametrize(
     ("categories", "complaint"),
     [
-        ([{"id": 1, "name": "a"}, {"id": 1, "name": "b"}], r"\[1\] given to more than one class"),
-        ([{"id": 1, "name": "a"}, {"id": 2, "name": "a"}], r"\['a'\] given to more than one class"),
+        ([{"id": 1, "name": "a", "isthing": 1}, {"id": 1, "name": "b", "isthing": 0}], r"\[1\] given to more than one class"),
+        ([{"id": 1, "name": "a", "isthing": 1}, {"id": 2, "name": "a", "isthing": 0}], r"\['a'\] given to more than one class"),
         ([], "0 classes, but 1 to 255 fit"),
-        ([{"id": k, "name": str(k)} for k in range(256)], "256 classes, but 1 to 255 fit"),
+        ([{"id": k, "name": str(k), "isthing": 1} for k in range(256)], "256 classes, but 1 to 255 fit"),
         ([{"id": 1}], "needs an `id` and a `name`"),
         (["cup"], "needs an `id` and a `name`"),
     ],
@@ -104,14 +100,43 @@ def test_categories_that_cannot_be_are_refused(categories, complaint):
         ({"id": "x", "name": "a"}, "category id 'x'"),
         ({"id": 1.5, "name": "a"}, "category id 1.5"),
         ({"id": True, "name": "a"}, "category id True"),
-        ({"id": LARGEST_DATASET_ID + 1, "name": "a"}, f"category id {LARGEST_DATASET_ID + 1}"),
-        ({"id": 1, "name": "a", "color": [300, 0, 0]}, "three numbers 0..255"),
-        ({"id": 1, "name": "a", "color": [1, 2]}, "three numbers 0..255"),
+        ({"id": LARGEST_ID + 1, "name": "a"}, f"category id {LARGEST_ID + 1}"),
+        ({"id": 1, "name": "a", "color": [300, 0, 0]}, "but \\[r, g, b\\] of 0..255 or text"),
+        ({"id": 1, "name": "a", "color": [1, 2]}, "but \\[r, g, b\\] of 0..255 or text"),
     ],
 )
 def test_a_category_that_cannot_be_is_refused(entry, words):
     with pytest.raises(InputError, match=words):
         Taxonomy.from_coco_categories("mine", [entry])
+
+
+@pytest.mark.parametrize(
+    ("color", "rgb"),
+    [
+        ([1, 2, 3], (1, 2, 3)),
+        ([1, 2, 3, 255], (1, 2, 3)),
+        ([0.0, 0.5, 1.0], (0, 128, 255)),
+        ([10.0, 20.4, 30.0], (10, 20, 30)),
+        ("#0a141e", (10, 20, 30)),
+        ("#0a141eff", (10, 20, 30)),
+        ("rgb(10, 20, 30)", (10, 20, 30)),
+        ("red", (255, 0, 0)),
+    ],
+)
+def test_colours_are_read_as_labelling_tools_write_them(color, rgb):
+    assert read_color(color, 0) == rgb
+
+
+@pytest.mark.parametrize("value", [1, True, "1", "true", "True"])
+def test_a_flag_for_things_may_be_text(value):
+    entries = [{"id": 1, "name": "a", "isthing": value}, {"id": 2, "name": "b", "isthing": {"1": "0"}.get(str(value), "false")}]
+    assert Taxonomy.from_coco_categories("mine", entries).is_thing.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("value", [None, "", "yes", 2, -1, 1.0, [], "None"])
+def test_a_flag_that_is_none_is_refused(value):
+    with pytest.raises(InputError, match=r"`isthing`.* but 1 .* or 0"):
+        Taxonomy.from_coco_categories("mine", [{"id": 1, "name": "a", "isthing": value}])
 
 
 def with_ids(*dataset_ids: int) -> Taxonomy:

@@ -117,7 +117,7 @@ def test_sizes_that_differ_are_refused(draw):
 
 def test_an_id_without_a_segment_is_refused(draw):
     truth = draw("aab", "aab")
-    with pytest.raises(InputError, match=r"prediction: segment ids \[26001\] are in its pixels, but not in its list"):
+    with pytest.raises(InputError, match=r"prediction: segment ids 26001 are in the PNG, but not in the list"):
         match_segments(truth, PanopticMap(truth.segment_ids, truth.segments[:1]))
 
 
@@ -175,7 +175,7 @@ def scene_files(scenes, toy, tmp_path_factory):
             Image.fromarray(ids_to_rgb(panoptic.segment_ids)).save(folder / name / f"{k}.png")
         entries = ((f"scene{k}", f"{k}.jpg", f"{k}.png", (24, 32), panoptic.segments) for k, panoptic in enumerate(maps))
         write_panoptic_json(folder / f"{name}.json", toy, entries)
-    return read_panoptic_json(folder / "truth.json"), read_panoptic_json(folder / "prediction.json")
+    return read_panoptic_json(folder / "truth.json"), read_panoptic_json(folder / "prediction.json", is_prediction=True)
 
 
 @pytest.mark.parity
@@ -256,7 +256,8 @@ def test_another_taxonomy_is_refused(tmp_path, draw, toy):
 
 def test_the_real_coco_sample_scores_the_published_numbers(samples):
     folder = samples / "coco_eval"
-    scores = evaluate_files(read_panoptic_json(folder / "coco_gt.json"), read_panoptic_json(folder / "coco_pred.json")).scores
+    truth = read_panoptic_json(folder / "coco_gt.json")
+    scores = evaluate_files(truth, read_panoptic_json(folder / "coco_pred.json", is_prediction=True)).scores
     assert {k: round(v, 10) for k, v in scores["All"].items()} == {
         "pq": 0.6740486629,
         "sq": 0.6834387674,
@@ -271,7 +272,8 @@ def test_the_real_coco_sample_scores_the_published_numbers(samples):
 def test_the_real_coco_sample_agrees_with_the_official_command(samples, tmp_path):
     from cityscapesscripts.evaluation.evalPanopticSemanticLabeling import evaluatePanoptic
 
-    truth, prediction = (read_panoptic_json(samples / "coco_eval" / f"coco_{name}.json") for name in ("gt", "pred"))
+    truth = read_panoptic_json(samples / "coco_eval" / "coco_gt.json")
+    prediction = read_panoptic_json(samples / "coco_eval" / "coco_pred.json", is_prediction=True)
     paths = [str(p) for file in (truth, prediction) for p in (file.json_path, file.folder)]
     with contextlib.redirect_stdout(io.StringIO()):
         official = evaluatePanoptic(*paths, str(tmp_path / "official.json"))

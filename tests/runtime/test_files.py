@@ -15,6 +15,7 @@ from runtime.files import (
     digest_of,
     one_line_errors,
     read_json,
+    read_yaml,
     remove_partial_files,
     shorten,
     write_json,
@@ -193,3 +194,49 @@ def test_a_long_message_becomes_one_short_line():
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError), one_line_errors():
         raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_json_is_read_in_any_encoding_of_unicode(tmp_path, encoding):
+    (tmp_path / "a.json").write_bytes('{"a": "ü \\ud83d\\ude00"}'.encode(encoding))
+    assert read_json(tmp_path / "a.json") == {"a": "ü 😀"}
+
+
+HOSTILE_JSON = {
+    "lists in lists without end": b"[" * 100_000,
+    "a number of 5,000 digits": b"[" + b"9" * 5000 + b"]",
+    "half a character": rb'{"file_name": "\ud800.png"}',
+    "bytes that are no text": b'{"a": "\xff"}',
+    "a mark alone": b"\xef\xbb\xbf",
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE_JSON.values(), ids=HOSTILE_JSON)
+def test_json_that_no_other_program_would_read_is_refused(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(InputError, match="not valid JSON") as caught:
+        read_json(tmp_path / "a.json")
+    assert len(str(caught.value)) < 300 + len(str(tmp_path))
+
+
+HOSTILE_YAML = {
+    "lists in lists without end": "[" * 100_000,
+    "mappings in mappings": "\n".join(f"{' ' * k}a:" for k in range(100)),
+    "a number of 5,000 digits": f"workers: {'9' * 5000}",
+    "an alias of aliases": "a: &a [x, x]\nb: [*a, *a]",
+    "a tab": "a:\n\t- b",
+    "two MB": f"a: {'x' * 2**21}",
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE_YAML.values(), ids=HOSTILE_YAML)
+def test_yaml_that_is_no_file_of_settings_is_refused(tmp_path, content):
+    (tmp_path / "a.yaml").write_text(content)
+    with pytest.raises(InputError, match=r"a\.yaml: ") as caught:
+        read_yaml(tmp_path / "a.yaml")
+    assert len(str(caught.value)) < 300 + len(str(tmp_path))
+
+
+def test_yaml_of_settings_is_read(tmp_path):
+    (tmp_path / "a.yaml").write_text("base: b.yaml\ndata: {crop: [64, 128]}\n")
+    assert read_yaml(tmp_path / "a.yaml") == {"base": "b.yaml", "data": {"crop": [64, 128]}}

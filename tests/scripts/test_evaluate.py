@@ -171,7 +171,7 @@ BAD_INPUT = {
     "missing folder": (lambda t, p: p.with_suffix("").rename(p.parent / "else"), "prediction: no such folder"),
     "no json": (lambda t, p: p.write_text("{"), "prediction.json: not valid JSON"),
     "missing prediction": (drop_an_image, "no prediction for image 'town_000001'; predict every image of the truth"),
-    "unlisted segment": (drop_a_segment, "segment ids [26001] are in its pixels, but not in its list"),
+    "unlisted segment": (drop_a_segment, "segment ids 26001 are in the PNG, but not in the list"),
     "path outside": (leave_the_folder, "'../truth/town_000000_panoptic.png' leaves its folder"),
     "truncated png": (truncate_a_png, "image 'town_000001': "),
 }

@@ -1,0 +1,108 @@
+"""Masks in COCO's JSON files, whoever wrote them: run lengths, as a list or compressed text, and polygons.
+
+pycocotools believes what it is given: run lengths that end before the image leave the rest of the mask as the memory was, and
+text that ends inside a number is read past its end. Here the lengths are checked before a pixel is made.
+"""
+
+from collections.abc import Sequence
+from numbers import Real
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from runtime.files import InputError, shorten
+
+FIRST_DIGIT, LAST_DIGIT = 48, 111
+"""Character codes of compressed run lengths: 5 bits of a number and one that says whether it goes on."""
+MOST_DIGITS = 7
+"""Of one number in compressed text: 35 bits, more than the pixels of any image."""
+
+
+def decode_mask(segmentation: object, size: tuple[int, int]) -> np.ndarray:
+    """The (H, W) bool mask of a `segmentation`.
+
+    Args:
+        segmentation: {"size": [H, W], "counts": list or text}, or a list of polygons [x1, y1, x2, y2, ...] in pixels.
+        size: (height, width) of the image.
+
+    Raises:
+        InputError: if it is of another size or form, or its lengths do not add up to the image's pixels.
+    """
+    if isinstance(segmentation, list):
+        return _fill_polygons(segmentation, size)
+    if not isinstance(segmentation, dict):
+        raise InputError(f"mask is {shorten(repr(segmentation), 40)}, but an RLE or polygons were needed; export with masks")
+    counts = read_counts(segmentation, size)
+    is_object = np.arange(len(counts)) % 2 == 1
+    return np.repeat(is_object, counts).reshape(size[1], size[0]).T
+
+
+def read_counts(rle: dict, size: tuple[int, int] | None = None) -> np.ndarray:
+    """The (R,) int64 run lengths of an RLE, background first, down the columns.
+
+    Args:
+        size: (height, width) that it must have; None believes the RLE.
+
+    Raises:
+        InputError: as decode_mask.
+    """
+    found, counts = rle.get("size"), rle.get("counts")
+    if not isinstance(found, list) or len(found) != 2 or not all(type(side) is int and side > 0 for side in found):
+        raise InputError(f"RLE has size {shorten(found, 40)}, but [height, width] in whole pixels was needed; export it again")
+    if size is not None and found != list(size):
+        raise InputError(f"RLE has size {found}, but its image is {list(size)}; export it at the image's size")
+    if isinstance(counts, list):
+        lengths = _check_whole(counts)
+    elif isinstance(counts, str | bytes):
+        lengths = _decompress(counts.encode("utf-8", "replace") if isinstance(counts, str) else counts)
+    else:
+        raise InputError(f"RLE has counts {shorten(counts, 40)}, but a list or text was needed; export it again")
+    num_pixels = found[0] * found[1]
+    if (lengths < 0).any() or int(lengths.sum()) != num_pixels:
+        what = "a length below 0" if (lengths < 0).any() else f"lengths of {int(lengths.sum())} pixels in all"
+        raise InputError(f"RLE has {what}, but {found[0]}x{found[1]} has {num_pixels}; it is cut off or broken, export it again")
+    return lengths
+
+
+def _check_whole(counts: list) -> np.ndarray:
+    strangers = [count for count in counts if type(count) is not int or not 0 <= count < 2**32]
+    if strangers:
+        raise InputError(f"RLE has count {shorten(strangers[0], 40)}, but whole numbers from 0 on were needed; export it again")
+    return np.array(counts, dtype=np.int64)
+
+
+def _decompress(text: bytes) -> np.ndarray:
+    """maskApi's rleFrString: digits of 5 bits, lowest first, the last with the sign; from the fourth number on differences."""
+    digits = np.frombuffer(text, np.uint8).astype(np.int64)
+    if len(digits) == 0:
+        return digits
+    if digits.min() < FIRST_DIGIT or digits.max() > LAST_DIGIT:
+        raise InputError("RLE text holds characters that no RLE has; export it again")
+    digits -= FIRST_DIGIT
+    ends = np.flatnonzero(digits & 32 == 0)
+    if len(ends) == 0 or ends[-1] != len(digits) - 1:
+        raise InputError("RLE text ends inside a number; it is cut off, export it again")
+    starts = np.append(0, ends[:-1] + 1)
+    num_digits = ends - starts + 1
+    if num_digits.max() > MOST_DIGITS:
+        raise InputError("RLE text holds a number of more than 35 bits; export it again")
+    place = np.arange(len(digits)) - np.repeat(starts, num_digits)
+    numbers = np.add.reduceat((digits & 31) << (5 * place), starts)
+    numbers -= np.where(digits[ends] & 16, 1 << (5 * num_digits), 0)
+    for first in (1, 2):  # each number but the first three is the difference to the second last
+        numbers[first::2] = np.cumsum(numbers[first::2])
+    return numbers
+
+
+def _fill_polygons(polygons: Sequence, size: tuple[int, int]) -> np.ndarray:
+    """The union of polygons, as pycocotools fills them."""
+    height, width = size
+    reach = max(size)
+    for polygon in polygons:
+        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+            raise InputError(f"polygon {shorten(polygon, 40)}, but [x1, y1, x2, y2, x3, y3, ...] was needed; export it again")
+        if not all(isinstance(v, Real) and not isinstance(v, bool) and -reach <= v <= 2 * reach for v in polygon):
+            raise InputError(f"polygon {shorten(polygon, 40)} lies outside of its {height}x{width} image; export it again")
+    if not polygons:
+        return np.zeros(size, dtype=bool)
+    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))).astype(bool)
