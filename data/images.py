@@ -1,5 +1,6 @@
 """Image files: read with suspicion and upright, written whole, and the image ids that their names give."""
 
+import errno
 import os
 import struct
 import unicodedata
@@ -14,9 +15,10 @@ from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from data.png_file import has_end
-from runtime.files import InputError, atomic_path
+from runtime.files import InputError, atomic_path, shorten
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 """Pillow's names of what is opened, whatever the suffix: it would start outside programs for some others."""
 PRODUCER_KEY = "producer"
@@ -137,10 +139,23 @@ def _refusing_broken_images(path: Path) -> Iterator[None]:
     except Image.DecompressionBombError:
         raise InputError(f"{path}: header promises more than {MAX_PIXELS} pixels; crop or shrink it") from None
     # Pillow's readers answer damaged headers with any of these.
-    except (OSError, SyntaxError, EOFError, ValueError, KeyError, IndexError, TypeError, struct.error, zlib.error) as error:
-        if getattr(error, "errno", None):
+    except (
+        OSError,
+        SyntaxError,
+        EOFError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        struct.error,
+        zlib.error,
+        MemoryError,
+    ) as error:
+        if getattr(error, "errno", None) not in (None, errno.EINVAL):  # EINVAL: it seeks before the start of a cut file
             raise
-        raise InputError(f"{path}: cannot be decoded ({error}); the file is truncated or no image, copy it again") from None
+        raise InputError(
+            f"{path}: cannot be decoded ({shorten(error) or 'out of memory'}); the file is truncated or no image, copy it again"
+        ) from None
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -186,7 +201,10 @@ def path_to_image_id(path: str | Path) -> str:
     The official panoptic JSON names images `<id>_gtFine_leftImg8bit.png`: that `_gtFine` goes too. Letters are composed ones,
     whatever file system the name comes from.
     """
-    name = unicodedata.normalize("NFC", Path(path).stem)
+    name = unicodedata.normalize("NFC", Path(path).name)
+    stem, dot, suffix = name.rpartition(".")
+    if dot + suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES:  # of a name without one, what stands behind a dot belongs to it
+        name = stem
     return name.removesuffix("_leftImg8bit").removesuffix("_gtFine")
 
 

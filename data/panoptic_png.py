@@ -11,7 +11,7 @@ import numpy as np
 from data.coco_json import is_whole, read_flag
 from data.images import open_image
 from data.png_file import MAX_SEGMENT_ID as MAX_SEGMENT_ID
-from data.png_file import RGB8, check_segment_ids, has_end, read_plain_png, write_id_png
+from data.png_file import RGB8, check_segment_ids, has_16_bits, has_end, read_plain_png, write_id_png
 from data.segment_runs import Runs, find_runs
 from runtime.files import InputError, first_few, parse_json, shorten
 
@@ -150,9 +150,11 @@ def _read_rgb(path: Path) -> tuple[np.ndarray, dict[str, str]]:
     with open_image(path) as image:
         if image.format not in LOSSLESS:
             raise InputError(f"{path}: is a {image.format}, which changes ids when it is written; write the ids as PNG")
-        if image.mode not in ("RGB", "RGBA"):
+        if image.mode not in ("RGB", "RGBA") or has_16_bits(path):
             needed = "a panoptic PNG is 8-bit RGB"
-            raise InputError(f"{path}: PNG mode {image.mode}, but {needed}; write it with id = r + 256 g + 65536 b")
+            raise InputError(
+                f"{path}: PNG mode {image.mode}{', 16-bit' if has_16_bits(path) else ''}, but {needed}; write it with id = r + 256 g + 65536 b"
+            )
         return rgb_to_ids(np.asarray(image)), getattr(image, "text", {})
 
 

@@ -1,7 +1,7 @@
 """PNGs of segment and instance ids, read and written without an image library. Such maps are mostly stretches of one value.
 
 Read are only plain files: 8-bit RGB or 16-bit grey, not interlaced, every checksum and length right. All others, the damaged
-ones too, are left to Pillow (runtime.files.open_picture), so that it alone decides what is refused.
+ones too, are left to Pillow (data.images.open_image), so that it alone decides what is refused.
 """
 
 import os
@@ -132,6 +132,13 @@ def read_plain_png(path: Path, kind: tuple[int, int]) -> tuple[np.ndarray, dict[
         return _read(Path(path), kind)
     except (NotPlainError, OSError, struct.error, UnicodeDecodeError, zlib_ng.error):
         return None
+
+
+def has_16_bits(path: Path) -> bool:
+    """Whether a PNG's samples have 16 bits, of which Pillow keeps eight where there is more than one."""
+    with open(path, "rb") as file:
+        start = file.read(len(SIGNATURE) + 8 + HEADER.size)
+    return start.startswith(SIGNATURE) and start[len(SIGNATURE) + 16] == 16
 
 
 def has_end(path: Path) -> bool:

@@ -12,7 +12,6 @@ import numpy as np
 
 from runtime.files import InputError, atomic_path
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 USUAL_RATE = 25.0
 """Frames a second of a video that does not say."""
 NUM_RECENT = 16

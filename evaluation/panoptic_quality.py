@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+from data.image_names import pair_images
 from data.panoptic_file import ImageId, PanopticFile, read_listed_map
 from data.panoptic_png import PanopticMap, check_listed
 from data.taxonomy import Taxonomy
 from evaluation.pair_counts import count_pairs
-from runtime.files import InputError
+from runtime.files import InputError, first_few
 from runtime.threads import in_threads
 
 VOID_SEGMENT_ID = 0
@@ -196,6 +197,8 @@ def evaluate_files(
 ) -> FileScores:
     """Score a prediction against the truth; images that only the prediction has are ignored, as in the official code.
 
+    Images are paired as data.image_names.pair_images does.
+
     Args:
         workers: threads that read and compare; their number changes the time, never a bit of the result.
         progress: called with (images done, images in all) after each image.
@@ -204,13 +207,15 @@ def evaluate_files(
         InputError: if an image has no prediction, the taxonomies differ, or an image does not read or fit.
     """
     check_same_taxonomy(truth, prediction)
-    absent = [image_id for image_id in truth.annotations if image_id not in prediction.annotations]
+    pairs = pair_images(truth, prediction)
+    absent = [image_id for image_id in truth.annotations if image_id not in pairs]
     if absent:
         others = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+        known = f"its images are {first_few(list(prediction.annotations))}"
         raise InputError(
-            f"{prediction.json_path}: no prediction for image {absent[0]!r}{others}; predict every image of the truth"
+            f"{prediction.json_path}: no prediction for image {absent[0]!r}{others}; predict every image of the truth, {known}"
         )
-    compare = partial(_compare_image, truth, prediction)
+    compare = partial(_compare_image, truth, prediction, pairs)
     quality, image_pq = PanopticQuality(), {}
     for image_id, image in zip(truth.annotations, in_threads(compare, truth.annotations, workers)):
         quality.add_matches(image)
@@ -241,10 +246,13 @@ def check_same_taxonomy(truth: PanopticFile, prediction: PanopticFile) -> None:
             raise InputError(f"{prediction.json_path}: {clash}; use the same taxonomy for both")
 
 
-def _compare_image(truth: PanopticFile, prediction: PanopticFile, image_id: ImageId) -> ImageMatches:
+def _compare_image(
+    truth: PanopticFile, prediction: PanopticFile, pairs: dict[ImageId, ImageId], image_id: ImageId
+) -> ImageMatches:
     try:
         # match_segments counts the pixels itself: the areas of the JSON are not needed.
-        (real, real_path), (guess, guess_path) = (read_listed_map(file, image_id) for file in (truth, prediction))
+        real, real_path = read_listed_map(truth, image_id)
+        guess, guess_path = read_listed_map(prediction, pairs[image_id])
         names = (f"{path} and {file.json_path}" for path, file in ((real_path, truth), (guess_path, prediction)))
         return match_segments(real, guess, tuple(names))
     except InputError as error:

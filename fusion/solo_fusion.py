@@ -100,7 +100,7 @@ class _Sources:
 
     def find(self, given: str, half: str) -> "Predictor | None":
         """The predictor that --instances or --semantics names; None for `none`."""
-        from prediction.sources import CocoResultInstances, DumpedInstances, DumpedSemantics, Truth
+        from prediction.sources import DumpedInstances, DumpedSemantics, Truth
 
         if given == "none":
             return None
@@ -115,10 +115,20 @@ class _Sources:
         if half == "instances" and path.suffix == ".json" and path.is_file():
             images = self.args.instances_images
             known = Path(images).expanduser() if images else getattr(self.split, "instances_json", None)
-            return CocoResultInstances(path, self._taxonomy(path), known)
+            if images and not known.is_file():
+                raise InputError(f"--instances-images {images}: no such file; give a COCO annotation JSON")
+            return self._read_results(path, known)
         needed = "a folder of dumps, a checkpoint, `model`, `truth`"
         needed += ", a COCO result JSON or `none`; solov2/eval.py writes dumps" if half == "instances" else ""
         raise InputError(f"--{half} {given}: is not there; give {needed}")
+
+    def _read_results(self, path: Path, images_json: Path | None) -> "Predictor":
+        from prediction.sources import CocoResultInstances
+
+        results = CocoResultInstances(path, self._taxonomy(path), self.split, images_json)
+        for note in results.notes:
+            print(f"note: {note}", file=sys.stderr, flush=True)
+        return results
 
     def _load(self, path: Path) -> "Predictor":
         from prediction.models import load_predictor

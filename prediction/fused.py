@@ -1,5 +1,6 @@
 """Offline fusion as a predictor: anybody's instances and anybody's semantics, joined by a rule."""
 
+import sys
 from dataclasses import asdict, replace
 from typing import Protocol
 
@@ -8,7 +9,7 @@ import numpy as np
 from data.instance_dump import InstanceLogits
 from data.panoptic_png import PanopticMap
 from data.semantic_dump import SemanticLogits, SemanticMap
-from data.taxonomy import Taxonomy
+from data.taxonomy import MAX_INSTANCES_PER_IMAGE, Taxonomy
 from fusion.heuristic_merge import merge
 from fusion.logit_fusion import fuse, semantic_argmax, semantic_only
 from fusion.settings import FusionSettings, MergeSettings
@@ -135,6 +136,10 @@ class FusedPredictor:
         if self.instances is not None:
             other = found if self.instances is self.semantics else self.instances.predict(image_id, image)
             instances = other.instances
+            num_wanted = int((instances.scores >= self.min_score).sum())
+            if num_wanted > MAX_INSTANCES_PER_IMAGE:
+                cut = f"segment ids number {MAX_INSTANCES_PER_IMAGE} of {num_wanted} instances, the others are left out"
+                print(f"note: image {image_id!r}: {cut}", file=sys.stderr, flush=True)
         return Prediction(self.rule.fuse(instances, semantic, self.taxonomy), instances, semantic)
 
 

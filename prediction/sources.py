@@ -4,18 +4,18 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from data import instance_dump, semantic_dump
 from data.coco_json import read_entries
-from data.images import path_to_image_id
+from data.image_names import names_of_split
 from data.instance_dump import from_full_logits, read_instances
+from data.run_lengths import decode_mask
 from data.semantic_dump import read_semantics
 from data.split import Split
 from data.targets import mask_to_logits, panoptic_to_instance_logits, panoptic_to_semantic_logits
 from data.taxonomy import Taxonomy
 from prediction.predictor import Prediction
-from runtime.files import InputError, file_digest, read_json, shorten
+from runtime.files import InputError, file_digest, first_few, read_json, shorten
 
 
 class DumpedInstances:
@@ -82,29 +82,53 @@ def _find_dumps(folder: Path, kind: str, *suffixes: str) -> tuple[Path, float | 
 
 
 class CocoResultInstances:
-    """A COCO result JSON with RLE masks, as mmdet, detectron2, torchvision, Hugging Face and ultralytics tools write it.
+    """A COCO result JSON with masks, as mmdet, detectron2, torchvision, Hugging Face and ultralytics tools write it.
+
+    `notes` says in a line each what the ids in the file were taken for, and how many fit nothing.
 
     Args:
-        images_json: the annotation file that the results were made for; it tells which image an integer `image_id` is.
-            Not needed where `image_id` is the image's own id, a string.
+        split: the images; see data.image_names on how a name in the file is taken for one of them.
+        images_json: the annotation file that the results were made for; it tells which image a number is, and what the ids of
+            classes are called. Not needed where the file has the images' own ids.
+
+    Raises:
+        InputError: if the file is no list of scored masks, no image in it is one of the split, or a class is none of its things.
     """
 
     gives = ("instances",)
     min_score = None
 
-    def __init__(self, json_path: Path, taxonomy: Taxonomy, images_json: Path | None = None):
-        self.json_path, self.taxonomy, self.images_json = json_path, taxonomy, images_json
+    def __init__(self, json_path: Path, taxonomy: Taxonomy, split: Split, images_json: Path | None = None):
+        self.json_path, self.taxonomy = Path(json_path), taxonomy
+        self.images_json = images_json if images_json is not None and images_json.exists() else None
+        fields = {"image_id": int | str, "category_id": int, "score": int | float, "segmentation": dict | list}
+        advice = "give a COCO result list with masks, not boxes"
+        entries = read_entries(self.json_path, read_json(self.json_path), "results", fields, advice)
+        for k, entry in enumerate(entries):
+            if not 0 <= entry["score"] <= 1:
+                raise InputError(f"{self.json_path}: entry {k} has score {entry['score']!r}, but 0 to 1 is needed")
+        self._digests = f"{file_digest(self.json_path)}-{file_digest(self.images_json) if self.images_json else 'none'}"
+        self._by_image, strangers = self._pair(entries, split)
+        used = sorted({entry["category_id"] for entry in entries})
+        self._train_ids = self._read_classes(used)
+        taken = first_few([f"{k} {taxonomy.categories[self._train_ids[k]].name}" for k in used])
+        self.notes = [f"{self.json_path}: category ids taken for {taken}"] if used else []
+        if strangers:
+            named = f"{len(strangers)} images in {self.json_path} are none of {split.name}, such as {first_few(strangers)}"
+            self.notes.append(f"{named}; left out")
+        if (num_without := len(split) - len(self._by_image)) and entries:
+            self.notes.append(f"{num_without} of {len(split)} images of {split.name} have no result in {self.json_path}")
 
     def fingerprint(self, image_id: str) -> str:
         """See Predictor."""
-        return f"{self._file_digest}-{self._images_digest}"
+        return self._digests
 
     def predict(self, image_id: str, image: np.ndarray) -> Prediction:
         """See Predictor."""
         entries, size = self._by_image.get(image_id, []), image.shape[:2]
         instances = from_full_logits(
             (mask_to_logits(self._decode(entry, size)) for entry in entries),
-            [self._train_id(entry) for entry in entries],
+            [self._train_ids[entry["category_id"]] for entry in entries],
             [float(entry["score"]) for entry in entries],
             image_id=image_id,
             size=size,
@@ -114,62 +138,63 @@ class CocoResultInstances:
         )
         return Prediction(instances=instances)
 
-    @cached_property
-    def _file_digest(self) -> str:
-        return file_digest(self.json_path)
-
-    @cached_property
-    def _images_digest(self) -> str:
-        return file_digest(self.images_json) if self.images_json and self.images_json.exists() else "none"
-
-    @cached_property
-    def _by_image(self) -> dict[str, list[dict]]:
-        fields = {"image_id": int | str, "category_id": int, "score": int | float, "segmentation": dict | list}
-        advice = "give a COCO result list with masks, not boxes"
-        entries = read_entries(self.json_path, read_json(self.json_path), "results", fields, advice)
+    def _pair(self, entries: list[dict], split: Split) -> tuple[dict[str, list[dict]], list[str | int]]:
+        """The entries by image id of the split, and the image ids in the file that fit none."""
+        names, numbered = names_of_split(split), self._read_image_names()
+        found = {k: names.find(numbered.get(_number(k), k)) for k in dict.fromkeys(entry["image_id"] for entry in entries)}
+        strangers = [k for k, image_id in found.items() if image_id is None]
+        if entries and len(strangers) == len(found):
+            unknown = f"none of its images is one of {split.name}: {first_few(strangers)} against {split.image_id(0)}"
+            advice = "give the results of these images"
+            if any(isinstance(k, int) for k in strangers):
+                advice += f", or with --instances-images the JSON that its numbers are of (read was: {self.images_json})"
+            raise InputError(f"{self.json_path}: {unknown}; {advice}")
         by_image: dict[str, list[dict]] = {}
-        for k, entry in enumerate(entries):
-            if not 0 <= entry["score"] <= 1:
-                raise InputError(f"{self.json_path}: entry {k} has score {entry['score']!r}, but 0 to 1 is needed")
-            by_image.setdefault(self._image_id(entry["image_id"]), []).append(entry)
-        return by_image
+        for entry in entries:
+            if (image_id := found[entry["image_id"]]) is not None:
+                by_image.setdefault(image_id, []).append(entry)
+        return by_image, strangers
 
-    @cached_property
-    def _image_names(self) -> dict[int, str]:
-        if self.images_json is None or not self.images_json.exists():
-            raise InputError(
-                f"{self.json_path}: image ids are numbers; give the annotation JSON they belong to with --instances-images"
-            )
+    def _read_image_names(self) -> dict[int | None, str]:
+        """File names by the numbers of the annotation file."""
+        if self.images_json is None:
+            return {}
         fields, advice = {"id": int | str, "file_name": str}, "give a COCO annotation JSON"
         images = read_entries(self.images_json, read_json(self.images_json), "images", fields, advice)
-        return {image["id"]: path_to_image_id(image["file_name"]) for image in images}
+        return {_number(image["id"]): image["file_name"] for image in images if _number(image["id"]) is not None}
 
-    def _image_id(self, found: str | int) -> str:
-        if isinstance(found, str):
-            return path_to_image_id(found)
-        if found not in self._image_names:
-            raise InputError(f"{self.json_path}: image id {found} is not in {self.images_json}; give the right annotation JSON")
-        return self._image_names[found]
-
-    def _train_id(self, entry: dict) -> int:
-        category_id = entry["category_id"]
-        train_id = self.taxonomy.dataset_id_to_train_id.get(category_id)
-        if train_id is None or not self.taxonomy.is_thing[train_id]:
-            things = [int(self.taxonomy.dataset_ids[i]) for i in self.taxonomy.thing_ids]
-            raise InputError(f"{self.json_path}: category id {category_id!r}, but things are {things}")
-        return train_id
+    def _read_classes(self, used: list[int]) -> dict[int, int]:
+        """Category id -> train id; an id that the annotation file calls by another name than the data set is refused."""
+        content = read_json(self.images_json) if self.images_json else {}
+        listed = content.get("categories") if isinstance(content, dict) else None
+        entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+        names = {entry["id"]: entry.get("name") for entry in entries if isinstance(entry.get("id"), int)}
+        train_ids = {}
+        for category_id in used:
+            train_id = self.taxonomy.dataset_id_to_train_id.get(category_id)
+            if train_id is None or not self.taxonomy.is_thing[train_id]:
+                things = ", ".join(f"{c.dataset_id} {c.name}" for c in self.taxonomy.categories if c.is_thing)
+                advice = "write the data set's ids, which do not count the classes from 0 or 1"
+                raise InputError(f"{self.json_path}: category id {category_id}, but things are {shorten(things)}; {advice}")
+            own, other = self.taxonomy.categories[train_id].name, names.get(category_id)
+            if other is not None and other != own:
+                clash = f"category id {category_id} is {own!r} in the data set, but {shorten(repr(other), 40)}"
+                raise InputError(f"{self.json_path}: {clash} in {self.images_json}; give results of the data set's classes")
+            train_ids[category_id] = train_id
+        return train_ids
 
     def _decode(self, entry: dict, size: tuple[int, int]) -> np.ndarray:
-        rle = entry["segmentation"]
-        if not isinstance(rle, dict) or rle.get("size") != list(size):
-            found = rle.get("size") if isinstance(rle, dict) else type(rle).__name__
-            raise InputError(f"{self.json_path}: mask is {found}, but an RLE of size {list(size)} was needed")
         try:
-            if isinstance(rle["counts"], list):
-                rle = coco_mask.frPyObjects(rle, *size)
-            return coco_mask.decode(rle).astype(bool)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"{self.json_path}: an RLE cannot be decoded ({shorten(error)}); export it again") from None
+            return decode_mask(entry["segmentation"], size)
+        except InputError as error:
+            raise InputError(f"{self.json_path}: image {entry['image_id']!r}, {error}") from None
+
+
+def _number(image_id: int | str) -> int | None:
+    """An image id of an annotation file as a number; tools turn them into text and back."""
+    if isinstance(image_id, int):
+        return image_id
+    return int(image_id) if image_id.isascii() and image_id.isdecimal() and len(image_id) < 19 else None
 
 
 class Truth:

@@ -198,7 +198,7 @@ def read_yaml(path: Path) -> object:
                 found = f"more than {DEEPEST_YAML} levels" if depth > DEEPEST_YAML else f"an alias *{shorten(event.anchor, 20)}"
                 raise InputError(f"{path}: holds {found}, which no settings here need; {advice}")
         return yaml.safe_load(content)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError) as error:  # of its constructors
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: no YAML ({shorten(error)}); {advice}") from None

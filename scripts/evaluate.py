@@ -124,11 +124,14 @@ def score_officially(truth: "PanopticFile", prediction: "PanopticFile") -> dict:
     """
     from cityscapesscripts.evaluation.evalPanopticSemanticLabeling import pq_compute_single_core
 
+    from data.image_names import pair_images
     from evaluation.panoptic_quality import GROUPS
 
     categories = {entry["id"]: entry for entry in truth.taxonomy.to_coco_categories()}
-    predicted = {entry["image_id"]: entry for entry in read_json(prediction.json_path)["annotations"]}
-    pairs = [(entry, predicted[entry["image_id"]]) for entry in read_json(truth.json_path)["annotations"]]
+    predicted, pairs = {entry["image_id"]: entry for entry in read_json(prediction.json_path)["annotations"]}, []
+    names = pair_images(truth, prediction)
+    for entry in read_json(truth.json_path)["annotations"]:
+        pairs.append((entry, predicted[names[entry["image_id"]]] | {"image_id": entry["image_id"]}))
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             counts = pq_compute_single_core(0, pairs, truth.folder, prediction.folder, categories)
@@ -179,31 +182,25 @@ def explain_difference(truth: "PanopticFile") -> None:
 
 
 def find_images(place: str | None, truth: "PanopticFile") -> "dict[ImageId, Path]":
-    """The file of each image that has one: by the image id, or by the file name that the JSON gives it.
+    """The file of each image that has one: by the file name that the JSON gives it, or by the image id.
 
     Raises:
-        InputError: if there is no image at all, or two could be meant.
+        InputError: if there is no image at all.
     """
-    from data.images import IMAGE_SUFFIXES, path_to_image_id
+    from data.image_names import ImageNames
+    from data.images import IMAGE_SUFFIXES
     from data.layouts.image_files import find_image_files
 
     if place is None:
         return {}
     files = {name: path for name, path in find_image_files(place).items() if path.suffix.lower() in IMAGE_SUFFIXES}
-    by_stem: dict[str, list[Path]] = {}
-    for path in files.values():
-        by_stem.setdefault(path_to_image_id(path), []).append(path)
-    images = {}
+    names = ImageNames({name: (name, path.name) for name, path in files.items()})
+    found = {}
     for image_id in truth.annotations:
-        name = Path(truth.image_files.get(image_id, ""))
-        stem = path_to_image_id(name)
-        exact = [files[n] for n in (str(image_id), (name.parent / stem).as_posix(), name.as_posix()) if n in files]
-        found = exact[:1] or by_stem.get(str(image_id)) or by_stem.get(stem) or []
-        if len(found) > 1:
-            raise InputError(f"{found[0]} and {found[1]}: both could be image {image_id!r}; name a folder with one of them")
-        if found:
-            images[image_id] = found[0]
-    return images
+        name = names.find(truth.image_files.get(image_id, image_id)) or names.find(image_id)
+        if name is not None:
+            found[image_id] = files[name]
+    return found
 
 
 def compare_runs(args: Namespace, ours: dict) -> "list[Table]":
@@ -233,14 +230,15 @@ def example_maker(
     args: Namespace, truth: "PanopticFile", prediction: "PanopticFile", result: "FileScores"
 ) -> "Callable[[ImageId], Example]":
     """What shows an image: the image itself where there is a file of it, truth, prediction and errors."""
+    from data.image_names import pair_images
     from data.images import read_image
     from data.panoptic_file import read_panoptic_map
     from evaluation.report import make_example
 
-    images = find_images(args.images, truth)
+    images, pairs = find_images(args.images, truth), pair_images(truth, prediction)
 
     def show(image_id: "ImageId") -> "Example":
-        maps = read_panoptic_map(truth, image_id), read_panoptic_map(prediction, image_id)
+        maps = read_panoptic_map(truth, image_id), read_panoptic_map(prediction, pairs[image_id])
         image = read_image(images[image_id]) if image_id in images else None
         if image is not None and image.shape[:2] != maps[0].segment_ids.shape:
             sizes = " and ".join(f"{h}x{w}" for h, w in (image.shape[:2], maps[0].segment_ids.shape))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data.images import IMAGE_SUFFIXES, path_to_image_id, unique_image_ids
+from data.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES, path_to_image_id, unique_image_ids
 from data.split import FileSplit
-from data.videos import VIDEO_SUFFIXES, FrameReader, count_frames
+from data.videos import FrameReader, count_frames
 from runtime.files import SYSTEM_NAMES, InputError, file_digest, is_hidden, shorten, walk_files
 
 

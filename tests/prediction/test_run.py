@@ -60,7 +60,7 @@ def predictors(split, dumps, tmp_path_factory):
         "truth": Truth(split),
         "dumps": FusedPredictor(DumpedInstances(dumps.folder, CITYSCAPES), semantics, LogitRule()),
         "merged dumps": FusedPredictor(DumpedInstances(dumps.folder, CITYSCAPES), semantics, MergeRule()),
-        "result file": FusedPredictor(CocoResultInstances(results, CITYSCAPES), semantics, LogitRule()),
+        "result file": FusedPredictor(CocoResultInstances(results, CITYSCAPES, split), semantics, LogitRule()),
         "no instances": FusedPredictor(None, semantics, LogitRule()),
         "network": build_system("Pan-SECB", split.root, folder),
         "two networks": build_system("two stages", split.root, folder),

@@ -12,6 +12,7 @@ from data.layouts.coco import CocoSplit
 from data.layouts.find import open_data_set
 from data.layouts.image_files import ImageFiles
 from data.semantic_dump import write_semantic
+from data.split import FileSplit
 from data.targets import panoptic_to_instance_logits, panoptic_to_semantic, panoptic_to_semantic_logits
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
 from fusion.logit_fusion import semantic_argmax
@@ -32,14 +33,34 @@ def result(**changes) -> dict:
     return entry | {"segmentation": {"size": rle["size"], "counts": rle["counts"].decode()}} | changes
 
 
-def source(tmp_path: Path, content: object, images: list[dict] | None = None) -> CocoResultInstances:
+class Images(FileSplit):
+    """One image, or as many as there are ids."""
+
+    name = "val of somewhere"
+
+    def __init__(self, *image_ids: str):
+        self.image_ids = image_ids or (IMAGE_ID,)
+
+    def __len__(self):
+        return len(self.image_ids)
+
+    def image_id(self, index):
+        return self.image_ids[index]
+
+    def image_path(self, index):
+        return Path(f"town/{self.image_ids[index]}_leftImg8bit.png")
+
+
+def source(
+    tmp_path: Path, content: object, images: list[dict] | None = None, split: FileSplit | None = None, **others
+) -> CocoResultInstances:
     path = tmp_path / "results.json"
     path.write_text(json.dumps(content))
     images_json = None
     if images is not None:
         images_json = tmp_path / "annotations.json"
-        images_json.write_text(json.dumps({"images": images}))
-    return CocoResultInstances(path, CITYSCAPES, images_json)
+        images_json.write_text(json.dumps({"images": images, **others}))
+    return CocoResultInstances(path, CITYSCAPES, split or Images(), images_json)
 
 
 def read(tmp_path: Path, content: object, images: list[dict] | None = None):
@@ -61,13 +82,74 @@ def test_a_compressed_and_an_uncompressed_rle_give_the_same_mask(tmp_path):
         assert (instances.crops[0] > 0).sum() == MASK.sum()
 
 
+def test_polygons_are_masks_too(tmp_path):
+    assert read(tmp_path, [result(segmentation=[[2, 1, 7, 1, 7, 4, 2, 4]])]).boxes.tolist() == [[2, 1, 7, 4]]
+
+
 def test_a_numbered_image_is_found_through_the_annotation_file(tmp_path):
     images = [{"id": 3, "file_name": "town/town_000001_000019_leftImg8bit.png"}, {"id": 4, "file_name": "x.png"}]
     assert len(read(tmp_path, [result(image_id=3), result(image_id=4)], images)) == 1
 
 
-def test_an_image_without_results_has_no_instances(tmp_path):
-    assert len(read(tmp_path, [result(image_id="another")])) == 0
+NAMES = {
+    "the image's id": IMAGE_ID,
+    "its file name": f"{IMAGE_ID}_leftImg8bit.png",
+    "its path": f"leftImg8bit/val/town/{IMAGE_ID}_leftImg8bit.png",
+    "a path of Windows": f"val\\town\\{IMAGE_ID}.jpg",
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_an_image_may_be_named_in_many_ways(tmp_path, name):
+    assert len(read(tmp_path, [result(image_id=name)])) == 1
+
+
+def test_a_dot_in_a_name_is_a_part_of_it(tmp_path):
+    split = Images("cam0.000123", "cam0.000124")
+    found = source(tmp_path, [result(image_id="cam0.000123"), result(image_id="cam0.000123", score=0.5)], None, split)
+    assert [len(found.predict(image_id, IMAGE).instances) for image_id in split.image_ids] == [2, 0]
+
+
+@pytest.mark.parametrize("image_id", [139, "139", "000000000139", "000000000139.jpg"])
+def test_a_number_is_the_same_with_zeros_in_front_and_as_text(tmp_path, image_id):
+    split = Images("000000000139", "000000000285")
+    assert len(source(tmp_path, [result(image_id=image_id)], None, split).predict("000000000139", IMAGE).instances) == 1
+
+
+@pytest.mark.parametrize("own", [3, "3"])
+@pytest.mark.parametrize("other", [3, "3"])
+def test_a_number_of_the_annotation_file_may_have_become_text(tmp_path, own, other):
+    assert len(read(tmp_path, [result(image_id=other)], [{"id": own, "file_name": f"{IMAGE_ID}.png"}])) == 1
+
+
+def test_results_of_which_some_fit_no_image_say_how_many(tmp_path):
+    split = Images(IMAGE_ID, "town_000002_000019", "town_000003_000019")
+    found = source(tmp_path, [result(), result(image_id="a"), result(image_id="b")], None, split)
+    assert any("2 images in" in note and "such as a, b; left out" in note for note in found.notes)
+    assert any("2 of 3 images of val of somewhere have no result" in note for note in found.notes)
+    assert any("category ids taken for 26 car" in note for note in found.notes)
+    assert len(found.predict("town_000002_000019", IMAGE).instances) == 0
+
+
+def test_results_without_any_object_are_none(tmp_path):
+    assert len(read(tmp_path, [])) == 0
+
+
+def test_results_of_another_split_are_refused(tmp_path):
+    with pytest.raises(InputError, match="none of its images is one of val of somewhere: another against town_000001_000019"):
+        source(tmp_path, [result(image_id="another")])
+
+
+def test_a_name_that_fits_two_images_is_refused(tmp_path):
+    with pytest.raises(InputError, match="'000000' could be 0001/000000 and 0002/000000"):
+        source(tmp_path, [result(image_id="000000")], None, Images("0001/000000", "0002/000000"))
+
+
+def test_classes_of_another_name_are_refused_where_the_annotation_file_names_them(tmp_path):
+    images = [{"id": 3, "file_name": f"{IMAGE_ID}.png"}]
+    with pytest.raises(InputError, match=r"category id 26 is 'car' in the data set, but 'zebra' in .*annotations.json"):
+        source(tmp_path, [result(image_id=3)], images, categories=[{"id": 26, "name": "zebra"}, {"id": 1, "name": "person"}])
+    assert source(tmp_path, [result(image_id=3)], images, categories=[{"id": 26, "name": "car"}]).notes
 
 
 @pytest.mark.parametrize(
@@ -76,14 +158,14 @@ def test_an_image_without_results_has_no_instances(tmp_path):
         ({"annotations": []}, None, "give a COCO result list"),
         ([{"image_id": 1, "category_id": 26, "bbox": [0, 0, 1, 1], "score": 1}], None, "with masks, not boxes"),
         ([result(image_id=3)], None, "--instances-images"),
-        ([result(image_id=9)], [{"id": 3, "file_name": "a.png"}], "image id 9"),
+        ([result(image_id=9)], [{"id": 3, "file_name": "a.png"}], "none of its images is one of .*: 9 against"),
         ([result(image_id=9)], [{"id": 3}], "entry 0 of `images` lacks `file_name`"),
         ([result(category_id=7)], None, "category id 7, but things are"),
-        ([result(segmentation={"size": [6, 9], "counts": "0"})], None, "size \\[6, 8\\]"),
-        ([result(segmentation=[[0, 0, 5, 0, 5, 5]])], None, "an RLE"),
+        ([result(segmentation={"size": [6, 9], "counts": "0"})], None, r"size \[6, 9\], but its image is \[6, 8\]"),
+        ([result(segmentation=[[0, 0, 5, 0]])], None, "polygon"),
         ([result(score="high")], None, "`score` 'high'"),
         ([result(score=float("nan"))], None, "score nan"),
-        ([result(segmentation={"size": list(SIZE)})], None, "cannot be decoded"),
+        ([result(segmentation={"size": list(SIZE)})], None, "has counts None"),
         ([result(category_id=[26])], None, "`category_id`"),
     ],
 )
