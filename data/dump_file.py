@@ -1,18 +1,27 @@
 """The container of both exchange formats: safetensors (no pickle) with one JSON header, written atomically."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from runtime.files import InputError, atomic_path
+from runtime.files import InputError, atomic_path, parse_json, shorten
 
 VERSION = 1
 LARGEST_LOGIT = 60000.0
 """float16 ends at 65504; what is larger is as certain."""
 HEADER_FIELDS = ("format", "version", "image_id", "height", "width", "stride", "taxonomy", "producer")
+
+
+class Form(NamedTuple):
+    """What a tensor of a dump must be: `dtypes` in the container's words, such as F16, and the number of axes."""
+
+    dtypes: tuple[str, ...]
+    rank: int
 
 
 def grid_size(height: int, width: int, stride: int) -> tuple[int, int]:
@@ -73,40 +82,55 @@ def read_header(path: Path, kind: str) -> dict:
     Raises:
         InputError: if the file is missing, truncated, of another kind or of a newer version.
     """
-    return _read(path, kind, ())[0]
+    return _read(path, kind, {})[0]
 
 
-def read_dump(path: Path, kind: str, names: tuple[str, ...]) -> tuple[dict, dict[str, np.ndarray]]:
+def read_dump(path: Path, kind: str, forms: Mapping[str, Form]) -> tuple[dict, dict[str, np.ndarray]]:
     """Read header and tensors of a dump.
 
+    Args:
+        forms: of the tensors that it must hold.
+
     Raises:
-        InputError: as read_header, and if a tensor is missing.
+        InputError: as read_header, and if a tensor is missing or of another form.
     """
-    return _read(path, kind, names)
+    return _read(path, kind, forms)
 
 
-def _read(path: Path, kind: str, names: tuple[str, ...]) -> tuple[dict, dict[str, np.ndarray]]:
+def _read(path: Path, kind: str, forms: Mapping[str, Form]) -> tuple[dict, dict[str, np.ndarray]]:
     try:
         with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {}).get("header", "{}"))
+            header = parse_json((file.metadata() or {}).get("header", "{}"))
             if not isinstance(header, dict):
                 raise InputError(f"{path}: its header is no JSON object; dump again")
             if header.get("format") != kind:
-                found = header.get("format", "no header")
+                found = shorten(header.get("format", "no header"), 40)
                 raise InputError(f"{path}: holds {found!r}, but {kind!r} was needed; give the other folder")
             if header.get("version") != VERSION or set(header) != set(HEADER_FIELDS):
-                raise InputError(f"{path}: {kind} version {header.get('version')}, but this program reads {VERSION}; dump again")
+                raise InputError(
+                    f"{path}: {kind} version {shorten(header.get('version'), 20)}, but this program reads {VERSION}; dump again"
+                )
             sides = {name: header[name] for name in ("height", "width", "stride")}
-            if not all(isinstance(side, int) and side > 0 for side in sides.values()):
-                raise InputError(f"{path}: {sides} must be whole numbers above 0; dump again")
-            absent = sorted(set(names) - set(file.keys()))
+            if not all(type(side) is int and 0 < side < 2**31 for side in sides.values()):
+                raise InputError(f"{path}: {shorten(sides)} must be whole numbers above 0; dump again")
+            if not all(isinstance(header[name], str) for name in ("image_id", "taxonomy", "producer")):
+                raise InputError(f"{path}: image_id, taxonomy and producer must be text; dump again")
+            absent = sorted(set(forms) - set(file.keys()))
             if absent:
                 raise InputError(f"{path}: tensors {absent} are missing; dump again")
-            return header, {name: file.get_tensor(name) for name in names}
+            for name, form in forms.items():
+                stored = file.get_slice(name)
+                if stored.get_dtype() not in form.dtypes or len(stored.get_shape()) != form.rank:
+                    found = f"{stored.get_dtype()} {stored.get_shape()}"
+                    needed = f"{' or '.join(form.dtypes)} with {form.rank} axes"
+                    raise InputError(f"{path}: `{name}` is {found}, but {needed} was needed; dump again")
+            return header, {name: file.get_tensor(name) for name in forms}
     except FileNotFoundError:
         raise InputError(f"{path}: no such dump; dump this image first") from None
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: broken {kind} ({error}); delete it and dump again") from None
+    except (SafetensorError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: broken {kind} ({shorten(error)}); delete it and dump again") from None
 
 
 def check_header(path: Path, header: dict, image_id: str | None, size: tuple[int, int] | None, taxonomy_name: str | None) -> None:

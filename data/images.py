@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from data.png_file import has_end
@@ -138,6 +138,9 @@ def _refusing_broken_images(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: is a folder, but an image was needed") from None
     except Image.DecompressionBombError:
         raise InputError(f"{path}: header promises more than {MAX_PIXELS} pixels; crop or shrink it") from None
+    except UnidentifiedImageError:
+        known = ", ".join(FORMATS)
+        raise InputError(f"{path}: cannot be decoded; it is no image of {known}, or its start is broken, copy it again") from None
     # Pillow's readers answer damaged headers with any of these.
     except (
         OSError,

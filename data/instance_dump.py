@@ -7,13 +7,19 @@ from pathlib import Path
 import numpy as np
 
 from data import dump_file
-from data.dump_file import VERSION, check_header, grid_size, is_finite, read_dump, to_float16, write_dump
+from data.dump_file import VERSION, Form, check_header, grid_size, is_finite, read_dump, to_float16, write_dump
 from data.taxonomy import Taxonomy
 from runtime.files import InputError
 
 KIND = "instance-dump"
 SUFFIX = ".instances.safetensors"
-TENSORS = ("train_ids", "scores", "boxes", "crop_boxes", "logits")
+TENSORS = {
+    "train_ids": Form(("I64",), 1),
+    "scores": Form(("F32",), 1),
+    "boxes": Form(("F32",), 2),
+    "crop_boxes": Form(("I32",), 2),
+    "logits": Form(("F16",), 1),
+}
 
 
 @dataclass(frozen=True)
@@ -163,14 +169,16 @@ def read_instances(folder: Path, image_id: str, taxonomy: Taxonomy, size: tuple[
     parts = np.split(tensors["logits"], ends[:-1]) if len(crop_boxes) else []
     crops = tuple(part.reshape(y2 - y1, x2 - x1) for part, (y1, x1, y2, x2) in zip(parts, crop_boxes.tolist(), strict=True))
     fields = {name: header[name] for name in ("image_id", "height", "width", "stride", "taxonomy", "producer")}
-    return InstanceLogits(**fields, **{name: tensors[name] for name in TENSORS[:-1]}, crops=crops)
+    return InstanceLogits(**fields, **{name: tensors[name] for name in TENSORS if name != "logits"}, crops=crops)
 
 
 def _check_values(path: Path, header: dict, tensors: dict[str, np.ndarray], taxonomy: Taxonomy) -> None:
     crop_boxes, scores, train_ids = tensors["crop_boxes"], tensors["scores"], tensors["train_ids"]
     rows, columns = grid_size(header["height"], header["width"], header["stride"])
-    sides = crop_boxes[:, 2:].astype(np.int64) - crop_boxes[:, :2]
     problem = None
+    if not tensors["boxes"].shape[1] == crop_boxes.shape[1] == 4:
+        raise InputError(f"{path}: boxes and crop boxes must be (N, 4); dump again with a model that works")
+    sides = crop_boxes[:, 2:].astype(np.int64) - crop_boxes[:, :2]
     if not len(train_ids) == len(scores) == len(tensors["boxes"]) == len(crop_boxes):
         problem = f"{len(train_ids)} classes, {len(scores)} scores and {len(crop_boxes)} boxes, but one each is needed"
     elif not all(is_finite(tensors[name]) for name in ("scores", "boxes", "logits")):
@@ -184,8 +192,10 @@ def _check_values(path: Path, header: dict, tensors: dict[str, np.ndarray], taxo
         problem = f"a crop leaves the {rows}x{columns} grid or is empty"
     elif sides.prod(1).sum() != len(tensors["logits"]):
         problem = f"{len(tensors['logits'])} logits do not fill the crops"
-    elif not _are_inside(tensors["boxes"], crop_boxes * header["stride"]):
+    elif not _are_inside(tensors["boxes"], crop_boxes.astype(np.int64) * header["stride"]):
         problem = "a box leaves its crop or is empty"
+    elif (tensors["boxes"][:, 2:] > (header["width"], header["height"])).any():
+        problem = f"a box leaves the image, {header['height']}x{header['width']}"
     if problem:
         raise InputError(f"{path}: {problem}; dump again with a model that works")
 

@@ -150,11 +150,10 @@ def _read_rgb(path: Path) -> tuple[np.ndarray, dict[str, str]]:
     with open_image(path) as image:
         if image.format not in LOSSLESS:
             raise InputError(f"{path}: is a {image.format}, which changes ids when it is written; write the ids as PNG")
-        if image.mode not in ("RGB", "RGBA") or has_16_bits(path):
+        mode = "RGB of 16 bits" if image.mode.startswith("RGB") and has_16_bits(path) else image.mode
+        if mode not in ("RGB", "RGBA"):
             needed = "a panoptic PNG is 8-bit RGB"
-            raise InputError(
-                f"{path}: PNG mode {image.mode}{', 16-bit' if has_16_bits(path) else ''}, but {needed}; write it with id = r + 256 g + 65536 b"
-            )
+            raise InputError(f"{path}: PNG mode {mode}, but {needed}; write it with id = r + 256 g + 65536 b")
         return rgb_to_ids(np.asarray(image)), getattr(image, "text", {})
 
 

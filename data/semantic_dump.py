@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from data import dump_file
-from data.dump_file import VERSION, check_header, grid_size, is_finite, read_dump, to_float16, write_dump
+from data.dump_file import VERSION, Form, check_header, grid_size, is_finite, read_dump, to_float16, write_dump
 from data.images import PRODUCER_KEY, is_made_by, open_image, write_image
 from data.taxonomy import VOID_TRAIN_ID, Taxonomy
 from runtime.files import InputError
@@ -68,7 +68,7 @@ def read_semantic(folder: Path, image_id: str, taxonomy: Taxonomy, size: tuple[i
         InputError: if the dump is missing, broken, of another image, size or taxonomy, or holds NaN.
     """
     path = dump_path(folder, image_id)
-    header, tensors = read_dump(path, KIND, ("logits",))
+    header, tensors = read_dump(path, KIND, {"logits": Form(("F16",), 3)})
     check_header(path, header, image_id, size, taxonomy.name)
     logits = tensors["logits"]
     needed = (taxonomy.num_classes, *grid_size(header["height"], header["width"], header["stride"]))

@@ -1,31 +1,45 @@
-"""Checkpoints of detectron2's model zoo, which are pickled NumPy arrays, read without executing what else a pickle may hold."""
+"""Checkpoints of detectron2's model zoo, which are pickled NumPy arrays, read without building anything but numbers."""
 
 import pickle
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from runtime.checkpoint_file import BROKEN
 from runtime.files import InputError, shorten
+from runtime.pickled_arrays import RecordedArray, RecordedType
 
-RECONSTRUCT = np.empty(0).__reduce__()[0]
-"""What a pickled array is made with: an empty one that is then filled."""
+
+def _bytes_of(text: str, encoding: str) -> bytes:
+    """Stands for _codecs.encode, by which Python 3 writes bytes for Python 2."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it holds bytes in {shorten(encoding, 20)}")
+    return text.encode("latin1")
+
+
+def _no_bytes() -> bytes:
+    """Stands for bytes(), by which Python 3 writes none for Python 2; with an argument it would allocate as much."""
+    return b""
+
+
 ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"): RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): RECONSTRUCT,  # since NumPy 2
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy.core.multiarray", "_reconstruct"): RecordedArray,
+    ("numpy._core.multiarray", "_reconstruct"): RecordedArray,  # since NumPy 2
+    ("numpy", "ndarray"): RecordedArray,
+    ("numpy", "dtype"): RecordedType,
     ("collections", "OrderedDict"): OrderedDict,
+    ("_codecs", "encode"): _bytes_of,
+    ("__builtin__", "bytes"): _no_bytes,
 }
-"""All that a pickle may name. Each makes data and calls nothing."""
+"""All that a pickle may name, and what stands for it."""
 
 
-class ArraysOnly(pickle.Unpickler):
-    """Reads arrays and Python's own containers, numbers and texts."""
+# Python's own, as the one in C allocates as much as a damaged file asks for.
+class RecordingUnpickler(pickle._Unpickler):
+    """Reads Python's own containers, numbers and texts, and records arrays."""
 
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in ALLOWED:
@@ -37,15 +51,16 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
     """The tensors of a .pkl of detectron2's model zoo by name, floating ones as float32.
 
     Raises:
-        InputError: if it is missing, truncated, holds anything but arrays, or NaN.
+        InputError: if it is missing, truncated, holds anything but arrays of plain numbers, or NaN.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; give a .pkl file of detectron2's model zoo")
     try:
         with path.open("rb") as file:
-            content = ArraysOnly(file, encoding="latin1").load()
+            content = RecordingUnpickler(file, encoding="latin1").load()
         model = content["model"] if isinstance(content, Mapping) else None
-        found = {name: torch.from_numpy(np.array(array)) for name, array in model.items() if isinstance(array, np.ndarray)}
+        recorded = {name: array for name, array in model.items() if isinstance(name, str) and isinstance(array, RecordedArray)}
+        found = {name: torch.from_numpy(array.to_array()) for name, array in recorded.items()}
     except BROKEN as error:
         if getattr(error, "errno", None):
             raise

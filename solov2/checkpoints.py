@@ -11,10 +11,25 @@ from torch import nn
 from runtime.checkpoint_file import broken_reason, read_checkpoint_file
 from runtime.command_line import relative_to_repository
 from runtime.files import InputError
+from runtime.pickled_arrays import RecordedArray, RecordedType
 
 ADVICE = "train stage 1 first: cd solov2 && python train.py"
 POINTER = "last_checkpoint"
 """The file in a work folder in which mmengine names its newest checkpoint."""
+
+
+class ReadHistory(HistoryBuffer):
+    """What stands for HistoryBuffer while a checkpoint is read: its arrays are looked at before they are made."""
+
+    def __setstate__(self, state: dict) -> None:
+        read = {name: value.to_array() if isinstance(value, RecordedArray) else value for name, value in state.items()}
+        self.__dict__.update(read)
+        self.__class__ = HistoryBuffer  # by whose name the next checkpoint must have it
+
+
+def _read_scalar(kind: RecordedType, content: bytes | str) -> np.generic:
+    """Stands for NumPy's own function of this name."""
+    return np.frombuffer(content if isinstance(content, bytes) else content.encode("latin1"), kind.to_dtype())[0]
 
 
 def allow_checkpoint_classes() -> None:
@@ -22,18 +37,22 @@ def allow_checkpoint_classes() -> None:
 
     They hold the history of the logged values: HistoryBuffer and NumPy arrays, nothing else beside tensors and plain types.
     """
-    allowed = [HistoryBuffer, np.ndarray, np.dtype, np.dtypes.Float64DType, np.dtypes.Int64DType]
-    for function in (np._core.multiarray._reconstruct, np._core.multiarray.scalar):
-        # NumPy 1 wrote the same functions under another name.
-        allowed += [function, (function, f"numpy.core.multiarray.{function.__name__}")]
-    torch.serialization.add_safe_globals([*allowed, (_history_method, "builtins.getattr")])
+    allowed = {
+        f"{HistoryBuffer.__module__}.{HistoryBuffer.__name__}": ReadHistory,
+        "numpy.ndarray": RecordedArray,
+        "numpy.dtype": RecordedType,
+        "builtins.getattr": _history_method,
+    }
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):  # NumPy 1 and 2
+        allowed |= {f"{module}._reconstruct": RecordedArray, f"{module}.scalar": _read_scalar}
+    torch.serialization.add_safe_globals([(stand_in, name) for name, stand_in in allowed.items()])
 
 
 def _history_method(owner: type, name: str):
     """Stands for the getattr by which pickle names HistoryBuffer's four methods; the real one would reach anything."""
-    if owner is not HistoryBuffer or name not in ("min", "max", "mean", "current"):
+    if owner is not ReadHistory or name not in ("min", "max", "mean", "current"):
         raise pickle.UnpicklingError(f"attribute {name!r} of {owner!r} is not allowed in a checkpoint")
-    return getattr(owner, name)
+    return getattr(HistoryBuffer, name)
 
 
 def read_checkpoint(path: Path) -> dict:

@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from runtime.checkpoint_file import read_checkpoint_file
-from runtime.files import InputError, atomic_path, shorten
+from runtime.checkpoint_file import check_plain, read_checkpoint_file
+from runtime.files import InputError, atomic_path, parse_json, shorten
 
 KIND = "imported-weights"
 VERSION = 1
@@ -79,8 +79,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
-    except SafetensorError as error:
+        content = load_file(path)
+        check_plain(content)
+        return content
+    except (SafetensorError, ValueError, RuntimeError, KeyError) as error:
         raise InputError(f"{path}: broken safetensors ({shorten(error)}); copy it again") from None
 
 
@@ -155,11 +157,13 @@ def read_weights(path: Path) -> tuple[dict, dict[str, Tensor]]:
         raise InputError(f"{path}: no such weights file; make one with scripts/import_weights.py")
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("header", "{}"))
+            header = parse_json((file.metadata() or {}).get("header", "{}"))
             if not isinstance(header, dict) or header.get("format") != KIND or header.get("version") != VERSION:
                 raise InputError(f"{path}: no weights file of version {VERSION}; make one with scripts/import_weights.py")
             return header, {name: file.get_tensor(name) for name in sorted(file.keys())}
-    except (SafetensorError, json.JSONDecodeError) as error:
+    except (SafetensorError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         reason = shorten(error)
         raise InputError(f"{path}: no whole weights file ({reason}); make one with scripts/import_weights.py") from None
 

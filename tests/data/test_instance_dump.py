@@ -1,13 +1,16 @@
 """Scored soft masks survive their file, and a reader refuses what does not fit."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
 
-from data.instance_dump import InstanceLogits, dump_path, from_full_logits, is_dumped_by, read_instances, write_instances
+from data.instance_dump import TENSORS, InstanceLogits, dump_path, from_full_logits, is_dumped_by, read_instances, write_instances
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC
 from runtime.files import InputError
 
@@ -170,4 +173,52 @@ def test_a_box_outside_its_crop_is_refused(tmp_path, instances, box):
 def test_a_stride_that_is_no_whole_number_is_refused(tmp_path, instances, stride):
     write_instances(tmp_path, replace(instances, stride=stride))
     with pytest.raises(InputError, match="whole numbers above 0"):
+        read_instances(tmp_path, "city_1", CITYSCAPES)
+
+
+ODD_TENSORS = {
+    "crop boxes of 8 bits": {"crop_boxes": torch.zeros(3, 4, dtype=torch.uint8)},
+    "logits as whole numbers": {"logits": torch.zeros(27, dtype=torch.int16)},
+    "logits of bfloat16": {"logits": torch.zeros(27, dtype=torch.bfloat16)},
+    "scores of 64 bits": {"scores": torch.zeros(3, dtype=torch.float64)},
+    "complex boxes": {"boxes": torch.zeros(3, 4, dtype=torch.complex64)},
+    "a number alone": {"scores": torch.tensor(0.5)},
+    "crop boxes in a row": {"crop_boxes": torch.zeros(12, dtype=torch.int32)},
+    "boxes of three numbers": {"boxes": torch.zeros(3, 3)},
+    "classes in a table": {"train_ids": torch.zeros(3, 1, dtype=torch.int64)},
+}
+
+
+@pytest.mark.parametrize("changes", ODD_TENSORS.values(), ids=ODD_TENSORS)
+def test_a_tensor_of_another_form_than_the_format_says_is_refused(tmp_path, instances, changes):
+    path = write_instances(tmp_path, instances)
+    with safe_open(path, "pt") as file:
+        tensors, about = {name: file.get_tensor(name) for name in TENSORS}, file.metadata()
+    save_file(tensors | changes, path, about)
+    with pytest.raises(InputError, match=r"needed; dump again|must be \(N, 4\)"):
+        read_instances(tmp_path, "city_1", CITYSCAPES, SIZE)
+
+
+ODD_HEADERS = {
+    "a side that is a flag": {"height": True},
+    "a producer that is a number": {"producer": 1},
+    "a side beyond all images": {"width": 2**40},
+    "lists in lists": {"producer": json.loads("[" * 500 + "]" * 500)},
+}
+
+
+@pytest.mark.parametrize("changes", ODD_HEADERS.values(), ids=ODD_HEADERS)
+def test_a_header_of_another_form_is_refused(tmp_path, instances, changes):
+    path = write_instances(tmp_path, instances)
+    with safe_open(path, "pt") as file:
+        tensors, about = {name: file.get_tensor(name) for name in TENSORS}, json.loads(file.metadata()["header"])
+    save_file(tensors, path, {"header": json.dumps(about | changes)})
+    with pytest.raises(InputError, match="must be"):
+        read_instances(tmp_path, "city_1", CITYSCAPES)
+
+
+@pytest.mark.parametrize("header", ["[" * 3000, "9" * 5000, "[]", "{}", "null"])
+def test_a_header_that_is_none_is_refused(tmp_path, header):
+    save_file({"a": torch.zeros(1)}, dump_path(tmp_path, "city_1"), {"header": header})
+    with pytest.raises(InputError):
         read_instances(tmp_path, "city_1", CITYSCAPES)
