@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from runtime.files import InputError, atomic_path, parse_json, shorten
 
@@ -70,10 +70,7 @@ def write_dump(path: Path, header: dict, tensors: dict[str, np.ndarray]) -> None
     with atomic_path(path) as partial:
         # One metadata entry: safetensors keeps entries in a hash map, whose order would change the bytes between runs.
         contents = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        try:
-            save_file(contents, partial, {"header": json.dumps(header)})
-        except SafetensorError as error:
-            raise OSError(f"{path}: {error}") from None
+        partial.write_bytes(save(contents, {"header": json.dumps(header)}))
 
 
 def read_header(path: Path, kind: str) -> dict:

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-from runtime.files import InputError
+from runtime.files import ImageError, InputError
+
+MOST_PIXELS = 2**24
+"""To which a strip is enlarged; images are shrunk as they are, however large."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,18 @@ class InputSize:
 
         Args:
             scale: of a view for test-time augmentation.
+
+        Raises:
+            ImageError: if it would be enlarged beyond MOST_PIXELS.
         """
         side = self.shorter_side
         if side is None and self.trained_sides is not None:
             side = min(max(min(size), self.trained_sides[0]), self.trained_sides[1])
-        return size_with_shorter_side(size, min(size) if side is None else side, self.longer_side, scale)
+        seen = size_with_shorter_side(size, min(size) if side is None else side, self.longer_side, scale)
+        if seen[0] * seen[1] > MOST_PIXELS and seen[0] * seen[1] > 4 * size[0] * size[1]:
+            found = f"an image of {size[0]}x{size[1]} pixels would be seen as {seen[0]}x{seen[1]}"
+            raise ImageError(f"{found}, as its sides differ so much; cut it into parts, or set input_size.longer_side")
+        return seen
 
 
 def size_with_shorter_side(

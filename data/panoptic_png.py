@@ -17,6 +17,7 @@ from runtime.files import InputError, first_few, parse_json, shorten
 
 LOSSLESS = ("PNG", "BMP", "TIFF")
 """Forms that keep the ids; others are refused."""
+ROWS_AT_ONCE = 64
 PRODUCER_CHUNK = "producer"
 SEGMENTS_CHUNK = "segments_info"
 
@@ -154,7 +155,11 @@ def _read_rgb(path: Path) -> tuple[np.ndarray, dict[str, str]]:
         if mode not in ("RGB", "RGBA"):
             needed = "a panoptic PNG is 8-bit RGB"
             raise InputError(f"{path}: PNG mode {mode}, but {needed}; write it with id = r + 256 g + 65536 b")
-        return rgb_to_ids(np.asarray(image)), getattr(image, "text", {})
+        segment_ids = np.empty((image.height, image.width), dtype=np.uint32)
+        for top in range(0, image.height, ROWS_AT_ONCE):  # a large image is kept once as pixels and once as ids, no third time
+            part = image.crop((0, top, image.width, min(top + ROWS_AT_ONCE, image.height)))
+            segment_ids[top : top + ROWS_AT_ONCE] = rgb_to_ids(np.asarray(part))
+        return segment_ids, getattr(image, "text", {})
 
 
 def write_segment_ids(path: Path, segment_ids: np.ndarray) -> None:

@@ -9,6 +9,7 @@ too (--model.optimizer.lr 0.01, --trainer.max_epochs 20). The same command again
 """
 
 from runtime.command_line import REPOSITORY
+from runtime.files import one_line_errors
 from training.arguments import training_arguments
 
 SYSTEM = "efficientps"
@@ -17,12 +18,13 @@ SYSTEM = "efficientps"
 def main() -> None:
     """The command; see above."""
     default = REPOSITORY / "configs" / SYSTEM / "streets_b0.yaml"
-    arguments, _ = training_arguments(prog="train_net.py", description=__doc__, system=SYSTEM, default_config=default)
-    # Here, since they import torch, which takes seconds, and --help needs it not.
-    from efficientps.module import EfficientPSModule
-    from training.command import run_training
+    with one_line_errors():
+        arguments, _ = training_arguments(prog="train_net.py", description=__doc__, system=SYSTEM, default_config=default)
+        # Here, since they import torch, which takes seconds, and --help needs it not.
+        from efficientps.module import EfficientPSModule
+        from training.command import run_training
 
-    run_training(EfficientPSModule, arguments, system=SYSTEM, normalization="efficientps")
+        run_training(EfficientPSModule, arguments, system=SYSTEM, normalization="efficientps")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ SMALLEST_WIDTH = 960
 """Images narrower than this are enlarged by a whole factor, so that outlines and legend stay readable."""
 LARGEST_FACTOR = 8
 LARGEST_SHEET = 2560
-"""Width in pixels beyond which side_by_side shrinks its images."""
+"""Width of the sheet and height of an image, in pixels, beyond which side_by_side shrinks its images."""
 INK, PAPER = (33, 37, 41), (255, 255, 255)
 GOLDEN_RATIO = 0.6180339887498949
 """Multiples of it modulo 1 are spread evenly however many there are: each new instance differs from all before."""
@@ -209,9 +209,12 @@ def side_by_side(images: Sequence[np.ndarray], titles: Sequence[str], columns: i
     gap = font.size // 2
     cells = []
     for picture, title in zip(images, titles, strict=True):
-        height = round(picture.shape[0] * width / picture.shape[1])
-        grows = width > picture.shape[1]
-        scaled = cv2.resize(picture, (width, height), interpolation=cv2.INTER_NEAREST if grows else cv2.INTER_AREA)
+        height = max(1, round(picture.shape[0] * width / picture.shape[1]))
+        own_width = width if height <= LARGEST_SHEET else max(1, round(width * LARGEST_SHEET / height))  # of a tall strip
+        height, grows = min(height, LARGEST_SHEET), own_width > picture.shape[1]
+        scaled = np.full((height, width, 3), 255, dtype=np.uint8)
+        interpolation = cv2.INTER_NEAREST if grows else cv2.INTER_AREA
+        scaled[:, :own_width] = cv2.resize(picture, (own_width, height), interpolation=interpolation)
         head = Image.new("RGB", (width, 2 * font.size), PAPER)
         ImageDraw.Draw(head).text((font.size // 4, font.size), title, INK, font, anchor="lm")
         cells.append(np.concatenate([np.asarray(head), scaled]))

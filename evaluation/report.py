@@ -18,8 +18,8 @@ from evaluation.panoptic_quality import GROUPS
 from evaluation.render import ERROR_COLORS, color_panoptic, error_map
 from runtime.files import InputError, atomic_path
 
-LARGEST_PANEL = 1024
-"""Width in pixels to which embedded images are shrunk."""
+LARGEST_PANEL, LARGEST_PANEL_HEIGHT = 1024, 4096
+"""Pixels to which embedded images are shrunk."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def write_report(
         percent=_percent,
     )
     with atomic_path(Path(path)) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _percent(fraction: float | None) -> str:
@@ -156,8 +156,9 @@ def _embed(example: Example) -> dict:
 
 def _to_url(image: np.ndarray, kind: str) -> str:
     height, width = image.shape[:2]
-    if width > LARGEST_PANEL:
-        size = (LARGEST_PANEL, max(round(height * LARGEST_PANEL / width), 1))
+    share = min(1, LARGEST_PANEL / width, LARGEST_PANEL_HEIGHT / height)
+    if share < 1:
+        size = (max(round(width * share), 1), max(round(height * share), 1))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, kind, **({"quality": 88} if kind == "JPEG" else {"optimize": True}))

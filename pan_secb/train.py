@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from runtime.command_line import OUTPUTS, REPOSITORY
+from runtime.files import one_line_errors
 from training.arguments import lightning_arguments, training_arguments
 
 SYSTEM = "pan_secb"
@@ -24,21 +25,22 @@ def main() -> None:
     """The command; see above."""
     first, second = (CONFIGS / f"{step}.yaml" for step in ("streets", "streets_finetune"))
     about = {"prog": "train.py", "description": __doc__, "system": SYSTEM}
-    arguments, args = training_arguments(default_config=first, **about)
-    # Here, since they import torch, which takes seconds, and --help needs it not.
-    from pan_secb.datamodule import PanSECBDataModule
-    from pan_secb.module import PanSECBModule
-    from training.command import run_training
+    with one_line_errors():
+        arguments, args = training_arguments(default_config=first, **about)
+        # Here, since they import torch, which takes seconds, and --help needs it not.
+        from pan_secb.datamodule import PanSECBDataModule
+        from pan_secb.module import PanSECBModule
+        from training.command import run_training
 
-    options = {"system": SYSTEM, "data": PanSECBDataModule, "linked": ("foreground_weights",)}
-    if args.config or args.help_all:
-        run_training(PanSECBModule, arguments, **options)
-        return
-    output = Path(args.output).expanduser() if args.output else OUTPUTS / SYSTEM
-    for config, start in ((first, []), (second, ["--weights", str(output / first.stem / "last.ckpt")])):
-        given = [*sys.argv[1:], *start, "--output", str(output / config.stem)]
-        arguments, _ = lightning_arguments(given, default_config=config, **about)
-        run_training(PanSECBModule, arguments, **options)
+        options = {"system": SYSTEM, "data": PanSECBDataModule, "linked": ("foreground_weights",)}
+        if args.config or args.help_all:
+            run_training(PanSECBModule, arguments, **options)
+            return
+        output = Path(args.output).expanduser() if args.output else OUTPUTS / SYSTEM
+        for config, start in ((first, []), (second, ["--weights", str(output / first.stem / "last.ckpt")])):
+            given = [*sys.argv[1:], *start, "--output", str(output / config.stem)]
+            arguments, _ = lightning_arguments(given, default_config=config, **about)
+            run_training(PanSECBModule, arguments, **options)
 
 
 if __name__ == "__main__":

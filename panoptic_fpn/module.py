@@ -39,6 +39,7 @@ class PanopticFPNModule(PanopticModule):
     """
 
     needs_instances = True
+    from_scratch = "--model.network.norm bn --model.network.trainable_stages 5"
 
     def __init__(
         self,

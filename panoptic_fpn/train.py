@@ -9,6 +9,7 @@ too (--data.batch_size 8, --model.optimizer.lr 0.01). The same command again goe
 """
 
 from runtime.command_line import REPOSITORY
+from runtime.files import one_line_errors
 from training.arguments import training_arguments
 
 SYSTEM = "panoptic_fpn"
@@ -17,12 +18,13 @@ SYSTEM = "panoptic_fpn"
 def main() -> None:
     """The command; see above."""
     default = REPOSITORY / "configs" / SYSTEM / "streets_r18.yaml"
-    arguments, _ = training_arguments(prog="train.py", description=__doc__, system=SYSTEM, default_config=default)
-    # Here, since they import torch, which takes seconds, and --help needs it not.
-    from panoptic_fpn.module import PanopticFPNModule
-    from training.command import run_training
+    with one_line_errors():
+        arguments, _ = training_arguments(prog="train.py", description=__doc__, system=SYSTEM, default_config=default)
+        # Here, since they import torch, which takes seconds, and --help needs it not.
+        from panoptic_fpn.module import PanopticFPNModule
+        from training.command import run_training
 
-    run_training(PanopticFPNModule, arguments, system=SYSTEM)
+        run_training(PanopticFPNModule, arguments, system=SYSTEM)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from evaluation.render import draw_legend, overlay
 from prediction.fused import FusedPredictor
 from prediction.predictor import Prediction, Predictor
 from prediction.selection import KINDS, Shard
-from runtime.files import InputError, digest_of, read_json, remove_partial_files, write_json
+from runtime.files import ImageError, InputError, digest_of, on_interruption, read_json, remove_partial_files, write_json
 from runtime.progress import track
 from runtime.threads import in_threads
 
@@ -165,12 +165,15 @@ def predict_split(
     indices = range(shard.number - 1, len(split), shard.count)
     work = partial(_predict_image, split, predictor, run, resume)
     problems, done = list(split.problems), []
-    for result in track(in_threads(work, indices, workers), "predicting", len(indices)):
-        if isinstance(result, InputError):
-            problems.append(str(result))
-            print(f"left out: {result}", file=sys.stderr, flush=True)
-        else:
-            done.append(result)
+    with on_interruption(
+        lambda: f"{len(done)} of {len(indices)} images are done in {run.folder}; run the same command again to go on"
+    ):
+        for result in track(in_threads(work, indices, workers), "predicting", len(indices)):
+            if isinstance(result, InputError):
+                problems.append(str(result))
+                print(f"left out: {result}", file=sys.stderr, flush=True)
+            else:
+                done.append(result)
     if "panoptic" in run.kept and done:
         folder = run.place("panoptic")
         entries = [(d.key, d.file_name, run.png(d.image_id).relative_to(folder).as_posix(), d.size, d.segments) for d in done]
@@ -248,7 +251,10 @@ def _predict_image(split: Split, predictor: Predictor, run: Run, resume: bool, i
         return error
     for name in SUMMARIES:
         (run.folder / name).unlink(missing_ok=True)
-    prediction = _complete(predictor.predict(image_id, image), run, image_id)
+    try:
+        prediction = _complete(predictor.predict(image_id, image), run, image_id)
+    except ImageError as error:
+        return ImageError(f"image {image_id!r}: {error}")
     _write(run, image_id, image, prediction, producer, has_overlay=_has_own_overlay(split, index))
     segments = None if prediction.panoptic is None else prediction.panoptic.segments
     return Done(*about, producer, image.shape[:2], segments, has_written=True)

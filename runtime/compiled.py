@@ -13,4 +13,8 @@ def kernel(function: Kernel) -> Kernel:
 
     A kernel holds no interpreter lock, so that threads run it in parallel; it checks no index and divides as C does.
     """
-    return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except (RuntimeError, OSError):  # no folder can be written to: it is compiled anew in each process
+        return numba.njit(**options)(function)

@@ -5,9 +5,11 @@ import hashlib
 import json
 import os
 import re
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,9 +27,27 @@ class InputError(ValueError):
     """The user's input does not fit. The message says what came, what was needed and what to do, in one line."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the same as Ctrl-C, for a command."""
+
+
+class ImageError(InputError):
+    """One image does not fit; those who work on many leave it out, say so, and go on."""
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn bad input and failing files into one line on stderr and exit code 1, for a command's main()."""
+    """Turn bad input and failing files into one line on stderr and exit code 1, for a command's main().
+
+    An interruption, by Ctrl-C or SIGTERM, is one line as well, which says what was kept: see `on_interruption`. What cannot be
+    encoded, such as a file name that is no UTF-8, is printed escaped.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    before = None
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     except InputError as error:
@@ -39,8 +59,31 @@ def one_line_errors() -> Iterator[None]:
         place = f"{error.filename}: " if error.filename else ""
         reason = error.strerror or _last_line(error)
         sys.exit(f"error: {place}{reason}; nothing unfinished was kept, fix this and run the same command again")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; run the same command again to go on")
+    except KeyboardInterrupt as end:
+        kept = end.args[0] if end.args else "nothing half-written was kept; run the same command again"
+        is_first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+        is_ended_by_torchrun = isinstance(end, Terminated) and "TORCHELASTIC_RUN_ID" in os.environ  # another process has failed
+        if is_first and not is_ended_by_torchrun:
+            print(f"interrupted: {kept}", file=sys.stderr, flush=True)
+        sys.exit(128 + (signal.SIGTERM if isinstance(end, Terminated) else signal.SIGINT))
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise Terminated
+
+
+@contextmanager
+def on_interruption(describe: Callable[[], str]) -> Iterator[None]:
+    """Let an interruption within say what was kept, and what the same command does then."""
+    try:
+        yield
+    except KeyboardInterrupt as end:
+        if not end.args:
+            end.args = (describe(),)
+        raise
 
 
 def file_digest(path: Path) -> str:

@@ -8,6 +8,7 @@ from data.layouts.find import DataSet
 from data.split import Split
 from data.taxonomy import CITYSCAPES, Taxonomy
 from runtime.files import InputError, read_json
+from solov2.upright_images import LoadUprightImage
 
 
 def prepare_split(data_set: DataSet, name: str | None, *, for_training: bool, track) -> tuple[Split, bool]:
@@ -59,6 +60,11 @@ def _use_split(dataset: dict, split: Split) -> None:
     dataset.data_root = f"{split.root}/"
     dataset.ann_file = str(split.instances_json.relative_to(split.root))
     dataset.data_prefix = dict(img=split.image_folder)
+    for transform in dataset.pipeline:
+        if transform.type == "LoadImageFromFile":
+            for name in list(transform):
+                del transform[name]
+            transform.type = LoadUprightImage.__name__
     things = [c for c in split.taxonomy.categories if c.is_thing]
     if dataset.type != "CityscapesDataset" or split.taxonomy.difference(CITYSCAPES):
         dataset.type = "CocoDataset"

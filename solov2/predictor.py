@@ -4,17 +4,19 @@ import warnings
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 from mmcv.transforms import Compose
 from mmengine.structures import InstanceData
 from torch import nn
 
+from data.input_size import MOST_PIXELS
 from data.instance_dump import from_full_logits
 from data.taxonomy import Taxonomy
 from prediction.predictor import NetworkPredictor, Prediction
 from prediction.views import PLAIN, View, ViewSettings
 from runtime.checkpoint_file import check_finite
-from runtime.files import InputError, digest_of, file_digest, shorten
+from runtime.files import ImageError, InputError, digest_of, file_digest, shorten
 from solov2.checkpoints import ADVICE, load_weights, read_checkpoint
 from solov2.location_head import LocationHead
 from solov2.pooled_views import CandidateHead, select_from_views
@@ -69,7 +71,14 @@ class SOLOv2Predictor(NetworkPredictor):
     def _predict_view(self, image: np.ndarray, view: View) -> InstanceData:
         """What the head gives for one view; its scale is the pipeline's, which resizes anyway."""
         bgr = (image[:, ::-1] if view.is_flipped else image)[..., ::-1]  # as mmdet's own loader gives it
-        sample = self.pipelines[view.scale]({"img": np.ascontiguousarray(bgr), "img_id": 0, "img_path": ""})
+        try:
+            sample = self.pipelines[view.scale]({"img": np.ascontiguousarray(bgr), "img_id": 0, "img_path": ""})
+        except cv2.error:
+            size = "x".join(map(str, image.shape[:2]))
+            raise ImageError(f"{size} pixels cannot be resized to the model's input; cut it into parts") from None
+        if sample["inputs"].shape[-1] * sample["inputs"].shape[-2] > MOST_PIXELS:
+            size = "x".join(map(str, sample["inputs"].shape[-2:]))
+            raise ImageError(f"would be seen as {size} pixels, as its sides differ so much; cut it into parts")
         sample["data_samples"].set_metainfo({"flip": view.is_flipped})
         batch = {"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]}
         return self.network.test_step(batch)[0].pred_instances

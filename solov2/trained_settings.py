@@ -49,6 +49,18 @@ class TrainedSettings:
             "min_score": self.min_score,
         }
 
+    def input_differences(self, other: "TrainedSettings") -> str:
+        """What of the image's way to the network differs: its size and pixel values; empty where nothing does."""
+        pairs = {
+            "pipeline": (self.pipeline, other.pipeline),
+            "model.data_preprocessor": (self.model.get("data_preprocessor"), other.model.get("data_preprocessor")),
+        }
+        return ", ".join(
+            f"{name} {shorten(before)} there and {shorten(now)} here"
+            for name, (before, now) in pairs.items()
+            if _to_lists(before) != _to_lists(now)
+        )
+
     def changed(self, options: dict) -> "TrainedSettings":
         """With settings of the model, `model.a.b`, that are to be others.
 
@@ -66,6 +78,13 @@ class TrainedSettings:
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise InputError(f"--cfg-options {' '.join(options)}: does not fit ({shorten(error)}); correct the name") from None
         return replace(self, model=config.model.to_dict())
+
+
+def _to_lists(value: object) -> object:
+    """Nested settings without the difference between tuples and lists."""
+    if isinstance(value, dict):
+        return {name: _to_lists(inner) for name, inner in value.items()}
+    return [_to_lists(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 class TrainedSettingsHook(Hook):

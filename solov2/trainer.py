@@ -13,11 +13,12 @@ from mmengine.runner import Runner
 
 from data.drawn.embedded import find_data_set
 from runtime.command_line import relative_to_repository
-from runtime.files import InputError
+from runtime.files import InputError, on_interruption
 from runtime.processes import report_error_once
 from runtime.progress import track
 from solov2.checkpoints import POINTER, allow_checkpoint_classes, find_last, load_weights, read_checkpoint
 from solov2.data_set import prepare_split, use_splits
+from solov2.finite_training import FiniteTrainingHook
 from solov2.processes import first_process_first, num_processes, say, start_processes
 from solov2.progress_display import ShortLogRunner
 from solov2.settings import find_config, load_config, output_folder, parse_options
@@ -33,7 +34,7 @@ def find_resume(work_dir: Path, settings: TrainedSettings) -> tuple[Path | None,
     """The checkpoint to go on from and how many epochs it has behind it.
 
     Raises:
-        InputError: if it was trained on other classes.
+        InputError: if it was trained on other classes or with another input.
     """
     last = find_last(work_dir)
     if last is None:
@@ -43,6 +44,10 @@ def find_resume(work_dir: Path, settings: TrainedSettings) -> tuple[Path | None,
     if difference := before.taxonomy.difference(settings.taxonomy):
         raise InputError(
             f"{relative_to_repository(last)}: was trained on other classes, {difference}; give another --output, or --no-resume"
+        )
+    if different := before.input_differences(settings):
+        raise InputError(
+            f"{relative_to_repository(last)}: was trained with another input, {different}; give another --output, or --no-resume"
         )
     if before.data_root != settings.data_root:
         place = relative_to_repository(last)
@@ -73,6 +78,28 @@ def build_runner(config: Config, resume_from: Path | None, weights: Path | None 
     elif weights is not None:
         runner.register_hook(StartFromWeights(weights))
     return runner
+
+
+def check_learns(config: Config) -> None:
+    """Refuse a training in which a part of the backbone stays as it was drawn at random.
+
+    Raises:
+        InputError: if there is such a part and nothing is loaded into it.
+    """
+    backbone = config.model.backbone
+    norms_stay = not backbone.get("norm_cfg", {}).get("requires_grad", True)
+    stays = [name for name, is_so in (("stages", backbone.get("frozen_stages", -1) >= 0), ("norms", norms_stay)) if is_so]
+    if stays and not (backbone.get("init_cfg") or config.get("load_from")):
+        advice = "give --weights FILE, which scripts/import_weights.py makes, or model.backbone.init_cfg, or let all learn: "
+        advice += "--cfg-options model.backbone.frozen_stages=-1 model.backbone.norm_cfg.requires_grad=True"
+        raise InputError(f"{config.filename}: {' and '.join(stays)} of the backbone stay as drawn at random; {advice}")
+
+
+def _describe_kept(work_dir: Path) -> str:
+    last = find_last(work_dir)
+    if last is None:
+        return "before the first checkpoint, so nothing was kept; the same command starts anew"
+    return f"{relative_to_repository(last)} is kept; run the same command again to go on from there"
 
 
 def train(args: Namespace) -> None:
@@ -119,9 +146,13 @@ def train(args: Namespace) -> None:
         if last is not None:
             place = relative_to_repository(last)
             say(f"going on from {place}, epoch {num_epochs_done} of {config.train_cfg.max_epochs}", flush=True)
+        elif not args.weights:
+            check_learns(config)
         runner = build_runner(config, last, args.weights)
         runner.register_hook(TrainedSettingsHook(settings))
-        runner.train()
+        runner.register_hook(FiniteTrainingHook(), "VERY_HIGH")
+        with on_interruption(partial(_describe_kept, work_dir)):
+            runner.train()
     if is_main_process():  # the checkpoint is its own
         print(f"wrote {relative_to_repository(find_last(work_dir))}")
         print(f"logs of every iteration: {relative_to_repository(work_dir)}/*/*.log")

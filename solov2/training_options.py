@@ -1,6 +1,7 @@
 """What train.py's flags change in a config: precision, accumulated gradients, averaged weights, rate for the batch, seeds."""
 
 import argparse
+import math
 
 import torch
 from mmengine import Config
@@ -19,6 +20,7 @@ def apply_training_options(config: Config, args: argparse.Namespace, num_process
     Raises:
         InputError: if a value is out of range, or the config lacks what a flag needs.
     """
+    _check_numbers(config)
     lines = _set_precision(config, args.precision)
     if args.epochs is not None:
         _set_epochs(config, args.epochs)
@@ -34,6 +36,15 @@ def apply_training_options(config: Config, args: argparse.Namespace, num_process
     config.custom_hooks = [*hooks, dict(type=EpochSeedHook.__name__)]
     config.train_dataloader.persistent_workers = False  # see EpochSeedHook
     return lines + _scale_rate(config, args.scale_lr, num_processes)
+
+
+def _check_numbers(config: Config) -> None:
+    """Refuse text where mmengine would fail over it only in the middle of a training."""
+    epochs, rate = config.train_cfg.get("max_epochs"), config.optim_wrapper.get("optimizer", {}).get("lr")
+    if type(epochs) is not int or epochs < 1:
+        raise InputError(f"train_cfg.max_epochs is {epochs!r}, but a whole number from 1 on is needed")
+    if type(rate) not in (int, float) or not 0 < rate < math.inf:
+        raise InputError(f"optim_wrapper.optimizer.lr is {rate!r}, but a number above 0 is needed")
 
 
 def _set_epochs(config: Config, epochs: int) -> None:

@@ -61,6 +61,6 @@ class StartFromWeights(Hook):
         self.console = sys.stdout  # while it trains, what others print is swallowed
 
     def before_train(self, runner: Runner) -> None:
-        summary = load_weights_file(getattr(runner.model, "module", runner.model), self.path)
+        summary, _ = load_weights_file(getattr(runner.model, "module", runner.model), self.path)
         if is_main_process():
             print(summary, file=self.console, flush=True)

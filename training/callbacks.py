@@ -1,15 +1,22 @@
 """What Lightning's trainer is given for long and for parallel training: averaged weights, seeds, fixed norms."""
 
+import math
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, WeightAveraging
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from runtime.files import InputError
+from runtime.progress import SECONDS_BETWEEN_LINES
 from training.seeds import seed_generators
+
+LOWER_RATE = "no checkpoint of it was written; lower the learning rate, warm it up longer, or clip gradients"
 
 
 class AveragedWeights(WeightAveraging):
@@ -59,6 +66,80 @@ class EpochSeeds(Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int) -> None:
         if batch_idx == 0:
             seed_generators((self.seed, trainer.current_epoch, trainer.global_rank))
+
+
+class FiniteTraining(Callback):
+    """Ends a training whose loss is NaN or infinite: nothing would bring it back, and the last checkpoint is still good.
+
+    In 16 bits with a scaled loss single steps may overflow, which are then not taken; there only MOST_OVERFLOWS in a row end it.
+    """
+
+    MOST_OVERFLOWS = 10
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.num_in_a_row = 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        self.num_in_a_row = 0 if torch.isfinite(loss) else self.num_in_a_row + 1
+        most = self.MOST_OVERFLOWS if getattr(trainer.precision_plugin, "scaler", None) is not None else 1
+        if self.num_in_a_row >= most:
+            raise InputError(
+                f"the loss is {float(loss)} at step {trainer.global_step} of epoch {trainer.current_epoch}; {LOWER_RATE}"
+            )
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        check_finite_weights(pl_module.state_dict())
+
+
+def check_finite_weights(weights: Mapping[str, object]) -> None:
+    """Refuse to go on with, or to keep, weights that are NaN or infinite.
+
+    Raises:
+        InputError: if there are any.
+    """
+    floating = ((name, value) for name, value in weights.items() if isinstance(value, Tensor) and value.is_floating_point())
+    if broken := [name for name, value in floating if not value.isfinite().all()]:
+        raise InputError(f"the training has made {len(broken)} tensors NaN or infinite, first {broken[0]}; {LOWER_RATE}")
+
+
+class TrainingLines(Callback):
+    """Progress for a log file: a line every SECONDS_BETWEEN_LINES and after each validation."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.started = self.last_line = time.monotonic()
+        self.first_step, self.loss = trainer.global_step, float("nan")
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        self.loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        self._say(trainer, f"batch {batch_idx + 1} of {trainer.num_training_batches}, loss {float(self.loss):.3f}")
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int, *others: int
+    ) -> None:
+        if not trainer.sanity_checking:
+            self._say(trainer, f"validation {batch_idx + 1} of {sum(trainer.num_val_batches)}")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.sanity_checking:
+            shown = ("val/pq", "val/miou", "val/loss")
+            scores = [f"{name} {float(trainer.callback_metrics[name]):.3f}" for name in shown if name in trainer.callback_metrics]
+            self._say(trainer, ", ".join([f"loss {float(self.loss):.3f}", *scores]), always=True)
+
+    @rank_zero_only
+    def _say(self, trainer: pl.Trainer, text: str, always: bool = False) -> None:
+        now = time.monotonic()
+        if not always and now - self.last_line < SECONDS_BETWEEN_LINES:
+            return
+        self.last_line, done = now, trainer.global_step - self.first_step
+        ahead = trainer.estimated_stepping_batches - trainer.global_step
+        left = f"; {timedelta(seconds=round((now - self.started) / done * ahead))} left" if done and math.isfinite(ahead) else ""
+        epochs = f" of {trainer.max_epochs}" if trainer.max_epochs > 0 else ""
+        print(f"epoch {trainer.current_epoch + 1}{epochs}, {text}{left}", flush=True)
 
 
 class FixedNorms(Callback):

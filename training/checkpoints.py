@@ -1,15 +1,19 @@
 """Checkpoints of a training: gone on from, started from, and read for use."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from data.taxonomy import Taxonomy
 from runtime.checkpoint_file import broken_reason, check_finite, read_checkpoint_file
 from runtime.files import InputError, file_digest, shorten
 from training.weights_file import load_weights_file
 
+SAME_IN_A_RESUME = ("network", "input_size", "normalization")
+"""Hyper-parameters with which a training must go on as it began."""
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -24,41 +28,50 @@ class Trained:
     digest: str
 
 
-def find_last(output: Path, network: dict, taxonomy: Taxonomy, is_averaged: bool) -> tuple[Path | None, int]:
+def find_last(output: Path, settings: dict, taxonomy: Taxonomy, is_averaged: bool) -> tuple[Path | None, int]:
     """The checkpoint to go on from and how many epochs it has behind it.
 
     Args:
-        network: settings of the network that is to be trained.
+        settings: hyper-parameters of the module that is to be trained, as its checkpoints have them.
         taxonomy: its classes.
         is_averaged: whether an average of its weights is to be kept.
 
     Raises:
-        InputError: if it cannot be read, or is of another network or of other classes.
+        InputError: if it cannot be read, or is of another network, of other classes or of another input.
     """
     last = output / "last.ckpt"
     if not last.exists():
         return None, 0
     checkpoint = read_checkpoint_file(last, "give --no-resume to start anew")
     try:
-        done, trained = checkpoint["epoch"] + 1, checkpoint["hyper_parameters"]["network"]
-        known = _taxonomy(checkpoint["hyper_parameters"])
+        done, before = checkpoint["epoch"] + 1, checkpoint["hyper_parameters"]
+        known, trained = _taxonomy(before), {name: before[name] for name in SAME_IN_A_RESUME}
     except (KeyError, TypeError) as error:
         raise InputError(f"{last}: is no checkpoint of this training ({shorten(error)}); give --no-resume") from None
     if difference := known.difference(taxonomy):
         raise InputError(f"{last}: was trained on other classes, {difference}; give another --output, or --no-resume")
-    if trained != network:
-        different = {name: (trained.get(name), value) for name, value in network.items() if trained.get(name) != value}
-        raise InputError(f"{last}: is of another model, (there, here): {different}; give another --output, or --no-resume")
+    if different := [_describe(name, trained[name], settings[name]) for name in trained if trained[name] != settings[name]]:
+        advice = f"give another --output, --no-resume, or there --weights {last} to start from it"
+        what = "another model" if trained["network"] != settings["network"] else "another input"
+        raise InputError(f"{last}: is of {what}, {', '.join(different)}; {advice}")
     if "averaging_state" in checkpoint and not is_averaged:
         raise InputError(f"{last}: holds averaged weights, which cannot be trained on; give --ema-decay, or --no-resume")
     return last, done
 
 
-def load_start(network: nn.Module, path: str | Path) -> str:
+def _describe(name: str, before: object, now: object) -> str:
+    """How a setting differs; of settings within it those that do."""
+    if not isinstance(before, Mapping) or not isinstance(now, Mapping):
+        return f"{name} {shorten(before, 60)} there and {shorten(now, 60)} here"
+    differ = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    return ", ".join(_describe(f"{name}.{key}", before.get(key), now.get(key)) for key in differ[:3])
+
+
+def load_start(network: nn.Module, path: str | Path) -> tuple[str, set[str]]:
     """Give a fresh network the weights of a file of scripts/import_weights.py, or of a checkpoint of the same network.
 
     Returns:
-        A line that says what was loaded.
+        A line that says what was loaded, and the names of the tensors.
 
     Raises:
         InputError: if the file is broken or of another network.
@@ -70,7 +83,27 @@ def load_start(network: nn.Module, path: str | Path) -> str:
         return load_weights_file(network, path)
     trained = read_trained(path, "give a checkpoint of this training command")
     load_weights(network, trained)
-    return f"starting from {path}: all {len(trained.weights)} tensors"
+    return f"starting from {path}: all {len(trained.weights)} tensors", set(trained.weights)
+
+
+def check_learns(network: nn.Module, loaded: set[str], from_scratch: str) -> None:
+    """Refuse a training in which a part of the network stays as it was drawn at random.
+
+    Args:
+        loaded: names of the tensors that were loaded.
+        from_scratch: the flags with which all parts learn, for the message.
+
+    Raises:
+        InputError: if there is such a part.
+    """
+    frozen = [name for name, parameter in network.named_parameters() if not parameter.requires_grad]
+    for name, module in network.named_modules():
+        if isinstance(module, FrozenBatchNorm2d):
+            frozen += [f"{name}.{buffer}" for buffer, _ in module.named_buffers()]
+    if absent := [name for name in frozen if name not in loaded]:
+        found = f"{len(absent)} tensors stay as they are, first {absent[0]}, but no weights were loaded for them"
+        needed = "give --weights FILE, which scripts/import_weights.py makes"
+        raise InputError(f"{found}; {needed}" + (f", or let all learn: {from_scratch}" if from_scratch else ""))
 
 
 def read_trained(path: Path, advice: str, system: str | None = None) -> Trained:

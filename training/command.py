@@ -1,8 +1,10 @@
 """The training command of every Lightning system: arguments, checkpoints, going on, and one line for each error."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,9 +20,9 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from data.drawn.embedded import find_data_set
 from data.loading.datamodule import PanopticDataModule
 from runtime.command_line import OneLineErrors
-from runtime.files import InputError, atomic_path, one_line_errors, shorten
-from training.callbacks import AveragedWeights, EpochSeeds
-from training.checkpoints import REPOSITORY, find_last, load_start
+from runtime.files import InputError, atomic_path, on_interruption, one_line_errors, remove_partial_files, shorten
+from training.callbacks import AveragedWeights, EpochSeeds, FiniteTraining, TrainingLines, check_finite_weights
+from training.checkpoints import REPOSITORY, check_learns, find_last, load_start
 from training.precision import has_bfloat16
 from training.processes import all_processes_end
 from training.schedule import learning_rate
@@ -95,7 +97,11 @@ class TrainCLI(LightningCLI):
             ModelCheckpoint(filename="last", save_on_train_epoch_end=True, every_n_epochs=every, **checkpoint),
             LearningRateMonitor("step"),
             EpochSeeds(),
+            FiniteTraining(),
         ]
+        if not sys.stdout.isatty() and settings.enable_progress_bar is not False:
+            settings.enable_progress_bar = False  # it would show nothing before an epoch's end
+            callbacks.append(TrainingLines())
         if self.config_init.ema_decay:
             callbacks.append(AveragedWeights(self.config_init.ema_decay))
         # The user's own loggers are taken as they are.
@@ -114,11 +120,15 @@ class TrainCLI(LightningCLI):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint whole or not at all, also where the temporary folder is on another disk."""
+    """Writes a checkpoint whole or not at all, also where the temporary folder is on another disk; none of NaN weights."""
 
     def save_checkpoint(self, checkpoint: dict, path: str, storage_options: object = None) -> None:
+        check_finite_weights(checkpoint["state_dict"])
         with atomic_path(Path(path)) as partial:
-            torch.save(checkpoint, partial)
+            try:
+                torch.save(checkpoint, partial)
+            except RuntimeError as error:  # torch hides the system's reason, such as a full disk
+                raise OSError(f"{path}: cannot be written ({shorten(error, 80)})") from None
 
 
 def run_training(
@@ -142,6 +152,7 @@ def run_training(
     # Workers decode while the two cores of a small machine compute: more would only take turns.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*args parameter is intended.*")  # they are those of the command line, read once
+    warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # its own logs are there
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning calls a part of torch that will have another name
     warnings.filterwarnings("ignore", ".*LightningCLI's args parameter.*")  # training.arguments has read the command line
     torch.set_float32_matmul_precision("high")
@@ -164,17 +175,38 @@ def fit(cli: TrainCLI) -> None:
     """Go on or start with what the arguments have built, and say what was written."""
     rate = learning_rate(cli.model.optimizer_settings, cli.trainer, cli.datamodule)
     say(f"config {cli.config.config[-1]}, output {cli.output}, learning rate {rate:g}", flush=True)
+    if cli.trainer.is_global_zero:
+        remove_partial_files(cli.output)
     if not cli.config.resume:
         for name in ("best.ckpt", "last.ckpt"):
             (cli.output / name).unlink(missing_ok=True)
-    last, done = find_last(cli.output, cli.model.hparams["network"], cli.model.taxonomy, bool(cli.config.ema_decay))
+    last, done = find_last(cli.output, dict(cli.model.hparams), cli.model.taxonomy, bool(cli.config.ema_decay))
     if 0 <= cli.trainer.max_epochs <= done:
         say(f"all {done} epochs are done; --no-resume trains anew")
     else:
-        if last is None and cli.model.weights is not None:
-            say(load_start(cli.model.network, cli.model.weights), flush=True)
-        with all_processes_end(cli.trainer):
-            cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last)
-    for checkpoint in sorted(cli.output.glob("*.ckpt")):
-        say(f"wrote {checkpoint}")
+        if last is None:
+            line, loaded = load_start(cli.model.network, cli.model.weights) if cli.model.weights is not None else ("", set())
+            check_learns(cli.model.network, loaded, cli.model.from_scratch)
+            if line:
+                say(line, flush=True)
+        else:
+            epochs = f" of {cli.trainer.max_epochs}" if cli.trainer.max_epochs > 0 else ""
+            say(f"going on from {last}, epoch {done}{epochs}", flush=True)
+        with on_interruption(partial(_describe_kept, cli.output)), all_processes_end(cli.trainer):
+            try:
+                cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last)
+            except SystemExit as end:  # Lightning's answer to an interruption
+                if isinstance(end.__context__, KeyboardInterrupt):
+                    raise end.__context__ from None
+                raise
+    for name in ("best.ckpt", "last.ckpt"):
+        if (cli.output / name).exists():
+            say(f"wrote {cli.output / name}")
     say(f"images and curves: tensorboard --logdir {cli.output}")
+
+
+def _describe_kept(output: Path) -> str:
+    last = output / "last.ckpt"
+    if not last.exists():
+        return "before the first checkpoint, so nothing was kept; the same command starts anew"
+    return f"{last} holds all whole epochs; run the same command again to go on from there"

@@ -33,6 +33,8 @@ class PanopticModule(pl.LightningModule):
         self.iou = SemanticIoU(taxonomy)
         self.quality = PanopticQuality()
 
+    from_scratch = ""
+    """The flags with which all parts of the network learn, where by default some stay as their weights are."""
     needs_instances = False
     """Whether batches must have instance targets."""
 

@@ -1,5 +1,6 @@
 """Optimiser and learning rate of a training: linear warm-up, then a drop at each milestone."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ class OptimizerSettings:
     def __post_init__(self):
         if self.name not in ("sgd", "adamw"):
             raise InputError(f"optimizer {self.name!r} is unknown; choose sgd or adamw")
-        if not self.lr > 0 or not self.weight_decay >= 0 or not self.warmup_steps >= 0:
+        if not 0 < self.lr < math.inf or not self.weight_decay >= 0 or not self.warmup_steps >= 0:
             found = f"lr {self.lr}, weight_decay {self.weight_decay}, warmup_steps {self.warmup_steps}"
             raise InputError(f"optimizer {found}, but lr above 0 and the others from 0 on are needed")
         if list(self.milestones) != sorted(self.milestones) or not all(0 < m < 1 for m in self.milestones):
@@ -49,8 +50,14 @@ def make_optimizer(settings: OptimizerSettings, parameters: Iterable[nn.Paramete
         optimizer = torch.optim.SGD(parameters, rate, momentum=0.9, weight_decay=settings.weight_decay)
     else:
         optimizer = torch.optim.AdamW(parameters, rate, weight_decay=settings.weight_decay)
-    total_steps = trainer.estimated_stepping_batches
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, total_steps, settings))
+
+    def factor(step: int) -> float:
+        # Not before the first step: Lightning counts steps by setting up the data, and on a resume the workers would begin with
+        # the first epoch's order.
+        total_steps = trainer.estimated_stepping_batches if step else math.inf
+        return learning_rate_factor(step, total_steps, settings)
+
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from runtime.checkpoint_file import check_plain, read_checkpoint_file
-from runtime.files import InputError, atomic_path, parse_json, shorten
+from runtime.files import InputError, atomic_path, parse_json, remove_partial_files, shorten
 
 KIND = "imported-weights"
 VERSION = 1
@@ -140,11 +140,9 @@ def write_weights(path: Path, found: Match, *, source: str, checkpoint: Path, ne
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     values = (KIND, VERSION, source, checkpoint.name, digest, network, found.left_out, found.missing)
     header = dict(zip(HEADER_FIELDS, values, strict=True))
+    remove_partial_files(path.parent)
     with atomic_path(path) as partial:
-        try:
-            save_file({k: v.contiguous() for k, v in found.tensors.items()}, partial, {"header": json.dumps(header)})
-        except SafetensorError as error:
-            raise OSError(f"{path}: {error}") from None
+        partial.write_bytes(save({k: v.contiguous() for k, v in found.tensors.items()}, {"header": json.dumps(header)}))
 
 
 def read_weights(path: Path) -> tuple[dict, dict[str, Tensor]]:
@@ -168,8 +166,11 @@ def read_weights(path: Path) -> tuple[dict, dict[str, Tensor]]:
         raise InputError(f"{path}: no whole weights file ({reason}); make one with scripts/import_weights.py") from None
 
 
-def load_weights_file(network: nn.Module, path: str | Path) -> str:
-    """Copy all tensors of a weights file into a network, by name, and return what came and what stays as initialised.
+def load_weights_file(network: nn.Module, path: str | Path) -> tuple[str, set[str]]:
+    """Copy all tensors of a weights file into a network, by name.
+
+    Returns:
+        A line that says what came and what stays as initialised, and the names of what came.
 
     Raises:
         InputError: if it cannot be read, or the network lacks one of its tensors or has it in another shape.
@@ -185,4 +186,5 @@ def load_weights_file(network: nn.Module, path: str | Path) -> str:
             )
     network.load_state_dict(tensors, strict=False)
     stays = [name for name in state if name not in tensors and not name.endswith(COUNTER)]
-    return f"weights {path}: {len(tensors)} tensors of {header['source']} loaded; as initialised: {count_names(stays, 4)}"
+    line = f"weights {path}: {len(tensors)} tensors of {header['source']} loaded; as initialised: {count_names(stays, 4)}"
+    return line, set(tensors)

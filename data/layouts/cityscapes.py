@@ -135,7 +135,7 @@ def _read_with_runs(path: Path) -> tuple[np.ndarray, Runs]:
             mode = image.mode
             if mode not in ("I;16", "I", "L"):
                 raise InputError(f"{path}: PNG mode {mode}, but instance ids are 16-bit grey; give the *{LABEL_SUFFIX} file")
-            instance_ids = np.asarray(image).astype(np.int32)
+            instance_ids = np.asarray(image, dtype=np.int32)
     runs, is_known = find_runs(instance_ids), _known_values()
     values = runs.ids.tolist()
     strangers = [v for v in values if not (0 <= v < len(is_known) and is_known[v])]

@@ -24,7 +24,7 @@ def test_a_weights_file_is_for_the_start_of_training_and_says_what_stays(tmp_pat
     )
     torch.manual_seed(1)
     module = EfficientPSModule(CITYSCAPES, **SMALL, weights=str(tmp_path / "w.safetensors"))
-    line = load_weights_file(module.network, module.weights)  # as train_net.py does where nothing is resumed
+    line, _ = load_weights_file(module.network, module.weights)  # as train_net.py does where nothing is resumed
     for name, tensor in module.network.encoder.state_dict().items():
         assert torch.equal(tensor, encoder[f"encoder.{name}"])
     assert not torch.equal(next(module.network.two_way_fpn.parameters()), next(trained.two_way_fpn.parameters()))

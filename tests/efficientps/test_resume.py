@@ -12,7 +12,7 @@ from training import callbacks
 
 # Two steps an epoch, so that order, crops and colours of the two images show in the weights.
 TINY = (
-    *("--data.batch_size", "1", "--data.val_batch_size", "2", "--data.num_workers", "0", "--ema-decay", "0.9"),
+    *("--data.batch_size", "1", "--data.val_batch_size", "2", "--ema-decay", "0.9"),
     *("--data.crop_height", "64", "--data.crop_width", "64", "--model.fpn_channels", "32", "--trainer.max_epochs", "3"),
     *("--trainer.limit_val_batches", "1", "--trainer.check_val_every_n_epoch", "1", "--trainer.accelerator", "cpu"),
     *("--trainer.num_sanity_val_steps", "0", "--trainer.enable_progress_bar", "false"),
@@ -23,10 +23,11 @@ class Killed(Exception):
     pass
 
 
-@pytest.fixture
-def train(streets, monkeypatch):
+@pytest.fixture(params=["0", "1"], ids=["no worker", "a worker"])
+def train(request, streets, monkeypatch):
     def run(output: Path) -> dict:
-        monkeypatch.setattr(sys, "argv", ["train_net.py", "--data-root", str(streets), "--output", str(output), *TINY])
+        others = ["--data-root", str(streets), "--output", str(output), "--workers", request.param]
+        monkeypatch.setattr(sys, "argv", ["train_net.py", *TINY, *others])
         main()
         return torch.load(output / "last.ckpt", weights_only=True)
 

@@ -170,7 +170,6 @@ def test_json_that_is_missing_or_broken_is_refused(tmp_path):
     [
         (InputError("a.png: broken"), "error: a.png: broken"),
         (OSError(errno.ENOSPC, "No space left on device", "a.png"), "error: a.png: No space left on device; "),
-        (KeyboardInterrupt(), "interrupted; run the same command again"),
         (InputError(FROM_A_WORKER), "error: b.png: cut"),
     ],
 )

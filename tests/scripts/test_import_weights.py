@@ -104,7 +104,7 @@ def test_an_imagenet_encoder_normalises_as_the_classifier_did(family, classifier
     encoder_size = sum(name.startswith("encoder.") for name in network.state_dict())
     assert f"matched: {encoder_size} of {encoder_size} tensors" in printed
     assert ("_blocks 64, _fc 2" if family == "efficientnet_pytorch" else "blocks 64, classifier 2") in printed
-    assert f"{encoder_size} tensors of" in load_weights_file(network, tmp_path / "b0.safetensors")
+    assert f"{encoder_size} tensors of" in load_weights_file(network, tmp_path / "b0.safetensors")[0]
 
     # Squeeze-and-excitation and swish are gone: stage by stage, what both have, on the same input.
     ours, x = network.encoder.net, torch.randn(2, 3, 32, 64)
@@ -165,7 +165,7 @@ def test_mmdets_coco_solov2_gives_the_same_outputs_and_fewer_classes_leave_one_l
         config, output = our_config(tmp_path, num_classes), tmp_path / f"{num_classes}.safetensors"
         printed = import_weights(tmp_path / "coco.pth", "--for", f"solov2:{config}", "--output", output)
         ours = build_network(load_config(config).model, "a config").eval()
-        summary = load_weights_file(ours, output)
+        summary, _ = load_weights_file(ours, output)
         assert f"matched: {total - num_left_out} of {total} tensors" in printed
         for line in (printed, summary):
             assert ("mask_head.conv_cls.weight, mask_head.conv_cls.bias" in line) == (num_left_out == 2)
@@ -275,7 +275,7 @@ def test_a_file_of_detectron2s_zoo_is_read_for_classes_of_ones_own(import_weight
     assert "--model.network.backbone resnet50 --model.network.has_stride_in_1x1 true --model.weights" in printed
     assert read_weights(output)[0]["network"].endswith("own.json with has_stride_in_1x1 true")
     own = PanopticFPN([False, True], NetworkSettings("resnet50", has_stride_in_1x1=True))
-    assert f"{len(arrays) - 8} tensors of detectron2 Panoptic FPN loaded" in load_weights_file(own, output)
+    assert f"{len(arrays) - 8} tensors of detectron2 Panoptic FPN loaded" in load_weights_file(own, output)[0]
 
     arrays["sem_seg_head.p2.0.weight"] = Code(tmp_path / "executed")
     (tmp_path / "code.pkl").write_bytes(pickle.dumps({"model": arrays}))
