@@ -1,11 +1,13 @@
 """How a run is set up: the config with the user's changes, and where its results go."""
 
+import inspect
 import warnings
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine import Config, DictAction
+from mmengine.runner import Runner
 
 from runtime.command_line import REPOSITORY
 from runtime.files import InputError
@@ -40,9 +42,15 @@ def load_config(path: Path, options: dict | None = None, needed: Sequence[str] =
             # mmengine looks for mmdet with it wherever a config inherits mmdet's; nothing that the user could change.
             warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
             read = Config.fromfile(path)
+        known = {*read, *inspect.signature(Runner).parameters, "auto_scale_lr", "sync_bn", "compile"}
+        strangers = [name for name in options or {} if name.partition(".")[0] not in known]
+        if strangers:
+            raise InputError(f"--cfg-options {strangers[0]}: no such setting; {path.name} has {', '.join(sorted(read))}")
         # Else mmengine lays out the config's text anew for each checkpoint and log, which takes a second or more.
         config = Config(read.to_dict(), read.text, read.filename, format_python_code=False)
         config.merge_from_dict(dict(options or {}))
+    except InputError:
+        raise
     except (SyntaxError, ValueError, KeyError, TypeError, AttributeError, ImportError, NameError, RuntimeError) as error:
         raise InputError(
             f"{path}: cannot be used ({type(error).__name__}: {error}); correct the config or --cfg-options"

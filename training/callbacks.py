@@ -86,9 +86,8 @@ class FiniteTraining(Callback):
         self.num_in_a_row = 0 if torch.isfinite(loss) else self.num_in_a_row + 1
         most = self.MOST_OVERFLOWS if getattr(trainer.precision_plugin, "scaler", None) is not None else 1
         if self.num_in_a_row >= most:
-            raise InputError(
-                f"the loss is {float(loss)} at step {trainer.global_step} of epoch {trainer.current_epoch}; {LOWER_RATE}"
-            )
+            where = f"epoch {trainer.current_epoch + 1}, batch {batch_idx + 1}"
+            raise InputError(f"the loss is {float(loss)} in {where}; {LOWER_RATE}")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         check_finite_weights(pl_module.state_dict())

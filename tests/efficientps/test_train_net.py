@@ -19,6 +19,7 @@ from efficientps.train_net import main
 from evaluation.panoptic_quality import PanopticQuality
 from fusion.logit_fusion import fuse
 from fusion.settings import FusionSettings
+from training import callbacks
 from training.schedule import OptimizerSettings, learning_rate, learning_rate_factor
 
 TINY = (
@@ -192,3 +193,44 @@ def test_learning_rate_grows_with_the_images_of_a_step_where_it_is_given_for_som
 def test_optimizer_settings_that_cannot_be_are_refused(bad):
     with pytest.raises(ValueError, match=next(iter(bad)) if "milestones" in bad else "sgd or adamw"):
         OptimizerSettings(**bad)
+
+
+def test_a_loss_of_nan_ends_the_training_and_keeps_the_last_good_checkpoint(
+    train, streets, tmp_path, fails_in_one_line, monkeypatch
+):
+    train(1)
+    before = (tmp_path / "last.ckpt").read_bytes()
+    step = EfficientPSModule.training_step
+    monkeypatch.setattr(EfficientPSModule, "training_step", lambda *given: step(*given) * float("nan"))
+    line = fails_in_one_line(
+        main, "--data-root", streets, "--output", tmp_path, "--trainer.max_epochs", "2", "--trainer.limit_val_batches", "0", *TINY
+    )
+    assert "the loss is nan in epoch 2, batch 1; no checkpoint of it was written; lower the learning rate" in line
+    assert (tmp_path / "last.ckpt").read_bytes() == before
+
+
+def test_going_on_with_another_input_is_refused(train, streets, tmp_path, fails_in_one_line):
+    train(1)
+    arguments = ["--data-root", str(streets), "--output", str(tmp_path), "--trainer.max_epochs", "2", *TINY]
+    line = fails_in_one_line(main, *arguments, "--data.normalization", "imagenet")
+    assert "is of another input, normalization" in line
+    assert "--weights" in line
+
+
+def test_a_resumed_training_says_where_it_goes_on(train):
+    assert "going on from" not in train(1)
+    assert "last.ckpt, epoch 1 of 2" in train(2)
+
+
+def test_without_a_terminal_a_training_says_how_far_it_is(train, monkeypatch):
+    monkeypatch.setattr(callbacks, "SECONDS_BETWEEN_LINES", 0.0)
+    said = train(2, "--trainer.enable_progress_bar", "true")
+    assert "epoch 1 of 2, batch 1 of 1, loss " in said
+    assert "epoch 2 of 2, loss " in said
+    assert "val/miou" in said
+
+
+def test_a_folder_that_a_kill_left_a_part_in_is_cleaned(train, tmp_path):
+    (tmp_path / ".partial-x.ckpt").touch()
+    assert ".partial" not in train(1)
+    assert not (tmp_path / ".partial-x.ckpt").exists()

@@ -1,7 +1,10 @@
 """Files are read with suspicion and written whole; a command's user gets one line."""
 
 import errno
+import os
+import signal
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -13,6 +16,7 @@ from runtime.files import (
     InputError,
     atomic_path,
     digest_of,
+    on_interruption,
     one_line_errors,
     read_json,
     read_yaml,
@@ -239,3 +243,35 @@ def test_yaml_that_is_no_file_of_settings_is_refused(tmp_path, content):
 def test_yaml_of_settings_is_read(tmp_path):
     (tmp_path / "a.yaml").write_text("base: b.yaml\ndata: {crop: [64, 128]}\n")
     assert read_yaml(tmp_path / "a.yaml") == {"base": "b.yaml", "data": {"crop": [64, 128]}}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_is_one_line_that_says_what_was_kept(number, code, capsys):
+    def work() -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+
+    with pytest.raises(SystemExit) as end, one_line_errors(), on_interruption(lambda: "2 of 3 images are done"):
+        work()
+    assert end.value.code == code
+    assert capsys.readouterr().err == "interrupted: 2 of 3 images are done\n"
+
+
+def test_an_interruption_of_which_nobody_says_more_promises_nothing(capsys):
+    with pytest.raises(SystemExit), one_line_errors():
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "interrupted: nothing half-written was kept; run the same command again\n"
+
+
+def test_of_several_processes_one_says_that_they_were_interrupted(capsys, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(SystemExit), one_line_errors():
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == ""
+
+
+def test_sigterm_does_what_it_did_before_once_a_command_has_ended():
+    before = signal.getsignal(signal.SIGTERM)
+    with one_line_errors():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before

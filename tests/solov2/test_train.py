@@ -216,3 +216,23 @@ def test_a_killed_training_goes_on_where_it_was(streets, tiny, tmp_path):
     assert content["meta"]["iter"] == done + 1
     assert {int(state["step"]) for state in content["optimizer"]["state"].values()} == {done + 1}
     assert len(content["message_hub"]["log_scalars"]["train/loss"].data[0]) == done + 1
+
+
+def test_a_loss_of_nan_ends_the_training_before_a_checkpoint_is_written(streets, tiny, tmp_path, fails_in_one_line):
+    rate = ["optim_wrapper.optimizer.lr=1e30", "optim_wrapper.clip_grad=None"]
+    line = fails_in_one_line(train.main, "--data-root", streets, "--output", tmp_path, *tiny, *rate)
+    assert "NaN or infinite" in line or "the loss is" in line
+    assert find_last(tmp_path) in (None, tmp_path / "epoch_1.pth")  # the first step is too large, and the second finds it
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("train_cfg.max_epochs=x", "max_epochs is 'x', but a whole number"),
+        ("optim_wrapper.optimizer.lr=nan", "lr is nan, but a number above 0"),
+        ("optim_wraper.optimizer.lr=1", "optim_wraper.optimizer.lr: no such setting"),
+        ("model.backbone.frozen_stages=1", "stages of the backbone stay as drawn at random"),
+    ],
+)
+def test_settings_that_nothing_can_be_learned_with_are_refused(option, words, streets, tmp_path, fails_in_one_line):
+    assert words in fails_in_one_line(train.main, "--data-root", streets, "--output", tmp_path, "--cfg-options", option)
