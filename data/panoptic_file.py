@@ -59,8 +59,8 @@ def read_panoptic_json(
             a category outside the taxonomy, names a PNG outside the folder, or if the folder is missing.
     """
     json_path = Path(json_path)
-    folder = json_path.with_suffix("") if folder is None else Path(folder)
     content = read_json(json_path)
+    folder = json_path.with_suffix("") if folder is None else Path(folder)
     fields = {"image_id": int | str, "file_name": str, "segments_info": list}
     entries = read_entries(json_path, content, "annotations", fields, "give a COCO panoptic JSON")
     if not entries:

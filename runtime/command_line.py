@@ -103,6 +103,14 @@ def add_data_arguments(group: ArgumentParser) -> None:
     group.add_argument("--layout", default="auto", help=help_layout)
 
 
+def add_derived_argument(parser: ArgumentParser) -> None:
+    """`--derived`, of commands that write what they make from a data set's truth."""
+    help_derived = (
+        "where what is made from the truth goes, for a data set that cannot be written to; default: the data set's folder"
+    )
+    parser.add_argument("--derived", type=Path | None, default=None, metavar="DIR", help=help_derived)
+
+
 def add_settings(parser: ArgumentParser, name: str, settings: type, title: str, short: Mapping[str, str] | None = None) -> None:
     """A flag `--name.field` for each field of a dataclass of settings, whose default is None: not given.
 

@@ -218,12 +218,18 @@ def compare_runs(args: Namespace, ours: dict) -> "list[Table]":
         if not name:
             raise InputError(f"--compare {given}: give NAME=scores.json")
         scores = read_json(Path(path))
-        if not isinstance(scores, dict) or not set(GROUPS) <= set(scores):
+        if not isinstance(scores, dict) or not all(_is_group(scores.get(group)) for group in GROUPS):
             raise InputError(f"{path}: no scores; give a scores.json of scripts/evaluate.py or fusion/solo_fusion.py")
         runs[name] = scores
     if len(runs) == 1:
         return []
     return [compare_scores(f"Compared: {group}", runs, group, emphasis="this prediction") for group in GROUPS]
+
+
+def _is_group(entry: object) -> bool:
+    """Whether an entry of a scores.json is what PanopticQuality.scores says of a group of classes."""
+    numbers = [entry.get(key, "absent") for key in ("pq", "sq", "rq", "n")] if isinstance(entry, dict) else ["absent"]
+    return all(number is None or type(number) in (int, float) for number in numbers) and numbers[-1] is not None
 
 
 def example_maker(

@@ -19,7 +19,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
-from runtime.command_line import add_switch, current_spelling, make_parser
+from runtime.command_line import add_derived_argument, add_switch, current_spelling, make_parser
 from runtime.files import InputError, one_line_errors, remove_partial_files
 from runtime.progress import track
 
@@ -29,6 +29,7 @@ def build_parser() -> ArgumentParser:
     parser = make_parser("prepare_cityscapes.py", __doc__, has_config=False)
     help_root = "folder with leftImg8bit/ and gtFine/; else $CITYSCAPES_DATASET or $CITYSCAPES_DIR, else the embedded Streets"
     parser.add_argument("--data-root", type=str | None, default=None, metavar="DIR", help=help_root)
+    add_derived_argument(parser)
     parser.add_argument(
         "--split", "--splits", nargs="+", metavar="SPLIT", help="splits to prepare; default: all that have labels"
     )
@@ -56,15 +57,19 @@ def splits_with_labels(root: Path) -> list[str]:
     return found
 
 
-def outputs(root: Path, split: str) -> list[tuple[Path, Callable]]:
-    """Each JSON of a split with what writes it."""
+def outputs(root: Path, split: str, derived: Path) -> list[tuple[Path, Callable]]:
+    """Each JSON of a split, in the folder `derived`, with what writes it."""
     from data.layouts.cityscapes import instances_json_path, panoptic_json_path, write_instances_json, write_panoptic
 
     panoptic = [
-        (panoptic_json_path(root, split, use_train_ids=use), partial(write_panoptic, root, split, use_train_ids=use))
+        (
+            panoptic_json_path(derived, split, use_train_ids=use),
+            partial(write_panoptic, root, split, use_train_ids=use, derived=derived),
+        )
         for use in (False, True)
     ]
-    return [(instances_json_path(root, split), partial(write_instances_json, root, split)), *panoptic]
+    instances = partial(write_instances_json, root, split, derived=derived)
+    return [(instances_json_path(derived, split), instances), *panoptic]
 
 
 def write_all(missing: list[tuple[Path, Callable]], workers: int) -> None:
@@ -86,7 +91,7 @@ def run(args: Namespace) -> None:
     kept, missing = [], []
     for split in args.split or splits_with_labels(root):
         images = cityscapes.find_images(root, split)
-        for path, write in outputs(root, split):
+        for path, write in outputs(root, split, args.derived or root):
             is_kept = args.resume and cityscapes.is_prepared(path, images)
             (kept if is_kept else missing).append((path, write))
     write_all(missing, args.workers)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
-from runtime.command_line import add_switch, current_spelling, make_parser
+from runtime.command_line import add_derived_argument, add_switch, current_spelling, make_parser
 from runtime.files import InputError, one_line_errors, read_json
 from runtime.progress import track
 
@@ -35,6 +35,7 @@ def build_parser() -> ArgumentParser:
     parser = make_parser("prepare_coco.py", __doc__, has_config=False)
     help_root = "folder with annotations/; else $COCO_DATASET, else the embedded Snapshots"
     parser.add_argument("--data-root", type=str | None, default=None, metavar="DIR", help=help_root)
+    add_derived_argument(parser)
     parser.add_argument(
         "--split", "--splits", nargs="+", metavar="SPLIT", help="splits to prepare; default: all with a panoptic JSON"
     )
@@ -43,8 +44,8 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
-def prepare(root: Path, names: list[str], again: bool, workers: int) -> "dict[str, Prepared]":
-    """Check all splits, write what is missing, and tell of each what became of it.
+def prepare(root: Path, names: list[str], again: bool, workers: int, derived: Path) -> "dict[str, Prepared]":
+    """Check all splits, write what is missing into the folder `derived`, and tell of each what became of it.
 
     Raises:
         InputError: if a split does not read, or two have different classes.
@@ -52,7 +53,7 @@ def prepare(root: Path, names: list[str], again: bool, workers: int) -> "dict[st
     from data.layouts.coco import CocoSplit
     from data.layouts.coco_derived import categories_path, prepare_split, write_categories
 
-    splits = {name: CocoSplit(root, name) for name in names}
+    splits = {name: CocoSplit(root, name, derived=derived) for name in names}
     first = splits[names[0]]
     for name, split in splits.items():
         if difference := split.taxonomy.difference(first.taxonomy):
@@ -66,9 +67,9 @@ def prepare(root: Path, names: list[str], again: bool, workers: int) -> "dict[st
         done[name] = prepare_split(
             split, again=again, track=lambda items, total, name=name: track(items, name, total), workers=workers
         )
-    path, categories = categories_path(root), first.taxonomy.to_coco_categories()
+    path, categories = categories_path(derived), first.taxonomy.to_coco_categories()
     if again or not path.exists() or read_json(path) != categories:
-        done[names[0]].written.append(write_categories(root, first.taxonomy))
+        done[names[0]].written.append(write_categories(derived, first.taxonomy))
     else:
         done[names[0]].kept.append(path)
     return done
@@ -85,7 +86,7 @@ def run(args: Namespace) -> None:
     names = args.split or coco.find_splits(root)
     if not names:
         raise InputError(f"{root}: no annotations/panoptic_SPLIT.json with a folder of PNGs beside it; unpack the panoptic truth")
-    done = prepare(root, names, not args.resume, args.workers)
+    done = prepare(root, names, not args.resume, args.workers, args.derived or root)
     for verb, places in (("already finished", "kept"), ("wrote", "written")):
         for prepared in done.values():
             for path in getattr(prepared, places):

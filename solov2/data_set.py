@@ -58,7 +58,7 @@ def use_classes(config: Config, taxonomy: Taxonomy) -> None:
 
 def _use_split(dataset: dict, split: Split) -> None:
     dataset.data_root = f"{split.root}/"
-    dataset.ann_file = str(split.instances_json.relative_to(split.root))
+    dataset.ann_file = str(split.instances_json)
     dataset.data_prefix = dict(img=split.image_folder)
     for transform in dataset.pipeline:
         if transform.type == "LoadImageFromFile":

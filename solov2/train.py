@@ -16,7 +16,7 @@ import sys
 
 from jsonargparse import ArgumentParser, Namespace
 
-from runtime.command_line import add_switch, current_spelling, make_parser
+from runtime.command_line import add_derived_argument, add_switch, current_spelling, make_parser
 from runtime.files import one_line_errors
 from training.arguments import add_training_arguments, read_device
 
@@ -30,6 +30,7 @@ def build_parser() -> ArgumentParser:
     add_training_arguments(parser, "outputs/solov2/<config name>")
     group = parser.add_argument_group("SOLOv2 alone")
     group.add_argument("--split", type=str | None, default=None, help="to validate on; default: val or val2017")
+    add_derived_argument(group)
     group.add_argument("--train-split", type=str | None, default=None, help="default: train or train2017")
     launchers = ("none", "pytorch")
     group.add_argument("--launcher", choices=launchers, default="none", help="pytorch under torchrun")

@@ -111,7 +111,7 @@ def train(args: Namespace) -> None:
     start_processes(config)
     with first_process_first():
         data_set = find_data_set(args.data_root, args.layout)
-        root = data_set.root.resolve()
+        root, derived = data_set.root.resolve(), args.derived and args.derived.expanduser().resolve()
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
         where = device if num_processes() == 1 else f"{num_processes()} x {device}"
         place = relative_to_repository(root)
@@ -120,7 +120,10 @@ def train(args: Namespace) -> None:
         for name, for_training in ((args.train_split, True), (args.split, False)):
             bar = partial(track, description=f"converting {'training' if for_training else 'validation'} labels")
             split, is_written = prepare_split(
-                replace(data_set, root=root), name, for_training=for_training, track=lambda items, n, bar=bar: bar(items, total=n)
+                replace(data_set, root=root, derived=derived),
+                name,
+                for_training=for_training,
+                track=lambda items, n, bar=bar: bar(items, total=n),
             )
             splits.append(split)
             if is_written:

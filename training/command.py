@@ -165,6 +165,8 @@ def run_training(
         except MisconfigurationException as error:
             raise InputError(f"trainer settings: {shorten(error)}") from None
         except ValueError as error:
+            if "more than 1 value per channel" in str(error):
+                raise InputError("batch norms need more than one value a channel; give larger crops or a larger batch") from None
             # jsonargparse wraps what the check of an optional group of settings says into many lines.
             if isinstance(error.__cause__, InputError):
                 raise error.__cause__ from None

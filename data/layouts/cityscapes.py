@@ -20,7 +20,7 @@ from data.png_file import GREY16, read_plain_png
 from data.segment_runs import Runs, encode_masks, find_runs, look_up
 from data.split import FileSplit
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID, Taxonomy
-from runtime.files import InputError, file_digest, is_hidden, read_json, walk_files, write_json
+from runtime.files import InputError, digest_of, file_digest, is_hidden, read_json, walk_files, write_json
 from runtime.threads import default_workers, in_threads
 
 NAME = "cityscapes"
@@ -239,11 +239,16 @@ def is_prepared(path: Path, images: list[LabelledImage]) -> bool:
         return False
     try:
         content = read_json(path)
-        found = content["info"]["labels"]
-        pngs = [path.with_suffix("") / a["file_name"] for a in content["annotations"] if "file_name" in a]
+        names = [a["file_name"] for a in content["annotations"] if "file_name" in a]
+        is_whole = not names or content["info"]["pngs"] == _files_digest(path.with_suffix("") / name for name in names)
+        return is_whole and content["info"]["labels"] == labels_digest(images)
     except (InputError, KeyError, TypeError):
         return False
-    return found == labels_digest(images) and all(_is_whole(png) for png in pngs)
+
+
+def _files_digest(paths: Iterable[Path]) -> str:
+    """Changes with the content of any of the files."""
+    return digest_of([file_digest(path) for path in paths])
 
 
 def labels_digest(images: list[LabelledImage]) -> str:
@@ -254,20 +259,18 @@ def labels_digest(images: list[LabelledImage]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _is_whole(png: Path) -> bool:
-    try:
-        with open_image(png):
-            return True
-    except InputError:
-        return False
-
-
 def _track_nothing(items: Iterable, total: int) -> Iterable:
     return items
 
 
 def write_panoptic(
-    root: Path, split: str, *, use_train_ids: bool = False, track: Track = _track_nothing, workers: int | None = None
+    root: Path,
+    split: str,
+    *,
+    use_train_ids: bool = False,
+    track: Track = _track_nothing,
+    workers: int | None = None,
+    derived: Path | None = None,
 ) -> Path:
     """Write gtFine/cityscapes_panoptic_{split}[_trainId].json and its folder of PNGs, equal to the official tool's.
 
@@ -275,11 +278,12 @@ def write_panoptic(
 
     Args:
         workers: threads; None takes one a core, at most 8.
+        derived: folder to write into, instead of the root.
 
     Raises:
         InputError: as find_images and read_truth.
     """
-    path = panoptic_json_path(root, split, use_train_ids=use_train_ids)
+    path = panoptic_json_path(derived or root, split, use_train_ids=use_train_ids)
     taxonomy = CITYSCAPES.with_train_ids() if use_train_ids else CITYSCAPES
     labelled = find_images(root, split)
     work = partial(_write_panoptic_png, folder=path.with_suffix(""), taxonomy=taxonomy)
@@ -291,7 +295,8 @@ def write_panoptic(
         images.append({"id": image.image_id, "width": size[1], "height": size[0], "file_name": file_name})
         annotations.append(annotation)
     categories = [c | {"supercategory": name2label[c["name"]].category} for c in taxonomy.to_coco_categories()]
-    info = {"description": MADE_BY, "labels": labels_digest(labelled)}
+    pngs = _files_digest(path.with_suffix("") / annotation["file_name"] for annotation in annotations)
+    info = {"description": MADE_BY, "labels": labels_digest(labelled), "pngs": pngs}
     write_json(path, {"info": info, "annotations": annotations, "categories": categories, "images": images})
     return path
 
@@ -303,7 +308,8 @@ def _write_panoptic_png(image: LabelledImage, folder: Path, taxonomy: Taxonomy) 
     if not _holds(path, panoptic.segment_ids):
         write_segment_ids(path, panoptic.segment_ids)
     segments = [segment.to_json() for segment in panoptic.segments]
-    return panoptic.segment_ids.shape, {"image_id": image.image_id, "file_name": path.name, "segments_info": segments}
+    name = path.relative_to(folder).as_posix()
+    return panoptic.segment_ids.shape, {"image_id": image.image_id, "file_name": name, "segments_info": segments}
 
 
 def _holds(path: Path, segment_ids: np.ndarray) -> bool:
@@ -315,7 +321,9 @@ def _holds(path: Path, segment_ids: np.ndarray) -> bool:
         return False
 
 
-def write_instances_json(root: Path, split: str, *, track: Track = _track_nothing, workers: int | None = None) -> Path:
+def write_instances_json(
+    root: Path, split: str, *, track: Track = _track_nothing, workers: int | None = None, derived: Path | None = None
+) -> Path:
     """Write annotations/instancesonly_filtered_gtFine_{split}.json as mmdet's converter defines it.
 
     `category_id` is a dataset id, groups (ids below 1000) are `iscrowd`, masks are compressed RLE, images and annotations are
@@ -323,11 +331,12 @@ def write_instances_json(root: Path, split: str, *, track: Track = _track_nothin
 
     Args:
         workers: threads; None takes one a core, at most 8.
+        derived: folder to write into, instead of the root.
 
     Raises:
         InputError: as find_images and read_truth.
     """
-    path = instances_json_path(root, split)
+    path = instances_json_path(derived or root, split)
     labelled = find_images(root, split)
     done = track(in_threads(_coco_instances, labelled, workers or default_workers()), len(labelled))
     images, annotations = [], []
@@ -344,7 +353,7 @@ def write_instances_json(root: Path, split: str, *, track: Track = _track_nothin
     return path
 
 
-def ensure_instances_json(root: Path, split: str, *, track: Track = _track_nothing) -> bool:
+def ensure_instances_json(root: Path, split: str, *, track: Track = _track_nothing, derived: Path | None = None) -> bool:
     """Write a split's COCO instance JSON where it is absent, broken, of other images or of other labels.
 
     Returns:
@@ -353,9 +362,9 @@ def ensure_instances_json(root: Path, split: str, *, track: Track = _track_nothi
     Raises:
         InputError: as write_instances_json.
     """
-    if is_prepared(instances_json_path(root, split), find_images(root, split)):
+    if is_prepared(instances_json_path(derived or root, split), find_images(root, split)):
         return False
-    write_instances_json(root, split, track=track)
+    write_instances_json(root, split, track=track, derived=derived)
     return True
 
 
@@ -378,14 +387,15 @@ class CityscapesSplit(FileSplit):
 
     Args:
         need_labels: whether every image must have a label.
+        derived: folder of what is made from the labels, instead of the root.
 
     Raises:
         InputError: as find_images.
     """
 
-    def __init__(self, root: Path, split: str, *, need_labels: bool = False):
+    def __init__(self, root: Path, split: str, *, need_labels: bool = False, derived: Path | None = None):
         self.name, self.taxonomy = f"{split} of {root}", CITYSCAPES
-        self.root, self.split = Path(root), split
+        self.root, self.split, self.derived = Path(root), split, Path(derived or root)
         self.images = find_images(root, split, need_labels=need_labels)
 
     def __len__(self) -> int:
@@ -413,12 +423,12 @@ class CityscapesSplit(FileSplit):
 
     def ensure_instances_json(self, track: Track = _track_nothing) -> bool:
         """Write the COCO instance JSON that mmdet reads, unless it is there; return whether it was written."""
-        return ensure_instances_json(self.root, self.split, track=track)
+        return ensure_instances_json(self.root, self.split, track=track, derived=self.derived)
 
     @property
     def instances_json(self) -> Path:
         """Where that JSON lies."""
-        return instances_json_path(self.root, self.split)
+        return instances_json_path(self.derived, self.split)
 
     @property
     def image_folder(self) -> str:
@@ -431,6 +441,6 @@ def split_taxonomy(root: Path, split: str) -> Taxonomy:
     return CITYSCAPES
 
 
-def open_split(root: Path, split: str, *, need_labels: bool = False) -> CityscapesSplit:
+def open_split(root: Path, split: str, *, need_labels: bool = False, derived: Path | None = None) -> CityscapesSplit:
     """See data.layouts.find.DataSet.split."""
-    return CityscapesSplit(root, split, need_labels=need_labels)
+    return CityscapesSplit(root, split, need_labels=need_labels, derived=derived)

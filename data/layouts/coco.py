@@ -76,15 +76,18 @@ class CocoSplit(FileSplit):
 
     Of a segment only its id, class and crowd flag are kept in memory, 16 bytes: COCO has more than a million.
 
+    Args:
+        derived: folder of what is made from the truth, instead of the root; an instance JSON of a download is read where it is.
+
     Raises:
         InputError: if the JSON does not read, an image has no annotation or an annotation no image, an image's or a PNG's
             file is missing, or one is named twice.
     """
 
-    def __init__(self, root: Path, split: str):
+    def __init__(self, root: Path, split: str, *, derived: Path | None = None):
         file = read_panoptic_json(_existing_json(root, split))
         self.name, self.taxonomy = f"{split} of {root}", file.taxonomy
-        self.root, self.split = Path(root), split
+        self.root, self.split, self.derived = Path(root), split, Path(derived or root)
         self.json_path, self.folder = file.json_path, file.folder
         self.keys: list[ImageId] = list(file.annotations)
         """Image ids as the JSON has them, by index."""
@@ -159,7 +162,9 @@ class CocoSplit(FileSplit):
     @property
     def instances_json(self) -> Path:
         """Where that JSON lies."""
-        return coco_derived.instances_json_path(self.root, self.split)
+        own = coco_derived.instances_json_path(self.root, self.split)
+        is_downloaded = own.exists() and not coco_derived.is_ours(own)
+        return own if is_downloaded else coco_derived.instances_json_path(self.derived, self.split)
 
     @property
     def image_folder(self) -> str:
@@ -207,6 +212,6 @@ def _find_named(folder: Path, names: list[str], why: str) -> list[str]:
     return found
 
 
-def open_split(root: Path, split: str, *, need_labels: bool = False) -> CocoSplit:
+def open_split(root: Path, split: str, *, need_labels: bool = False, derived: Path | None = None) -> CocoSplit:
     """See data.layouts.find.DataSet.split; in this layout every image has a truth."""
-    return CocoSplit(root, split)
+    return CocoSplit(root, split, derived=derived)

@@ -15,10 +15,11 @@ import numpy as np
 from data.coco_json import read_entries
 from data.images import is_made_by, write_image
 from data.panoptic_png import PanopticMap
+from data.run_lengths import read_counts
 from data.split import Split, truths_digest
 from data.targets import panoptic_to_annotations, panoptic_to_semantic
 from data.taxonomy import VOID_TRAIN_ID, Taxonomy
-from runtime.files import InputError, read_json, remove_partial_files, write_json
+from runtime.files import InputError, read_json, remove_partial_files, shorten, write_json
 from runtime.threads import in_threads
 
 Track = Callable[[Iterable, int], Iterable]
@@ -31,6 +32,7 @@ class PanopticSplit(Split, Protocol):
     """A split for which an instance JSON is derived; `json_path` and `png_files` are of its truth, in the COCO layout."""
 
     root: Path
+    derived: Path
     json_path: Path
     png_files: list[str]
     instances_json: Path
@@ -102,7 +104,7 @@ def prepare_split(
         again: write anew what is there, but never an instance JSON that somebody else made.
         workers: threads.
     """
-    stuff, instances = stuff_folder(split.root, split.split), split.instances_json
+    stuff, instances = stuff_folder(split.derived, split.split), split.instances_json
     remove_partial_files(stuff)
     is_made, is_current = is_ours(instances), is_prepared(split)
     needs_instances = not instances.exists() or (is_made and (again or not is_current))
@@ -131,7 +133,7 @@ def ensure_instances_json(split: PanopticSplit, track: Track = track_nothing) ->
         InputError: if an image's truth is broken, or somebody else's instance JSON has other classes than the panoptic truth.
     """
     if split.instances_json.exists() and not is_ours(split.instances_json):
-        _check_classes(split)
+        _check_downloaded(split)
         return False
     if is_prepared(split):
         return False
@@ -169,10 +171,20 @@ def _write_instances(split: PanopticSplit, images: list[dict], annotations: list
     write_json(split.instances_json, content)
 
 
-def _check_classes(split: PanopticSplit) -> None:
-    """Whether the things of somebody else's instance JSON are those of the panoptic truth."""
+def _check_downloaded(split: PanopticSplit) -> None:
+    """Whether somebody else's instance JSON has the things of the panoptic truth, and nothing that pycocotools would crash on."""
     path, advice = split.instances_json, "move it away, and it will be made from the truth"
-    found = read_entries(path, read_json(path), "categories", {"id": int, "name": str}, advice)
+    content = read_json(path)
+    fields = {"image_id": int | str, "category_id": int, "segmentation": dict | list}
+    for k, entry in enumerate(read_entries(path, content, "annotations", fields, advice)):
+        try:
+            if entry.get("iscrowd", 0) not in (0, 1):  # mmdet takes any text for true
+                raise InputError(f"has `iscrowd` {shorten(repr(entry['iscrowd']), 40)}, but the number 0 or 1 is needed")
+            if isinstance(entry["segmentation"], dict):
+                read_counts(entry["segmentation"])
+        except InputError as error:
+            raise InputError(f"{path}: annotation {k}, {error}; {advice}") from None
+    found = read_entries(path, content, "categories", {"id": int, "name": str}, advice)
     own = {(c.dataset_id, c.name) for c in split.taxonomy.categories if c.is_thing}
     others = {(entry["id"], entry["name"]) for entry in found}
     if own != others:

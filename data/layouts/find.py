@@ -21,6 +21,8 @@ class DataSet:
 
     root: Path
     layout: str
+    derived: Path | None = None
+    """Folder of what is made from the truth; None: the data set's own, which must then be writable."""
 
     def splits(self) -> list[str]:
         """The names of the splits that hold images."""
@@ -41,7 +43,8 @@ class DataSet:
         Raises:
             InputError: if it is missing, empty or broken.
         """
-        return LAYOUTS[self.layout].open_split(self.root, name or self.usual_split(for_training), need_labels=for_training)
+        name = name or self.usual_split(for_training)
+        return LAYOUTS[self.layout].open_split(self.root, name, need_labels=for_training, derived=self.derived)
 
     def taxonomy(self, split: str) -> Taxonomy:
         """The classes of a split, without reading more than is needed for it."""

@@ -8,9 +8,10 @@ import cv2
 import mmcv
 import numpy as np
 import torch
-from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from data.coco_json import read_flag
+from data.run_lengths import decode_mask
 from runtime.files import InputError, read_json
 
 PAD_DIVISOR = 32
@@ -91,6 +92,8 @@ def read_objects(path: Path, resize: Resize, mask_stride: int, track: Track) -> 
         kept = [a for a in content["annotations"] if _is_learned(a, names)]
         kept.sort(key=lambda a: order[a["image_id"]])  # stable: within an image the order of the file
         rows = [_measure(a, sizes[a["image_id"]], resize, mask_stride) for a in track(kept, description="reading masks")]
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise InputError(f"{path}: no COCO instances JSON ({error!r}); write it with scripts/prepare_cityscapes.py") from None
     if not rows:
@@ -116,21 +119,16 @@ def read_objects(path: Path, resize: Resize, mask_stride: int, track: Track) -> 
 
 def _is_learned(annotation: dict, names: dict) -> bool:
     """As mmdet's CocoDataset.parse_data_info decides, and no crowd."""
-    is_left_out = annotation.get("iscrowd") or annotation.get("ignore") or annotation["category_id"] not in names
+    is_left_out = (
+        read_flag(annotation, "iscrowd", default=False) or annotation.get("ignore") or annotation["category_id"] not in names
+    )
     return not is_left_out and annotation["area"] > 0 and min(annotation["bbox"][2:]) >= 1
 
 
 def _measure(annotation: dict, size: tuple[int, int], resize: Resize, mask_stride: int) -> tuple:
     """Box, sums of y and x over the pixels, pixels, cells at the mask stride, their IoU, padded size; of the network's input."""
-    code = annotation["segmentation"]
-    if isinstance(code, list):
-        code = coco_mask.merge(coco_mask.frPyObjects(code, *size))
-    elif isinstance(code["counts"], list):
-        code = coco_mask.frPyObjects(code, *code["size"])
-    if tuple(code["size"]) != tuple(size):
-        raise ValueError(f"a mask is {code['size']}, its image {list(size)}")
     (height, width), network = size, resize.of(size)
-    mask = coco_mask.decode(code).T  # (W, H), which lies in memory row by row
+    mask = decode_mask(annotation["segmentation"], size).T.astype(np.uint8)  # (W, H), which lies in memory row by row
     if network != tuple(size):
         mask = cv2.resize(mask, network, interpolation=cv2.INTER_NEAREST)  # as BitmapMasks.rescale
     top, left, high, wide = cv2.boundingRect(mask)  # its x is our y, as the mask is transposed

@@ -222,7 +222,7 @@ def test_the_semantic_map_keeps_groups_and_drops_what_is_not_scored(scene):
 def without_info(path: Path) -> dict:
     """The content of a JSON of ours without the digest of what it was made from, which the official tools do not write."""
     content = json.loads(path.read_text())
-    assert set(content.pop("info")) == {"description", "labels"}
+    assert set(content.pop("info")) <= {"description", "labels", "pngs"}
     return content
 
 
@@ -395,3 +395,45 @@ def test_an_interrupted_conversion_leaves_no_json_and_the_next_one_mends_what_it
         picture.unlink()
     write_panoptic(tree, "train")
     assert {p.name: p.read_bytes() for p in path.with_suffix("").iterdir()} == broken_once
+
+
+def test_what_is_made_from_labels_may_go_elsewhere(tree, tmp_path_factory):
+    derived = tmp_path_factory.mktemp("derived")
+    before = sorted(tree.rglob("*"))
+    split = CityscapesSplit(tree, "train", derived=derived)
+    assert split.ensure_instances_json()
+    assert split.instances_json == instances_json_path(derived, "train")
+    assert is_prepared(write_panoptic(tree, "train", derived=derived), find_images(tree, "train"))
+    assert sorted(tree.rglob("*")) == before
+
+
+def spoil_emptied(png: Path) -> None:
+    png.write_bytes(b"")
+
+
+def spoil_other(png: Path) -> None:
+    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(png)
+
+
+@pytest.mark.parametrize("spoil", [spoil_emptied, spoil_other, Path.unlink])
+def test_a_panoptic_png_that_is_another_one_is_written_anew_whatever_its_time(tree, spoil):
+    path, images = write_panoptic(tree, "train"), find_images(tree, "train")
+    png = sorted(path.with_suffix("").iterdir())[0]
+    content, times = png.read_bytes(), (png.stat().st_atime_ns, png.stat().st_mtime_ns)
+    assert is_prepared(path, images)
+    spoil(png)
+    if png.exists():
+        os.utime(png, ns=times)
+    assert not is_prepared(path, images)
+    write_panoptic(tree, "train")
+    assert png.read_bytes() == content
+    assert is_prepared(path, images)
+
+
+def test_a_label_that_was_corrected_with_its_time_kept_is_seen(tree):
+    path, images = write_instances_json(tree, "train"), find_images(tree, "train")
+    label, times = images[0].label_path, (images[0].label_path.stat().st_atime_ns, images[0].label_path.stat().st_mtime_ns)
+    ids = np.array(Image.open(label))
+    Image.fromarray(np.full_like(ids, 7)).save(label)
+    os.utime(label, ns=times)
+    assert not is_prepared(path, images)

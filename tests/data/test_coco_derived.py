@@ -172,9 +172,9 @@ def test_the_list_that_mmdet_reads_is_the_same_by_both_ways(root):
 def test_an_instance_json_of_someone_else_needs_the_same_classes(root):
     split = CocoSplit(root, VAL_SPLIT)
     things = [c for c in split.taxonomy.to_coco_categories() if c["isthing"]]
-    split.instances_json.write_text(json.dumps({"categories": things}))
+    split.instances_json.write_text(json.dumps({"annotations": [], "categories": things}))
     assert not split.ensure_instances_json()
-    split.instances_json.write_text(json.dumps({"categories": things[1:]}))
+    split.instances_json.write_text(json.dumps({"annotations": [], "categories": things[1:]}))
     with pytest.raises(InputError, match=r"its classes are not the things of .*'person'.* in only one of both; move it away"):
         split.ensure_instances_json()
 
@@ -215,3 +215,38 @@ def test_too_many_stuff_classes_for_eight_bits_are_refused():
     panoptic = PanopticMap(np.ones((2, 2), np.uint32), (Segment(1, 3, 4, (0, 0, 2, 2)),))
     with pytest.raises(InputError, match="255 stuff classes, but at most 254 fit"):
         panoptic_to_stuff(panoptic, taxonomy)
+
+
+def test_what_is_made_from_a_data_set_may_go_elsewhere(root, tmp_path):
+    split = CocoSplit(root, VAL_SPLIT, derived=tmp_path / "mine")
+    before = sorted(root.rglob("*"))
+    prepare_split(split)
+    assert split.ensure_instances_json() is False
+    assert split.instances_json == instances_json_path(tmp_path / "mine", VAL_SPLIT)
+    assert len(list(stuff_folder(tmp_path / "mine", VAL_SPLIT).iterdir())) == len(split)
+    assert sorted(root.rglob("*")) == before
+
+
+def test_a_downloaded_instance_json_is_read_where_it_is(root, tmp_path):
+    download = instances_json_path(root, VAL_SPLIT)
+    download.write_text('{"info": {}}')
+    assert CocoSplit(root, VAL_SPLIT, derived=tmp_path / "mine").instances_json == download
+
+
+HOSTILE = {
+    "a crowd as text": ({"iscrowd": "0"}, "annotation 0, has `iscrowd` '0'"),
+    "a mask that is cut off": ({"segmentation": {"size": [4, 6], "counts": [3]}}, "annotation 0, RLE has lengths of 3 pixels"),
+    "text that ends inside a number": ({"segmentation": {"size": [4, 6], "counts": "P"}}, "annotation 0, RLE text ends"),
+}
+
+
+@pytest.mark.parametrize(("changes", "words"), HOSTILE.values(), ids=HOSTILE)
+def test_a_download_that_mmdet_would_misread_or_crash_on_is_refused(root, changes, words):
+    split = CocoSplit(root, VAL_SPLIT)
+    split.ensure_instances_json()
+    content = json.loads(split.instances_json.read_text())
+    content["info"] = {}
+    content["annotations"][0] |= changes
+    split.instances_json.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=words):
+        CocoSplit(root, VAL_SPLIT).ensure_instances_json()

@@ -397,7 +397,7 @@ BAD_ARGUMENTS = {
     "a list": (["--annotations", "list.json"], "list.json: needs `images`, `annotations` and `categories`"),
     "no objects": (["--annotations", "empty.json"], "empty.json: 0 annotations, none of them an object to learn from"),
     "no mask": (["--annotations", "no_mask.json"], "no_mask.json: no COCO instances JSON (KeyError('segmentation'))"),
-    "other size": (["--annotations", "other_size.json"], "a mask is [9, 9], its image [64, 128]"),
+    "other size": (["--annotations", "other_size.json"], "RLE has size [9, 9], but its image is [64, 128]"),
     "config": (["--config", "nothing.py"], "nothing.py: no such config"),
     "other model": (["--config", "other.py"], "other.py: a SOLOv2 model.mask_head with num_grids and scale_ranges is needed"),
     "levels": (["--cfg-options", "model.mask_head.num_grids=[8,4]"], "2 num_grids, 5 scale_ranges and 5 strides; give one of"),
