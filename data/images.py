@@ -1,7 +1,6 @@
 """Image files: read with suspicion and upright, written whole, and the image ids that their names give."""
 
 import errno
-import os
 import struct
 import unicodedata
 import warnings
@@ -14,7 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from data.png_file import has_end
+from data.png_file import has_end, read_chunks
 from runtime.files import InputError, atomic_path, shorten
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
@@ -47,8 +46,11 @@ def read_image_size(path: Path) -> tuple[int, int]:
         InputError: as open_image, except that missing pixels go unnoticed.
     """
     with _refusing_broken_images(path), _open_checked(path) as image:
+        has_exif = image.format != "PNG" or _may_have_exif(path)
+        if has_exif and image.format == "PNG":
+            image.load()  # of several such chunks the last one counts
         # Pillow says the upright size of a TIFF itself.
-        is_turned = image.format != "TIFF" and (image.format != "PNG" or _may_have_exif(path)) and _orientation(image) >= 5
+        is_turned = has_exif and image.format != "TIFF" and _orientation(image) >= 5
         return (image.width, image.height) if is_turned else (image.height, image.width)
 
 
@@ -81,16 +83,8 @@ def check_size_of_truth(truth_path: Path, size: tuple[int, int], image_path: Pat
 
 def _may_have_exif(path: Path) -> bool:
     """Whether a PNG has a chunk that can say how it is turned; Pillow decodes all pixels before it answers."""
-    with open(path, "rb") as file:
-        file.seek(8)
-        while len(head := file.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", head)
-            is_text = kind in (b"iTXt", b"zTXt", b"tEXt")
-            text = file.read(length).lower() if is_text else b""
-            if kind == b"eXIf" or b"exif" in text or b"xmp" in text:
-                return True
-            file.seek(4 if is_text else length + 4, os.SEEK_CUR)
-    return False
+    found = read_chunks(path, (b"eXIf", b"iTXt", b"zTXt", b"tEXt"))
+    return any(kind == b"eXIf" or b"exif" in text.lower() or b"xmp" in text.lower() for kind, text in found)
 
 
 def _orientation(image: Image.Image) -> int:

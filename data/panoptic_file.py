@@ -1,5 +1,6 @@
 """The COCO panoptic layout: one JSON (images, annotations, categories) and a folder of panoptic PNGs."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,9 +13,11 @@ from data.images import existing_spelling
 from data.panoptic_png import PanopticMap, Segment, check_listed, read_segment_ids
 from data.segment_runs import find_runs
 from data.taxonomy import CITYSCAPES, TAXONOMIES, Taxonomy, recognise
-from runtime.files import InputError, first_few, read_json, write_json
+from runtime.files import InputError, first_few, read_json, shorten, write_json
 
 ImageId = str | int
+LONGEST_NAME = 255
+"""Bytes of a file's name."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,8 @@ def count_ids(segment_ids: np.ndarray) -> dict[int, int]:
 def _read_annotation(place: str, entry: dict, is_prediction: bool) -> PanopticAnnotation:
     image_id, file_name, infos = entry["image_id"], entry["file_name"], entry["segments_info"]
     if not file_name or leaves_folder(file_name):
-        raise InputError(f"{place}: file_name {file_name!r} leaves its folder; a name relative to that folder was needed")
+        found = f"file_name {shorten(repr(file_name), 80)} leaves its folder or is no name"
+        raise InputError(f"{place}: {found}; one relative to that folder was needed")
     try:
         segments = tuple(Segment.from_json(info, may_be_zero=is_prediction) for info in infos)
     except InputError as error:
@@ -201,6 +205,8 @@ def _read_image_files(images: object) -> dict[ImageId, str]:
 
 
 def leaves_folder(file_name: str) -> bool:
-    """Also under Windows, where the same file may be read."""
+    """Whether a name is none of a file in a folder, here or under Windows, where the same file may be read."""
     paths = (PurePosixPath(file_name), PureWindowsPath(file_name))
-    return "\0" in file_name or any(path.is_absolute() or path.drive or path.root or ".." in path.parts for path in paths)
+    is_outside = any(path.is_absolute() or path.drive or path.root or ".." in path.parts for path in paths)
+    has_controls = any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in file_name)
+    return is_outside or has_controls or any(len(part.encode()) > LONGEST_NAME for part in paths[0].parts)

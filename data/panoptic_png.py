@@ -17,7 +17,7 @@ from runtime.files import InputError, first_few, parse_json, shorten
 
 LOSSLESS = ("PNG", "BMP", "TIFF")
 """Forms that keep the ids; others are refused."""
-ROWS_AT_ONCE = 64
+PIXELS_AT_ONCE = 2**20
 PRODUCER_CHUNK = "producer"
 SEGMENTS_CHUNK = "segments_info"
 
@@ -156,9 +156,10 @@ def _read_rgb(path: Path) -> tuple[np.ndarray, dict[str, str]]:
             needed = "a panoptic PNG is 8-bit RGB"
             raise InputError(f"{path}: PNG mode {mode}, but {needed}; write it with id = r + 256 g + 65536 b")
         segment_ids = np.empty((image.height, image.width), dtype=np.uint32)
-        for top in range(0, image.height, ROWS_AT_ONCE):  # a large image is kept once as pixels and once as ids, no third time
-            part = image.crop((0, top, image.width, min(top + ROWS_AT_ONCE, image.height)))
-            segment_ids[top : top + ROWS_AT_ONCE] = rgb_to_ids(np.asarray(part))
+        step = max(1, PIXELS_AT_ONCE // image.width)
+        for top in range(0, image.height, step):  # a large image is kept once as pixels and once as ids, no third time
+            part = image.crop((0, top, image.width, min(top + step, image.height)))
+            segment_ids[top : top + step] = rgb_to_ids(np.asarray(part))
         return segment_ids, getattr(image, "text", {})
 
 

@@ -6,7 +6,7 @@ ones too, are left to Pillow (data.images.open_image), so that it alone decides 
 
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -134,11 +134,22 @@ def read_plain_png(path: Path, kind: tuple[int, int]) -> tuple[np.ndarray, dict[
         return None
 
 
+def read_chunks(path: Path, kinds: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """(kind, content) of the chunks of some kinds, unchecked; nothing where it is no PNG."""
+    with open(path, "rb") as file:
+        if file.read(len(SIGNATURE)) != SIGNATURE:
+            return
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind in kinds:
+                yield kind, file.read(length)
+                length = 0
+            file.seek(length + 4, os.SEEK_CUR)
+
+
 def has_16_bits(path: Path) -> bool:
     """Whether a PNG's samples have 16 bits, of which Pillow keeps eight where there is more than one."""
-    with open(path, "rb") as file:
-        start = file.read(len(SIGNATURE) + 8 + HEADER.size)
-    return start.startswith(SIGNATURE) and start[len(SIGNATURE) + 16] == 16
+    return any(content[8:9] == b"\x10" for _, content in read_chunks(path, (b"IHDR",)))
 
 
 def has_end(path: Path) -> bool:

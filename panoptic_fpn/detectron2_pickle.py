@@ -28,6 +28,8 @@ def _no_bytes() -> bytes:
 ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"): RecordedArray,
     ("numpy._core.multiarray", "_reconstruct"): RecordedArray,  # since NumPy 2
+    ("numpy.core.numeric", "_frombuffer"): RecordedArray.from_buffer,
+    ("numpy._core.numeric", "_frombuffer"): RecordedArray.from_buffer,
     ("numpy", "ndarray"): RecordedArray,
     ("numpy", "dtype"): RecordedType,
     ("collections", "OrderedDict"): OrderedDict,

@@ -20,7 +20,7 @@ PLAIN_DTYPES = (
 )
 BROKEN = (
     *(pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError),
-    *(OverflowError, MemoryError, AssertionError, struct.error),
+    *(OverflowError, MemoryError, AssertionError, struct.error, zipfile.BadZipFile),
 )
 """What damaged bytes can raise; an OSError without a number is torch's own."""
 
@@ -70,11 +70,17 @@ def check_plain(content: object) -> None:
             if problem := _problem_of(value):
                 raise ValueError(f"{shorten(name, 60)} is {problem}")
         elif isinstance(value, Mapping):
+            waiting += [(f"a key of {name or 'it'}", key) for key in value if not isinstance(key, str)]
             waiting += [(f"{name}.{key}" if name else str(key), inner) for key, inner in value.items()]
         elif isinstance(value, list | tuple | set):
             waiting += [(f"{name}[{k}]", inner) for k, inner in enumerate(value)]
-        elif isinstance(value, type | FunctionType | BuiltinFunctionType):
+        elif isinstance(value, type | FunctionType | BuiltinFunctionType) or _is_of_torch(value):
             raise ValueError(f"{shorten(name, 60)} is {shorten(repr(value), 60)}")
+
+
+def _is_of_torch(value: object) -> bool:
+    """Whether a value is one of torch's own kinds, of which checkpoints need only these two."""
+    return type(value).__module__.partition(".")[0] == "torch" and not isinstance(value, torch.dtype | torch.device | torch.Size)
 
 
 def _problem_of(tensor: torch.Tensor) -> str | None:

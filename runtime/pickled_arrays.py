@@ -40,12 +40,20 @@ class RecordedArray:
     def __setstate__(self, state: object) -> None:
         self.state = state
 
+    @classmethod
+    def from_buffer(cls, content: object, kind: object, shape: object, order: object) -> "RecordedArray":
+        """Stands for the function by which NumPy writes arrays since pickle's protocol 5."""
+        recorded = cls()
+        recorded.state = (1, shape, kind, order == "F", content)
+        return recorded
+
     def to_array(self) -> np.ndarray:
         """Raises ValueError unless it is an array of plain numbers with as many bytes as it needs."""
         if not isinstance(self.state, tuple) or len(self.state) != 5:
             raise ValueError("an array without content")
         _, shape, kind, is_fortran, content = self.state
         content = content.encode("latin1") if isinstance(content, str) else content  # as Python 2 wrote it
+        content = bytes(content) if isinstance(content, bytearray) else content
         are_sides = isinstance(shape, tuple) and all(type(side) is int and side >= 0 for side in shape)
         if not are_sides or not isinstance(kind, RecordedType) or not isinstance(content, bytes):
             raise ValueError("an array of no known form")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-FOLDERS = ("scripts", "solov2", "efficientps", "fusion", "panoptic_fpn", "pan_secb")
+FOLDERS = ("scripts", "solov2", "efficientps", "fusion", "panoptic_fpn", "pan_secb", "tests/fuzz")
 COMMANDS = sorted(
     path.relative_to(REPOSITORY).as_posix()
     for folder in FOLDERS

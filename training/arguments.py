@@ -83,7 +83,7 @@ def with_bases(config: Path) -> list[Path]:
     chain: list[Path] = []
     while config is not None:
         path = config if config.is_file() or config.is_absolute() else REPOSITORY / config
-        if path in chain:
+        if path.resolve() in map(Path.resolve, chain):
             raise InputError(f"{path}: builds on itself; correct its `base`")
         if not path.exists():
             raise InputError(f"{config}: no such configuration; give the path of a YAML, such as those in configs/")

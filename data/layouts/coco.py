@@ -18,7 +18,7 @@ from data.panoptic_file import ImageId, PanopticFile, leaves_folder, read_panopt
 from data.panoptic_png import PanopticMap, check_listed, describe_segments, read_segment_ids
 from data.split import FileSplit
 from data.taxonomy import Taxonomy
-from runtime.files import InputError, file_digest, walk_files
+from runtime.files import InputError, file_digest, shorten, walk_files
 
 NAME = "coco"
 FORM = "annotations/panoptic_SPLIT.json with its folder of PNGs"
@@ -189,7 +189,8 @@ def _paired_images(file: PanopticFile, folder: Path) -> list[str]:
     names = [file.image_files[key] for key in file.annotations]
     outside = [name for name in names if leaves_folder(name)]
     if outside:
-        raise InputError(f"{file.json_path}: file_name {outside[0]!r} leaves its folder; a name relative to {folder} was needed")
+        found = f"file_name {shorten(repr(outside[0]), 80)} leaves its folder or is no name"
+        raise InputError(f"{file.json_path}: {found}; one relative to {folder} was needed")
     repeated = [name for name, count in Counter(map(name_key, names)).items() if count > 1]
     if repeated:
         found = f"{len(repeated)} files are named by more than one image, first {repeated[0]!r}"
