@@ -1,14 +1,13 @@
 """The whole offline command on prepared dumps: images a second, peak memory, and where the time goes."""
 
-import os
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter, sleep
+from time import perf_counter
 
 from benchmarks.scenes import REPOSITORY, predictions, street_images
+from benchmarks.watched import run_watched
 from data.images import read_image_size
 from data.instance_dump import read_instances, write_instances
 from data.layouts.cityscapes import LabelledImage, find_images, read_truth
@@ -47,23 +46,7 @@ def run_command(root: Path, workers: int) -> tuple[float, float]:
     shutil.rmtree(output, ignore_errors=True)
     command = [sys.executable, str(REPOSITORY / "fusion/solo_fusion.py"), "--data-root", str(root), "--output", str(output)]
     command += ["--instances", str(root / "instances"), "--semantics", str(root / "semantics"), "--workers", str(workers)]
-    start, peak = perf_counter(), 0
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
-        while process.poll() is None:
-            peak = max(peak, _peak_kib(process.pid))
-            sleep(0.02)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    return perf_counter() - start, peak / 1024
-
-
-def _peak_kib(pid: int) -> int:
-    """VmHWM of a process, 0 once it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
+    return run_watched(command, {"OMP_NUM_THREADS": "1"})
 
 
 def time_steps(root: Path, num_images: int = 16) -> dict[str, float]:

@@ -21,8 +21,8 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 """Pillow's names of what is opened, whatever the suffix: it would start outside programs for some others."""
 PRODUCER_KEY = "producer"
-MAX_PIXELS = 2**28
-"""A header that promises more pixels than this (16384 x 16384) is refused before anything is decoded."""
+MAX_PIXELS, LARGEST_SIDE = 2**28, 2**17
+"""A header that promises more pixels than this (16384 x 16384), or a longer strip, is refused before anything is decoded."""
 
 
 @contextmanager
@@ -112,9 +112,9 @@ UPRIGHT = {
 
 def _open_checked(path: Path) -> Image.Image:
     image = Image.open(path, formats=FORMATS)
-    if image.width * image.height > MAX_PIXELS:
+    if image.width * image.height > MAX_PIXELS or max(image.size) > LARGEST_SIDE:
         size = f"{image.height}x{image.width}"
-        raise InputError(f"{path}: header says {size} pixels, more than {MAX_PIXELS}; crop or shrink it")
+        raise InputError(f"{path}: header says {size} pixels, more than {MAX_PIXELS} or {LARGEST_SIDE} a side; crop or shrink it")
     return image
 
 

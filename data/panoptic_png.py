@@ -11,7 +11,7 @@ import numpy as np
 from data.coco_json import is_whole, read_flag
 from data.images import open_image
 from data.png_file import MAX_SEGMENT_ID as MAX_SEGMENT_ID
-from data.png_file import RGB8, check_segment_ids, has_16_bits, has_end, read_plain_png, write_id_png
+from data.png_file import RGB8, check_segment_ids, has_end, read_depths, read_plain_png, write_id_png
 from data.segment_runs import Runs, find_runs
 from runtime.files import InputError, first_few, parse_json, shorten
 
@@ -151,10 +151,10 @@ def _read_rgb(path: Path) -> tuple[np.ndarray, dict[str, str]]:
     with open_image(path) as image:
         if image.format not in LOSSLESS:
             raise InputError(f"{path}: is a {image.format}, which changes ids when it is written; write the ids as PNG")
-        mode = "RGB of 16 bits" if image.mode.startswith("RGB") and has_16_bits(path) else image.mode
-        if mode not in ("RGB", "RGBA"):
-            needed = "a panoptic PNG is 8-bit RGB"
-            raise InputError(f"{path}: PNG mode {mode}, but {needed}; write it with id = r + 256 g + 65536 b")
+        depths = read_depths(path) if image.format == "PNG" else [8]
+        if image.mode not in ("RGB", "RGBA") or depths != [8]:
+            found = f"PNG mode {image.mode}, {' and '.join(map(str, depths))} bits"
+            raise InputError(f"{path}: {found}, but a panoptic PNG is 8-bit RGB; write it with id = r + 256 g + 65536 b")
         segment_ids = np.empty((image.height, image.width), dtype=np.uint32)
         step = max(1, PIXELS_AT_ONCE // image.width)
         for top in range(0, image.height, step):  # a large image is kept once as pixels and once as ids, no third time

@@ -147,9 +147,9 @@ def read_chunks(path: Path, kinds: Sequence[bytes]) -> Iterator[tuple[bytes, byt
             file.seek(length + 4, os.SEEK_CUR)
 
 
-def has_16_bits(path: Path) -> bool:
-    """Whether a PNG's samples have 16 bits, of which Pillow keeps eight where there is more than one."""
-    return any(content[8:9] == b"\x10" for _, content in read_chunks(path, (b"IHDR",)))
+def read_depths(path: Path) -> list[int]:
+    """Bits a sample as the headers of a PNG say, of which there should be one; of 16 bits in RGB Pillow keeps eight."""
+    return [content[8] if len(content) > 8 else 0 for _, content in read_chunks(path, (b"IHDR",))]
 
 
 def has_end(path: Path) -> bool:

@@ -3,7 +3,8 @@
     $ python scripts/benchmark.py all --output outputs/benchmark/results.json
     $ python scripts/benchmark.py fusion
 
-NAME is one step, `all` of them, `chain` (the whole solo_fusion.py on 100 prepared dumps), or `growth`. Each row says whether
+NAME is one step, `all` of them, `chain` (the whole solo_fusion.py on 100 prepared dumps), `growth`, or `memory` (peaks of three
+commands on 200, 1,000 and 4,000 tiny images). Each row of a step says whether
 the two results were equal in this run; the exit code is 1 if any was not. A ratio below the promised one is marked, nothing more:
 clocks are no tests. Memory is additional peak memory, each side in a fresh process. Needs Linux.
 """
@@ -35,13 +36,14 @@ STEPS = {
     "dump": ("dump",),
 }
 """Name on the command line -> modules of benchmarks/ whose ROWS it runs."""
+OTHERS = ("all", "chain", "growth", "memory")
 NUM_CHAIN_IMAGES = (25, 100)
 
 
 def parse_arguments() -> argparse.Namespace:
     """The command line, parsed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", metavar="NAME", nargs="?", choices=[*STEPS, "all", "chain", "growth"], help=", ".join(STEPS))
+    parser.add_argument("name", metavar="NAME", nargs="?", choices=[*STEPS, *OTHERS], help=", ".join(STEPS))
     parser.add_argument("--output", "--json", type=Path, metavar="FILE", help="also write the rows as a list of objects")
     parser.add_argument("--repeats", type=int, default=7, help="timed runs of each side; default: %(default)s")
     parser.add_argument(
@@ -49,7 +51,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     arguments = parser.parse_args()
     if not arguments.name and not arguments.memory_of:
-        parser.error(f"NAME is needed: {', '.join([*STEPS, 'all', 'chain', 'growth'])}")
+        parser.error(f"NAME is needed: {', '.join([*STEPS, *OTHERS])}")
     if arguments.repeats < 1:
         parser.error(f"--repeats {arguments.repeats}, but at least 1 is needed")
     return arguments
@@ -138,6 +140,16 @@ def run_growth() -> None:
             print(f"  {what:32s} {milliseconds:9.1f} {each:8.3f}")
 
 
+def run_memory() -> None:
+    """Print how the memory of commands grows with the number of images."""
+    from benchmarks import memory
+
+    print(f"{'images':>8s} {'command':18s} {'peak MB':>9s} {'seconds':>8s}")
+    for num_images in memory.NUM_IMAGES:
+        for command, (seconds, megabytes) in memory.measure(num_images).items():
+            print(f"{num_images:8d} {command:18s} {megabytes:9.0f} {seconds:8.0f}", flush=True)
+
+
 def main() -> None:
     """The command; see above."""
     arguments = parse_arguments()
@@ -153,8 +165,9 @@ def main() -> None:
             print(json.dumps(additional_peak_memory(getattr(rows[row](), side))))
             return
         print_versions()
-        if arguments.name in ("chain", "growth"):
-            (run_chain if arguments.name == "chain" else run_growth)()
+        others = {"chain": run_chain, "growth": run_growth, "memory": run_memory}
+        if arguments.name in others:
+            others[arguments.name]()
             return
         results = [run_row(row, build(), arguments.repeats) for row, build in find_rows(arguments.name).items()]
         if arguments.output:
