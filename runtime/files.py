@@ -19,6 +19,8 @@ HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 """In JSON, one of the two escapes that make one character; a file name of one alone cannot be written."""
 SYSTEM_NAMES = frozenset(("@eaDir", "#recycle", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found"))
 """Folders that network drives, archives of macOS, Windows and ext4 keep."""
+LONGEST_MESSAGE = 600
+"""Characters of the line that a user reads."""
 LARGEST_YAML, DEEPEST_YAML = 2**20, 30
 """Bytes, and levels of lists and mappings."""
 
@@ -122,7 +124,8 @@ def first_few(values: Sequence[object]) -> str:
 def _last_line(error: Exception) -> str:
     """A DataLoader worker's error arrives with the worker's traceback before its message; only the message is for the user."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[-1].removeprefix(f"{InputError.__module__}.{InputError.__name__}: ")
+    last = lines[-1].removeprefix(f"{InputError.__module__}.{InputError.__name__}: ")
+    return last if len(last) <= LONGEST_MESSAGE else f"{last[:LONGEST_MESSAGE]}..."
 
 
 def walk_files(folder: Path, suffixes: Sequence[str] = ()) -> list[str]:

@@ -8,7 +8,7 @@ from data.input_size import InputSize, size_with_shorter_side
 from data.network_input import NetworkInput
 from data.normalization import IMAGENET, normalize_and_pad
 from data.resizing import argmax_on_image, logits_on_image, resize_image, resize_segment_ids
-from runtime.files import InputError
+from runtime.files import ImageError, InputError
 
 
 @pytest.mark.parametrize(
@@ -91,3 +91,14 @@ def test_the_largest_class_on_the_image_is_that_of_the_logits_brought_there(net_
     inside = logits[:, : -(-net_size[0] // 4), : -(-net_size[1] // 4)]
     expected = logits_on_image(inside, net_size, size, 4, 1).argmax(0)
     assert (argmax_on_image(logits, net_size, size, 4) == expected).float().mean() > 0.999  # where two are almost equal
+
+
+@pytest.mark.parametrize("size", [(16000, 1), (1, 16000)])
+def test_a_strip_that_would_be_seen_a_thousand_times_as_large_is_refused(size):
+    with pytest.raises(ImageError, match=f"{size[0]}x{size[1]} pixels would be seen as .* cut it into parts"):
+        InputSize(800).of(size)
+
+
+def test_a_large_image_is_seen_as_it_is():
+    assert InputSize().of((8000, 8000)) == (8000, 8000)
+    assert InputSize(800, 1333).of((16000, 1)) == (1333, 1)

@@ -148,3 +148,10 @@ def test_instances_are_drawn_on_any_size(size):
     assert drawn.shape == (factor * size[0], factor * size[1], 3)
     none = draw_instances(image, [], np.zeros((0, 4), np.float32), [])
     assert (none == 90).all()
+
+
+@pytest.mark.parametrize("size", [(16000, 1), (1, 16000), (1, 1)])
+def test_strips_are_shown_side_by_side_on_a_sheet_of_usual_size(size):
+    sheet = side_by_side([np.zeros((*size, 3), np.uint8)] * 3, ["a", "b", "c"])
+    assert max(sheet.shape) < 3000
+    assert (sheet == 0).all(-1).any()

@@ -1,6 +1,8 @@
 """Averaged weights, accumulated gradients, and a training that was killed and goes on: bit for bit what it would have been."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -186,3 +188,24 @@ def test_with_a_scaled_loss_a_step_may_overflow_but_not_many_in_a_row():
         ending.on_train_batch_end(trainer, None, {"loss": torch.tensor(float("nan"))}, None, k)
     with pytest.raises(InputError, match="the loss is nan in epoch 1, batch 10"):
         ending.on_train_batch_end(trainer, None, {"loss": torch.tensor(float("nan"))}, None, 9)
+
+
+FULL_DISK = """
+import resource, signal, sys, torch
+from pathlib import Path
+from runtime.files import one_line_errors
+from training.command import AtomicCheckpointIO
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+with one_line_errors():
+    AtomicCheckpointIO().save_checkpoint({"state_dict": {"a": torch.ones(10_000)}}, sys.argv[1])
+"""
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "last.ckpt")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {tmp_path / 'last.ckpt'}: cannot be written")
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
