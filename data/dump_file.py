@@ -70,6 +70,7 @@ def write_dump(path: Path, header: dict, tensors: dict[str, np.ndarray]) -> None
     with atomic_path(path) as partial:
         # One metadata entry: safetensors keeps entries in a hash map, whose order would change the bytes between runs.
         contents = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        # Not save_file, which hides the system's reason, such as a full disk.
         partial.write_bytes(save(contents, {"header": json.dumps(header)}))
 
 
@@ -124,9 +125,9 @@ def _read(path: Path, kind: str, forms: Mapping[str, Form]) -> tuple[dict, dict[
             return header, {name: file.get_tensor(name) for name in forms}
     except FileNotFoundError:
         raise InputError(f"{path}: no such dump; dump this image first") from None
+    except InputError:
+        raise
     except (SafetensorError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{path}: broken {kind} ({shorten(error)}); delete it and dump again") from None
 
 

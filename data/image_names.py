@@ -1,58 +1,77 @@
 """Which image somebody else's file means: result files, annotation JSONs and folders name the same image in many ways."""
 
 import unicodedata
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Generic, TypeVar
 
 from data.images import path_to_image_id
 from data.panoptic_file import ImageId, PanopticFile
 from data.split import Split
-from runtime.files import InputError
+from runtime.files import InputError, first_few
 
 Own = TypeVar("Own", bound=Hashable)
-MOST_DIGITS = 18
+FEWEST_DIGITS = 6
+"""Of a file's name that counts as a number: 000000000139.jpg is image 139, but 1.png may be the first image or the second."""
 
 
 class ImageNames(Generic[Own]):
-    """The names of known images. A name is taken for an image if it is one of its names, letter by letter; else if it is one
-    without folder and suffix; else if both are the same number, as 139, "139" and "000000000139.jpg" are.
+    """The names of known images. A name is taken for an image if it is one of its names; if both are the same without suffix and
+    with the folders that both have; or if both are the same number, as 139, "139" and "000000000139.jpg" are.
 
     Args:
         names: the images by what they are to be called, each with its names.
     """
 
     def __init__(self, names: Mapping[Own, Iterable[ImageId]]):
-        self._found: dict[Hashable, list[Own]] = {}
+        self._exact: dict[tuple[type, ImageId], Own] = {}
+        self._paths: dict[str, dict[Own, list[PurePosixPath]]] = {}
+        self._numbers: dict[int, set[Own]] = {}
         for own, others in names.items():
-            for form in {form for name in others for form in _forms(name)}:
-                self._found.setdefault(form, []).append(own)
+            for name in others:
+                self._exact[type(name), name] = own
+                if isinstance(name, int):
+                    self._numbers.setdefault(name, set()).add(own)
+                    continue
+                path = _without_suffix(name)
+                self._paths.setdefault(path.name, {}).setdefault(own, []).append(path)
+                if len(path.name) >= FEWEST_DIGITS and (number := read_number(path.name)) is not None:
+                    self._numbers.setdefault(number, set()).add(own)
 
     def find(self, name: ImageId) -> Own | None:
         """The image that is meant; None where none is.
 
         Raises:
-            InputError: if it fits more than one image and none alone.
+            InputError: if it could be more than one.
         """
-        fitting = [found for form in _forms(name) if (found := self._found.get(form))]
-        alone = next((found[0] for found in fitting if len(found) == 1), None)
-        if alone is None and fitting:
-            raise InputError(f"{name!r} could be {fitting[0][0]} and {fitting[0][1]}; give names that tell them apart")
-        return alone
+        exact, number = self._exact.get((type(name), name)), read_number(name)
+        if exact is not None and (isinstance(name, int) or number is None):
+            return exact
+        fitting = {exact} - {None} | self._numbers.get(number, set())
+        if isinstance(name, str):
+            path = _without_suffix(name)
+            fitting |= {own for own, known in self._paths.get(path.name, {}).items() if all(_agree(path, k) for k in known)}
+        if len(fitting) > 1:
+            raise InputError(f"{name!r} could be {first_few(sorted(fitting, key=str))}; give names that tell them apart")
+        return next(iter(fitting), None)
 
 
-def _forms(name: ImageId) -> Iterator[Hashable]:
-    """What is compared of a name, closest first."""
-    yield "exact", type(name), name
-    if isinstance(name, str):
-        path = PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/")))
-        stem = path_to_image_id(path)
-        yield "path", (path.parent / stem).as_posix()
-        yield "stem", stem
-        if stem.isascii() and stem.isdecimal() and len(stem) <= MOST_DIGITS:
-            yield "number", int(stem)
-    else:
-        yield "number", name
+def _without_suffix(name: str) -> PurePosixPath:
+    path = PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/")))
+    return path.parent / path_to_image_id(path)
+
+
+def _agree(first: PurePosixPath, second: PurePosixPath) -> bool:
+    """Whether two paths are one as far as both go, from their end."""
+    shared = min(len(first.parts), len(second.parts))
+    return first.parts[-shared:] == second.parts[-shared:]
+
+
+def read_number(name: ImageId) -> int | None:
+    """An image id as a number, also one that a tool has turned into text; None where it is none."""
+    if isinstance(name, int):
+        return name
+    return int(name) if name.isascii() and name.isdecimal() and len(name) < 19 else None
 
 
 def names_of_split(split: Split) -> ImageNames[str]:
@@ -64,8 +83,27 @@ def pair_images(truth: PanopticFile, prediction: PanopticFile) -> dict[ImageId, 
     """Image ids of a truth -> those of a prediction, which are the same ids, or else are paired by file name.
 
     Images that only one of both has are left out.
+
+    Raises:
+        InputError: if a name could be more than one image, two truths would have one prediction, or an id is another image's.
     """
-    ids = prediction.annotations
-    names = ImageNames({k: (k, prediction.image_files[k]) if k in prediction.image_files else (k,) for k in ids})
-    pairs = {k: k if k in ids else names.find(truth.image_files.get(k, k)) for k in truth.annotations}
-    return {own: other for own, other in pairs.items() if other is not None}
+    ids, files = prediction.annotations, prediction.image_files
+    names = ImageNames({k: (k, files[k]) if k in files else (k,) for k in ids})
+    pairs: dict[ImageId, ImageId] = {}
+    of_prediction: dict[ImageId, ImageId] = {}
+    for k in truth.annotations:
+        name = truth.image_files.get(k)
+        if k in ids and name is not None and k in files and path_to_image_id(name) != path_to_image_id(files[k]):
+            clash = f"image {k!r} is {files[k]!r}, but {name!r} in {truth.json_path}"
+            raise InputError(f"{prediction.json_path}: {clash}; number the images of both alike")
+        try:
+            other = k if k in ids else names.find(k if name is None else name)
+        except InputError as error:
+            raise InputError(f"{prediction.json_path}: {error}") from None
+        if other is None:
+            continue
+        if of_prediction.setdefault(other, k) != k:
+            found = f"image {other!r} could be {of_prediction[other]!r} and {k!r} of {truth.json_path}"
+            raise InputError(f"{prediction.json_path}: {found}; give names that tell them apart")
+        pairs[k] = other
+    return pairs

@@ -7,22 +7,29 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path, PurePath
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from data.png_file import has_end, read_chunks
+from data.png_file import LARGEST_SIDE, has_end, read_chunks
 from runtime.files import InputError, atomic_path, shorten
+
+# Once for all threads: of large images, which have a limit of their own here, and of EXIF blocks that are broken.
+warnings.filterwarnings("ignore", module="PIL")
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 """Pillow's names of what is opened, whatever the suffix: it would start outside programs for some others."""
+EXIF_KEYWORDS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0", b"Raw profile type APP1\0")
+"""Of the texts of a PNG that can say how it is turned."""
 PRODUCER_KEY = "producer"
-MAX_PIXELS, LARGEST_SIDE = 2**28, 2**17
-"""A header that promises more pixels than this (16384 x 16384), or a longer strip, is refused before anything is decoded."""
+MAX_PIXELS = 2**28
+"""A header that promises more pixels than this (16384 x 16384) is refused before anything is decoded."""
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 
 @contextmanager
@@ -45,23 +52,29 @@ def read_image_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: as open_image, except that missing pixels go unnoticed.
     """
-    with _refusing_broken_images(path), _open_checked(path) as image:
-        has_exif = image.format != "PNG" or _may_have_exif(path)
-        if has_exif and image.format == "PNG":
-            image.load()  # of several such chunks the last one counts
-        # Pillow says the upright size of a TIFF itself.
-        is_turned = has_exif and image.format != "TIFF" and _orientation(image) >= 5
-        return (image.width, image.height) if is_turned else (image.height, image.width)
+    return _read_header(path)[0]
 
 
 def read_orientation(path: Path) -> int:
     """The EXIF orientation of an image, 1 to 8; 1 is upright, and from 5 on width and height change places.
 
     Raises:
-        InputError: as open_image.
+        InputError: as read_image_size.
     """
-    with open_image(path) as image:
-        return _orientation(image)
+    return _read_header(path)[1]
+
+
+def _read_header(path: Path) -> tuple[tuple[int, int], int]:
+    """(height, width) of the upright image, and its orientation."""
+    with _refusing_broken_images(path), _open_checked(path) as image:
+        if image.format == "PNG" and not _may_have_exif(path):
+            return (image.height, image.width), 1
+        if image.format == "PNG":
+            image.load()  # of several such chunks the last one counts
+        turn = _orientation(image)
+        # Pillow says the upright size of a TIFF itself.
+        is_turned = turn >= 5 and image.format != "TIFF"
+        return (image.width, image.height) if is_turned else (image.height, image.width), turn
 
 
 def check_size_of_truth(truth_path: Path, size: tuple[int, int], image_path: Path) -> None:
@@ -84,14 +97,12 @@ def check_size_of_truth(truth_path: Path, size: tuple[int, int], image_path: Pat
 def _may_have_exif(path: Path) -> bool:
     """Whether a PNG has a chunk that can say how it is turned; Pillow decodes all pixels before it answers."""
     found = read_chunks(path, (b"eXIf", b"iTXt", b"zTXt", b"tEXt"))
-    return any(kind == b"eXIf" or b"exif" in text.lower() or b"xmp" in text.lower() for kind, text in found)
+    return any(kind == b"eXIf" or text.startswith(EXIF_KEYWORDS) for kind, text in found)
 
 
 def _orientation(image: Image.Image) -> int:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a broken block, which says nothing then
-            found = image.getexif().get(ExifTags.Base.Orientation, 1)
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
     except (SyntaxError, struct.error, ValueError, KeyError, TypeError, OverflowError):  # an EXIF block of no known form
         return 1
     return found if found in UPRIGHT else 1
@@ -121,9 +132,7 @@ def _open_checked(path: Path) -> Image.Image:
 @contextmanager
 def _refusing_broken_images(path: Path) -> Iterator[None]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            yield
+        yield
     except InputError:
         raise
     except FileNotFoundError:
@@ -232,4 +241,10 @@ def existing_spelling(path: Path) -> Path:
     """The path, or where there is none a file beside it whose name is another spelling of the same: see name_key."""
     if path.exists() or not path.parent.is_dir():
         return path
-    return next((other for other in path.parent.iterdir() if name_key(other.name) == name_key(path.name)), path)
+    return path.with_name(_spellings(path.parent, path.parent.stat().st_mtime_ns).get(name_key(path.name), path.name))
+
+
+@lru_cache(maxsize=8)
+def _spellings(folder: Path, changed: int) -> dict[str, str]:
+    """Name key -> file of a folder, listed once while it does not change."""
+    return {name_key(other.name): other.name for other in folder.iterdir()}

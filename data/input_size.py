@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from runtime.files import ImageError, InputError
+from runtime.files import InputError, ItemError
 
 MOST_PIXELS = 2**24
 """To which a strip is enlarged; images are shrunk as they are, however large."""
@@ -36,16 +36,29 @@ class InputSize:
             scale: of a view for test-time augmentation.
 
         Raises:
-            ImageError: if it would be enlarged beyond MOST_PIXELS.
+            ItemError: as check_enlarged.
         """
         side = self.shorter_side
         if side is None and self.trained_sides is not None:
             side = min(max(min(size), self.trained_sides[0]), self.trained_sides[1])
         seen = size_with_shorter_side(size, min(size) if side is None else side, self.longer_side, scale)
-        if seen[0] * seen[1] > MOST_PIXELS and seen[0] * seen[1] > 4 * size[0] * size[1]:
-            found = f"an image of {size[0]}x{size[1]} pixels would be seen as {seen[0]}x{seen[1]}"
-            raise ImageError(f"{found}, as its sides differ so much; cut it into parts, or set input_size.longer_side")
+        check_enlarged(size, seen)
         return seen
+
+
+def check_enlarged(size: tuple[int, int], seen: tuple[int, int]) -> None:
+    """Refuse to enlarge an image to more than MOST_PIXELS, as a strip would be; what is large itself is seen as it is.
+
+    Args:
+        size, seen: (height, width) of the image, and of what the network would see.
+
+    Raises:
+        ItemError: if it would.
+    """
+    if seen[0] * seen[1] > max(MOST_PIXELS, 4 * size[0] * size[1]):
+        found, wanted = (f"{h}x{w}" for h, w in (size, seen))
+        advice = "cut a strip into parts, and give smaller --tta.scales to a large image"
+        raise ItemError(f"an image of {found} pixels would be seen as {wanted}, more than {MOST_PIXELS} pixels; {advice}")
 
 
 def size_with_shorter_side(

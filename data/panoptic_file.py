@@ -1,6 +1,5 @@
 """The COCO panoptic layout: one JSON (images, annotations, categories) and a folder of panoptic PNGs."""
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,11 +12,9 @@ from data.images import existing_spelling
 from data.panoptic_png import PanopticMap, Segment, check_listed, read_segment_ids
 from data.segment_runs import find_runs
 from data.taxonomy import CITYSCAPES, TAXONOMIES, Taxonomy, recognise
-from runtime.files import InputError, first_few, read_json, shorten, write_json
+from runtime.files import InputError, first_few, is_plain_name, read_json, shorten, write_json
 
 ImageId = str | int
-LONGEST_NAME = 255
-"""Bytes of a file's name."""
 
 
 @dataclass(frozen=True)
@@ -205,8 +202,7 @@ def _read_image_files(images: object) -> dict[ImageId, str]:
 
 
 def leaves_folder(file_name: str) -> bool:
-    """Whether a name is none of a file in a folder, here or under Windows, where the same file may be read."""
+    """Whether a name points outside of its folder, here or under Windows, or cannot be a file's name."""
     paths = (PurePosixPath(file_name), PureWindowsPath(file_name))
     is_outside = any(path.is_absolute() or path.drive or path.root or ".." in path.parts for path in paths)
-    has_controls = any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in file_name)
-    return is_outside or has_controls or any(len(part.encode()) > LONGEST_NAME for part in paths[0].parts)
+    return is_outside or not is_plain_name(file_name)

@@ -15,8 +15,6 @@ from data.png_file import RGB8, check_segment_ids, has_end, read_depths, read_pl
 from data.segment_runs import Runs, find_runs
 from runtime.files import InputError, first_few, parse_json, shorten
 
-LOSSLESS = ("PNG", "BMP", "TIFF")
-"""Forms that keep the ids; others are refused."""
 PIXELS_AT_ONCE = 2**20
 PRODUCER_CHUNK = "producer"
 SEGMENTS_CHUNK = "segments_info"
@@ -149,9 +147,9 @@ def _read_rgb(path: Path) -> tuple[np.ndarray, dict[str, str]]:
     if plain := read_plain_png(path, RGB8):
         return plain
     with open_image(path) as image:
-        if image.format not in LOSSLESS:
-            raise InputError(f"{path}: is a {image.format}, which changes ids when it is written; write the ids as PNG")
-        depths = read_depths(path) if image.format == "PNG" else [8]
+        if image.format != "PNG":
+            raise InputError(f"{path}: is a {image.format}, which can change ids when it is written; write them as PNG")
+        depths = read_depths(path)
         if image.mode not in ("RGB", "RGBA") or depths != [8]:
             found = f"PNG mode {image.mode}, {' and '.join(map(str, depths))} bits"
             raise InputError(f"{path}: {found}, but a panoptic PNG is 8-bit RGB; write it with id = r + 256 g + 65536 b")

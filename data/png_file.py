@@ -25,6 +25,8 @@ ANCILLARY_SIZES = {b"cHRM": 32, b"gAMA": 4, b"pHYs": 9, b"sRGB": 1, b"tIME": 7}
 """Chunks that change no id, in bytes."""
 LARGEST_PLAIN = 2**26
 """Pixels; a larger image is left to Pillow and its limits."""
+LARGEST_SIDE = 2**17
+"""Pixels; a longer strip is refused."""
 LARGEST_TEXT = 2**20
 """Bytes of all text chunks."""
 MAX_SEGMENT_ID = 256**3 - 1
@@ -168,6 +170,7 @@ def _read(path: Path, kind: tuple[int, int]) -> tuple[np.ndarray, dict[str, str]
         start = file.read(len(SIGNATURE) + 8 + HEADER.size)
         width, height, *form = HEADER.unpack_from(start, len(SIGNATURE) + 8)
         _require(start.startswith(SIGNATURE) and form == [*kind, 0, 0, 0] and 0 < width * height <= LARGEST_PLAIN)
+        _require(max(width, height) <= LARGEST_SIDE)
         size = height * (1 + BYTES_PER_PIXEL[kind] * width)  # bytes of the filtered rows
         _require(os.fstat(file.fileno()).st_size <= size + size // 64 + LARGEST_TEXT)
         content = start + file.read()

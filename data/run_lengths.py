@@ -4,9 +4,6 @@ pycocotools believes what it is given: run lengths that end before the image lea
 text that ends inside a number is read past its end. Here the lengths are checked before a pixel is made.
 """
 
-from collections.abc import Sequence
-from numbers import Real
-
 import numpy as np
 from pycocotools import mask as coco_mask
 
@@ -94,15 +91,32 @@ def _decompress(text: bytes) -> np.ndarray:
     return numbers
 
 
-def _fill_polygons(polygons: Sequence, size: tuple[int, int]) -> np.ndarray:
+def _fill_polygons(polygons: list, size: tuple[int, int]) -> np.ndarray:
     """The union of polygons, as pycocotools fills them."""
-    height, width = size
+    filled = check_polygons(polygons, size)
+    if not filled:
+        return np.zeros(size, dtype=bool)
+    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(filled, *size))).astype(bool)
+
+
+def check_polygons(polygons: list, size: tuple[int, int]) -> list[list[float]]:
+    """The polygons [x1, y1, x2, y2, ...] of three points or more, as mmdet takes them; of two, pycocotools would make a box.
+
+    Args:
+        size: (height, width) of the image; the time and memory of pycocotools grow with the coordinates.
+
+    Raises:
+        InputError: if one is no list of coordinates, or lies more than an image's side outside.
+    """
     reach = max(size)
     for polygon in polygons:
-        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+        if not isinstance(polygon, list) or len(polygon) % 2:
             raise InputError(f"polygon {shorten(polygon, 40)}, but [x1, y1, x2, y2, x3, y3, ...] was needed; export it again")
-        if not all(isinstance(v, Real) and not isinstance(v, bool) and -reach <= v <= 2 * reach for v in polygon):
-            raise InputError(f"polygon {shorten(polygon, 40)} lies outside of its {height}x{width} image; export it again")
-    if not polygons:
-        return np.zeros(size, dtype=bool)
-    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))).astype(bool)
+        try:
+            points = np.array(polygon)
+            is_near = points.dtype.kind in "iuf" and bool(((points >= -reach) & (points <= 2 * reach)).all())
+        except (TypeError, ValueError, OverflowError):
+            is_near = False
+        if len(polygon) and not is_near:
+            raise InputError(f"polygon {shorten(polygon, 40)} lies outside of its {size[0]}x{size[1]} image; export it again")
+    return [polygon for polygon in polygons if len(polygon) >= 6]

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from data.images import read_image, read_image_size
+from data.images import read_image, read_image_size, read_orientation
 from data.panoptic_file import ImageId
 from data.panoptic_png import PanopticMap
 from data.taxonomy import Taxonomy
@@ -108,8 +108,10 @@ class FileSplit:
         return read_image_size(self.image_path(index))
 
     def digest(self, index: int) -> str:
-        """See Split."""
-        return file_digest(self.image_path(index))
+        """See Split; of an image that is turned when it is read it changes with that, too."""
+        path = self.image_path(index)
+        turn = read_orientation(path)
+        return file_digest(path) if turn == 1 else digest_of(file_digest(path), turn)
 
     def video_of(self, index: int) -> str | None:
         """See Split."""

@@ -17,6 +17,7 @@ from fusion import pixel_claims, pixel_claims_compiled
 from fusion.compose import Claimant, compose
 from fusion.settings import FusionSettings
 from runtime.files import InputError
+from runtime.progress import note
 
 
 def fuse(
@@ -84,6 +85,8 @@ def semantic_only(
         train_ids += [train_id] * (num_regions - 1)
     areas = np.bincount(regions.ravel(), minlength=len(train_ids) + 1)[1:]
     largest = np.argsort(-areas, kind="stable")[:MAX_INSTANCES_PER_IMAGE]
+    if len(areas) > len(largest):
+        note(f"image {semantic.image_id!r}: segment ids number the {len(largest)} largest of {len(areas)} regions of things")
     place = np.full(len(train_ids) + 1, -1, dtype=np.int16)
     place[largest + 1] = np.arange(len(largest))
     return compose(

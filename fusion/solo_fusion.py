@@ -27,6 +27,7 @@ from prediction.arguments import (
 )
 from runtime.command_line import OUTPUTS, add_settings, current_spelling, given_settings, make_parser
 from runtime.files import InputError, one_line_errors
+from runtime.progress import note
 
 if TYPE_CHECKING:
     from data.split import Split
@@ -126,8 +127,8 @@ class _Sources:
         from prediction.sources import CocoResultInstances
 
         results = CocoResultInstances(path, self._taxonomy(path), self.split, images_json)
-        for note in results.notes:
-            print(f"note: {note}", file=sys.stderr, flush=True)
+        for text in results.notes:
+            note(text)
         return results
 
     def _load(self, path: Path) -> "Predictor":

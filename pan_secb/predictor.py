@@ -10,7 +10,7 @@ from data.network_input import NetworkInput
 from data.panoptic_png import PanopticMap, describe_segments
 from data.resizing import resize_segment_ids
 from data.semantic_dump import SemanticMap
-from data.taxonomy import Taxonomy
+from data.taxonomy import MAX_INSTANCES_PER_IMAGE, Taxonomy
 from fusion.embedding_clusters import EmbeddingMaps, fuse_embeddings
 from fusion.settings import ClusterSettings
 from pan_secb.embedding_maps import average_with_flipped, to_embedding_maps
@@ -18,6 +18,7 @@ from pan_secb.network import PanSECB
 from prediction.predictor import NetworkPredictor, Prediction
 from prediction.views import PLAIN, ViewSettings
 from runtime.files import InputError, digest_of, shorten
+from runtime.progress import note
 from training.checkpoints import load_weights, read_trained
 
 ADVICE = "train first: python pan_secb/train.py"
@@ -83,6 +84,9 @@ class PanSECBPredictor(NetworkPredictor):
     def to_prediction(self, maps: EmbeddingMaps, size: tuple[int, int]) -> Prediction:
         """Cluster what the network says, and bring the result to the (height, width) of the image."""
         panoptic = enlarge(fuse_embeddings(maps, self.taxonomy, self.clustering), size)
+        things = {c.dataset_id for c in self.taxonomy.categories if c.is_thing}
+        if sum(segment.category_id in things for segment in panoptic.segments) >= MAX_INSTANCES_PER_IMAGE:
+            note(f"image {maps.image_id!r}: segment ids number {MAX_INSTANCES_PER_IMAGE} objects, further ones are left out")
         train_ids = resize_segment_ids(maps.semantic_train_ids.cpu().numpy(), size).astype(np.uint8)
         return Prediction(panoptic, semantic=SemanticMap(maps.image_id, self.taxonomy.name, "", train_ids))
 

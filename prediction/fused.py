@@ -1,6 +1,5 @@
 """Offline fusion as a predictor: anybody's instances and anybody's semantics, joined by a rule."""
 
-import sys
 from dataclasses import asdict, replace
 from typing import Protocol
 
@@ -15,6 +14,7 @@ from fusion.logit_fusion import fuse, semantic_argmax, semantic_only
 from fusion.settings import FusionSettings, MergeSettings
 from prediction.predictor import NetworkPredictor, Prediction, Predictor
 from runtime.files import InputError, digest_of
+from runtime.progress import note
 
 RULE_VERSION = "3"
 """Raise it when a rule gives other pixels for the same input, so that old PNGs are not taken for new ones."""
@@ -139,7 +139,7 @@ class FusedPredictor:
             num_wanted = int((instances.scores >= self.min_score).sum())
             if num_wanted > MAX_INSTANCES_PER_IMAGE:
                 cut = f"segment ids number {MAX_INSTANCES_PER_IMAGE} of {num_wanted} instances, the others are left out"
-                print(f"note: image {image_id!r}: {cut}", file=sys.stderr, flush=True)
+                note(f"image {image_id!r}: {cut}")
         return Prediction(self.rule.fuse(instances, semantic, self.taxonomy), instances, semantic)
 
 

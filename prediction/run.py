@@ -35,7 +35,7 @@ from evaluation.render import draw_legend, overlay
 from prediction.fused import FusedPredictor
 from prediction.predictor import Prediction, Predictor
 from prediction.selection import KINDS, Shard
-from runtime.files import ImageError, InputError, digest_of, on_interruption, read_json, remove_partial_files, write_json
+from runtime.files import InputError, ItemError, digest_of, on_interruption, read_json, remove_partial_files, write_json
 from runtime.progress import track
 from runtime.threads import in_threads
 
@@ -253,8 +253,8 @@ def _predict_image(split: Split, predictor: Predictor, run: Run, resume: bool, i
         (run.folder / name).unlink(missing_ok=True)
     try:
         prediction = _complete(predictor.predict(image_id, image), run, image_id)
-    except ImageError as error:
-        return ImageError(f"image {image_id!r}: {error}")
+    except ItemError as error:
+        return ItemError(f"image {image_id!r}: {error}")
     _write(run, image_id, image, prediction, producer, has_overlay=_has_own_overlay(split, index))
     segments = None if prediction.panoptic is None else prediction.panoptic.segments
     return Done(*about, producer, image.shape[:2], segments, has_written=True)

@@ -1,5 +1,6 @@
 """Predictors that read what somebody else has predicted: folders of dumps, result files of other tools, the truth itself."""
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -7,9 +8,9 @@ import numpy as np
 
 from data import instance_dump, semantic_dump
 from data.coco_json import read_entries
-from data.image_names import names_of_split
+from data.image_names import names_of_split, read_number
 from data.instance_dump import from_full_logits, read_instances
-from data.run_lengths import decode_mask
+from data.run_lengths import decode_mask, read_counts
 from data.semantic_dump import read_semantics
 from data.split import Split
 from data.targets import mask_to_logits, panoptic_to_instance_logits, panoptic_to_semantic_logits
@@ -107,14 +108,17 @@ class CocoResultInstances:
         for k, entry in enumerate(entries):
             if not 0 <= entry["score"] <= 1:
                 raise InputError(f"{self.json_path}: entry {k} has score {entry['score']!r}, but 0 to 1 is needed")
+            if isinstance(entry["segmentation"], dict):  # here, and not in the middle of a run
+                self._located(entry, read_counts, entry["segmentation"])
+        annotations = read_json(self.images_json) if self.images_json else None
         self._digests = f"{file_digest(self.json_path)}-{file_digest(self.images_json) if self.images_json else 'none'}"
-        self._by_image, strangers = self._pair(entries, split)
+        self._by_image, unknown = self._pair(entries, split, annotations)
         used = sorted({entry["category_id"] for entry in entries})
-        self._train_ids = self._read_classes(used)
+        self._train_ids = self._read_classes(annotations, used)
         taken = first_few([f"{k} {taxonomy.categories[self._train_ids[k]].name}" for k in used])
         self.notes = [f"{self.json_path}: category ids taken for {taken}"] if used else []
-        if strangers:
-            named = f"{len(strangers)} images in {self.json_path} are none of {split.name}, such as {first_few(strangers)}"
+        if unknown:
+            named = f"{len(unknown)} images in {self.json_path} are none of {split.name}, such as {first_few(unknown)}"
             self.notes.append(f"{named}; left out")
         if (num_without := len(split) - len(self._by_image)) and entries:
             self.notes.append(f"{num_without} of {len(split)} images of {split.name} have no result in {self.json_path}")
@@ -138,35 +142,43 @@ class CocoResultInstances:
         )
         return Prediction(instances=instances)
 
-    def _pair(self, entries: list[dict], split: Split) -> tuple[dict[str, list[dict]], list[str | int]]:
+    def _pair(self, entries: list[dict], split: Split, annotations: object) -> tuple[dict[str, list[dict]], list[str | int]]:
         """The entries by image id of the split, and the image ids in the file that fit none."""
-        names, numbered = names_of_split(split), self._read_image_names()
-        found = {k: names.find(numbered.get(_number(k), k)) for k in dict.fromkeys(entry["image_id"] for entry in entries)}
-        strangers = [k for k, image_id in found.items() if image_id is None]
-        if entries and len(strangers) == len(found):
-            unknown = f"none of its images is one of {split.name}: {first_few(strangers)} against {split.image_id(0)}"
+        names, listed = names_of_split(split), self._read_image_names(annotations)
+        found: dict[str | int, str | None] = {}
+        of_image: dict[str, str | int] = {}
+        for k in dict.fromkeys(entry["image_id"] for entry in entries):
+            try:
+                found[k] = names.find(listed.get(read_number(k), k))
+            except InputError as error:
+                raise InputError(f"{self.json_path}: {error}") from None
+            if found[k] is not None and of_image.setdefault(found[k], k) != k:
+                both = f"{of_image[found[k]]!r} and {k!r} would both be image {found[k]!r}"
+                raise InputError(f"{self.json_path}: {both}; give names that tell them apart")
+        unknown = [k for k, image_id in found.items() if image_id is None]
+        if entries and len(unknown) == len(found):
+            what = f"none of its images is one of {split.name}: {first_few(unknown)} against {split.image_id(0)}"
             advice = "give the results of these images"
-            if any(isinstance(k, int) for k in strangers):
+            if any(isinstance(k, int) for k in unknown):
                 advice += f", or with --instances-images the JSON that its numbers are of (read was: {self.images_json})"
-            raise InputError(f"{self.json_path}: {unknown}; {advice}")
+            raise InputError(f"{self.json_path}: {what}; {advice}")
         by_image: dict[str, list[dict]] = {}
         for entry in entries:
             if (image_id := found[entry["image_id"]]) is not None:
                 by_image.setdefault(image_id, []).append(entry)
-        return by_image, strangers
+        return by_image, unknown
 
-    def _read_image_names(self) -> dict[int | None, str]:
+    def _read_image_names(self, annotations: object) -> dict[int | None, str]:
         """File names by the numbers of the annotation file."""
         if self.images_json is None:
             return {}
         fields, advice = {"id": int | str, "file_name": str}, "give a COCO annotation JSON"
-        images = read_entries(self.images_json, read_json(self.images_json), "images", fields, advice)
-        return {_number(image["id"]): image["file_name"] for image in images if _number(image["id"]) is not None}
+        images = read_entries(self.images_json, annotations, "images", fields, advice)
+        return {number: image["file_name"] for image in images if (number := read_number(image["id"])) is not None}
 
-    def _read_classes(self, used: list[int]) -> dict[int, int]:
+    def _read_classes(self, annotations: object, used: list[int]) -> dict[int, int]:
         """Category id -> train id; an id that the annotation file calls by another name than the data set is refused."""
-        content = read_json(self.images_json) if self.images_json else {}
-        listed = content.get("categories") if isinstance(content, dict) else None
+        listed = annotations.get("categories") if isinstance(annotations, dict) else None
         entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
         names = {entry["id"]: entry.get("name") for entry in entries if isinstance(entry.get("id"), int)}
         train_ids = {}
@@ -184,17 +196,14 @@ class CocoResultInstances:
         return train_ids
 
     def _decode(self, entry: dict, size: tuple[int, int]) -> np.ndarray:
+        return self._located(entry, decode_mask, entry["segmentation"], size)
+
+    def _located(self, entry: dict, read: Callable, *given: object) -> object:
+        """What a reader of a mask gives; its errors with the file and the image."""
         try:
-            return decode_mask(entry["segmentation"], size)
+            return read(*given)
         except InputError as error:
             raise InputError(f"{self.json_path}: image {entry['image_id']!r}, {error}") from None
-
-
-def _number(image_id: int | str) -> int | None:
-    """An image id of an annotation file as a number; tools turn them into text and back."""
-    if isinstance(image_id, int):
-        return image_id
-    return int(image_id) if image_id.isascii() and image_id.isdecimal() and len(image_id) < 19 else None
 
 
 class Truth:

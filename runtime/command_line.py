@@ -14,7 +14,7 @@ from typing import NoReturn, get_type_hints
 from docstring_parser import parse_from_object
 from jsonargparse import ActionConfigFile, ActionYesNo, ArgumentParser, DefaultHelpFormatter, Namespace
 
-from runtime.files import read_yaml
+from runtime.files import is_plain_name, read_yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 OUTPUTS = REPOSITORY / "outputs"
@@ -36,7 +36,7 @@ class ConfigFile(ActionConfigFile):
 
     def __call__(self, parser: ArgumentParser, cfg: Namespace, values: object, option_string: str | None = None) -> None:
         """As jsonargparse's."""
-        if isinstance(values, str) and Path(values).is_file():
+        if isinstance(values, str) and is_plain_name(values) and Path(values).is_file():
             read_yaml(Path(values))
         super().__call__(parser, cfg, values, option_string)
 

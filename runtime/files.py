@@ -1,24 +1,29 @@
 """Files that are read with suspicion and written whole, and how a command reports bad input."""
 
-import codecs
 import hashlib
 import json
 import os
+import platform
 import re
 import signal
 import sys
 import tempfile
 import threading
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
+PARTIAL = f".partial-{platform.node()}-"
+"""Begins the name of a file until it is whole; its writer's process follows."""
 HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 """In JSON, one of the two escapes that make one character; a file name of one alone cannot be written."""
 SYSTEM_NAMES = frozenset(("@eaDir", "#recycle", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found"))
 """Folders that network drives, archives of macOS, Windows and ext4 keep."""
+LONGEST_NAME = 255
+"""Bytes of a file's name, without its folders."""
 LONGEST_MESSAGE = 600
 """Characters of the line that a user reads."""
 LARGEST_YAML, DEEPEST_YAML = 2**20, 30
@@ -33,8 +38,8 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: the same as Ctrl-C, for a command."""
 
 
-class ImageError(InputError):
-    """One image does not fit; those who work on many leave it out, say so, and go on."""
+class ItemError(InputError):
+    """One of many does not fit; those who work on all leave it out, say so, and go on."""
 
 
 @contextmanager
@@ -58,19 +63,23 @@ def one_line_errors() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
+        place = f"{shorten(error.filename, 200)}: " if error.filename else ""
         reason = error.strerror or _last_line(error)
         sys.exit(f"error: {place}{reason}; nothing unfinished was kept, fix this and run the same command again")
     except KeyboardInterrupt as end:
         kept = end.args[0] if end.args else "nothing half-written was kept; run the same command again"
-        is_first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
         is_ended_by_torchrun = isinstance(end, Terminated) and "TORCHELASTIC_RUN_ID" in os.environ  # another process has failed
-        if is_first and not is_ended_by_torchrun:
+        if process_rank() == 0 and not is_ended_by_torchrun:
             print(f"interrupted: {kept}", file=sys.stderr, flush=True)
         sys.exit(128 + (signal.SIGTERM if isinstance(end, Terminated) else signal.SIGINT))
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+def process_rank() -> int:
+    """0 in a single process and in the first of several, which torchrun or Lightning has started."""
+    return int(os.environ.get("RANK", os.environ["LOCAL_RANK"])) if "LOCAL_RANK" in os.environ else 0
 
 
 def _terminate(number: int, frame: object) -> None:
@@ -131,9 +140,9 @@ def _last_line(error: Exception) -> str:
 def walk_files(folder: Path, suffixes: Sequence[str] = ()) -> list[str]:
     """The files below a folder by their paths relative to it, with `/`, sorted; the one rule on which files count.
 
-    Linked files and folders are followed, except a link to a folder that it lies in. Left out are dead links, what is hidden
-    (names with a dot in front, so also the `._` companions that macOS leaves), and what systems keep beside the user's files:
-    thumbnails, trash, archives' remains.
+    Linked files and folders are followed, but each folder is visited once, and none that the walk lies in. Left out are dead
+    links, what is hidden (names with a dot in front, so also the `._` companions that macOS leaves), and what systems keep beside
+    the user's files: thumbnails, trash, archives' remains.
 
     Args:
         suffixes: of files that count, lower case, with the dot; upper case counts as well. Without any, all do.
@@ -141,23 +150,31 @@ def walk_files(folder: Path, suffixes: Sequence[str] = ()) -> list[str]:
     Raises:
         OSError: if a folder cannot be listed.
     """
+    real = Path(os.path.realpath(folder))
     found: list[str] = []
-    _collect(Path(folder), "", suffixes, (), found)
+    _collect(Path(folder), "", suffixes, {str(place) for place in (real, *real.parents)}, found)
     return sorted(found)
 
 
-def _collect(folder: Path, below: str, suffixes: Sequence[str], above: tuple[str, ...], found: list[str]) -> None:
-    real = os.path.realpath(folder)
-    if real in above:
-        return
+def _collect(folder: Path, below: str, suffixes: Sequence[str], visited: set[str], found: list[str]) -> None:
     with os.scandir(folder) as entries:
-        for entry in entries:
-            if is_hidden(entry.name):
-                continue
-            if entry.is_dir():
-                _collect(folder / entry.name, f"{below}{entry.name}/", suffixes, (*above, real), found)
-            elif entry.is_file() and (not suffixes or os.path.splitext(entry.name)[1].lower() in suffixes):
-                found.append(below + entry.name)
+        visible = [entry for entry in entries if not is_hidden(entry.name)]
+    for entry in sorted(visible, key=lambda entry: (entry.is_symlink(), entry.name)):  # a folder before its links
+        if entry.is_dir():
+            if (real := os.path.realpath(entry.path)) not in visited:
+                visited.add(real)
+                _collect(folder / entry.name, f"{below}{entry.name}/", suffixes, visited, found)
+        elif entry.is_file() and (not suffixes or os.path.splitext(entry.name)[1].lower() in suffixes):
+            found.append(below + entry.name)
+
+
+def is_plain_name(text: str) -> bool:
+    """Whether a text can name a file everywhere: it is Unicode, short enough, and holds no control characters or line ends."""
+    try:
+        is_short = all(len(part) <= LONGEST_NAME for part in text.encode().split(b"/"))
+    except UnicodeEncodeError:  # bytes of another encoding, or half a character
+        return False
+    return is_short and not any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text)
 
 
 def is_hidden(name: str) -> bool:
@@ -173,7 +190,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f"{PARTIAL}{os.getpid()}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     partial = Path(name)
     try:
@@ -187,9 +204,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Delete what a killed writer left in `folder`; no other process may be writing there."""
-    for leftover in Path(folder).glob(".partial-*"):
-        leftover.unlink(missing_ok=True)
+    """Delete what killed writers left in `folder`: partial files of processes of this machine that are no more."""
+    for leftover in Path(folder).glob(f"{PARTIAL}*"):
+        writer = leftover.name.removeprefix(PARTIAL).partition("-")[0]
+        if writer.isdecimal() and not _is_running(int(writer)):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
 
 
 def write_json(path: Path, value: object) -> None:
@@ -207,7 +236,7 @@ def read_json(path: Path) -> object:
     """
     content = _read_bytes(path, "a JSON file")
     try:
-        return parse_json(content.decode("utf-8-sig" if content.startswith(codecs.BOM_UTF8) else json.detect_encoding(content)))
+        return parse_json(content.decode(json.detect_encoding(content)))
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({shorten(error)}); write it again with the tool that made it") from None
 
@@ -244,9 +273,9 @@ def read_yaml(path: Path) -> object:
                 found = f"more than {DEEPEST_YAML} levels" if depth > DEEPEST_YAML else f"an alias *{shorten(event.anchor, 20)}"
                 raise InputError(f"{path}: holds {found}, which no settings here need; {advice}")
         return yaml.safe_load(content)
+    except InputError:
+        raise
     except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError) as error:  # of its constructors
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{path}: no YAML ({shorten(error)}); {advice}") from None
 
 

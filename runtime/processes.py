@@ -1,13 +1,12 @@
 """Several processes that train together: when one fails, one line says why, and the others end without a word."""
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch.distributed
 
-from runtime.files import InputError
+from runtime.files import InputError, process_rank
 
 PATIENCE = 3.0
 """Seconds that another process waits for the first, which may report the same error and end it."""
@@ -15,11 +14,6 @@ PATIENCE = 3.0
 
 class PeerProcessFailed(SystemExit):
     """Another process of the training has ended; this one ends with code 1 and without a word."""
-
-
-def process_rank() -> int:
-    """0 in a single process and in the first of several; torchrun and Lightning set these."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
 
 
 @contextmanager

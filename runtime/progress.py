@@ -1,12 +1,13 @@
 """The progress that all commands show on stderr, with the time left: a bar, or without a terminal a line now and then."""
 
-import time
+import sys
+import threading
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 20.0
@@ -14,33 +15,29 @@ SECONDS_BETWEEN_LINES = 20.0
 
 
 class ProgressLines(Progress):
-    """Progress for a log file: where rich would show nothing until the end, a line now and then."""
+    """Progress for a log file, where rich would show nothing until the end: a line now and then, however long one item takes."""
 
-    _last_line = 0.0
+    def __init__(self, *columns: ProgressColumn, console: Console):
+        super().__init__(*columns, console=console)
+        self._has_ended = threading.Event()
 
     def start(self) -> None:
-        """See rich; the first line comes only when there is something to say."""
-        self._last_line = time.monotonic()
+        """See rich."""
         super().start()
+        threading.Thread(target=self._say_now_and_then, daemon=True).start()
 
-    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+    def stop(self) -> None:
         """See rich."""
-        super().advance(task_id, advance)
-        self._say(task_id)
+        self._has_ended.set()
+        super().stop()
 
-    def update(self, task_id: TaskID, **changes) -> None:
-        """See rich."""
-        super().update(task_id, **changes)
-        self._say(task_id)
-
-    def _say(self, task_id: TaskID) -> None:
-        if time.monotonic() - self._last_line < SECONDS_BETWEEN_LINES:
-            return
-        self._last_line = time.monotonic()
-        task = next(task for task in self.tasks if task.id == task_id)
-        left = "" if task.time_remaining is None else f", {timedelta(seconds=round(task.time_remaining))} left"
-        total = "" if task.total is None else f" of {task.total:.0f}"
-        self.console.print(f"{task.description}: {task.completed:.0f}{total}{left}")
+    def _say_now_and_then(self) -> None:
+        while not self._has_ended.wait(SECONDS_BETWEEN_LINES):
+            for task in self.tasks:
+                if not task.finished:
+                    left = "" if task.time_remaining is None else f", {timedelta(seconds=round(task.time_remaining))} left"
+                    total = "" if task.total is None else f" of {task.total:.0f}"
+                    self.console.print(f"{task.description}: {task.completed:.0f}{total}{left}")
 
 
 def progress_bar(console: Console | None = None) -> Progress:
@@ -57,3 +54,8 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
         for item in items:
             yield item
             bar.advance(task)
+
+
+def note(text: str) -> None:
+    """One line on stderr that says what somebody might not expect."""
+    print(f"note: {text}", file=sys.stderr, flush=True)

@@ -133,7 +133,8 @@ def score_officially(truth: "PanopticFile", prediction: "PanopticFile") -> dict:
     for entry in read_json(truth.json_path)["annotations"]:
         pairs.append((entry, predicted[names[entry["image_id"]]] | {"image_id": entry["image_id"]}))
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with progress_bar() as bar, contextlib.redirect_stdout(io.StringIO()):
+            bar.add_task("scoring with the official evaluator", total=None)
             counts = pq_compute_single_core(0, pairs, truth.folder, prediction.folder, categories)
     except Exception as error:  # whatever it stumbles over, the user needs one line
         raise InputError(f"the official evaluator failed on {truth.json_path}: {error!r}; it needs every optional key") from None
@@ -182,10 +183,10 @@ def explain_difference(truth: "PanopticFile") -> None:
 
 
 def find_images(place: str | None, truth: "PanopticFile") -> "dict[ImageId, Path]":
-    """The file of each image that has one: by the file name that the JSON gives it, or by the image id.
+    """The file of each image that has one: by the image id, or by the file name that the JSON gives it.
 
     Raises:
-        InputError: if there is no image at all.
+        InputError: if there is no image at all, or two could be meant.
     """
     from data.image_names import ImageNames
     from data.images import IMAGE_SUFFIXES
@@ -197,7 +198,11 @@ def find_images(place: str | None, truth: "PanopticFile") -> "dict[ImageId, Path
     names = ImageNames({name: (name, path.name) for name, path in files.items()})
     found = {}
     for image_id in truth.annotations:
-        name = names.find(truth.image_files.get(image_id, image_id)) or names.find(image_id)
+        known = [image_id, truth.image_files.get(image_id, image_id)]
+        try:
+            name = next((name for name in map(names.find, known) if name is not None), None)
+        except InputError as error:
+            raise InputError(f"--images {place}: {error}") from None
         if name is not None:
             found[image_id] = files[name]
     return found

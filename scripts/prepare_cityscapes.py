@@ -91,8 +91,9 @@ def run(args: Namespace) -> None:
     kept, missing = [], []
     for split in args.split or splits_with_labels(root):
         images = cityscapes.find_images(root, split)
+        labels = cityscapes.labels_digest(images)
         for path, write in outputs(root, split, args.derived or root):
-            is_kept = args.resume and cityscapes.is_prepared(path, images)
+            is_kept = args.resume and cityscapes.is_prepared(path, images, labels)
             (kept if is_kept else missing).append((path, write))
     write_all(missing, args.workers)
     for verb, paths in (("already finished", kept), ("wrote", missing)):

@@ -10,13 +10,13 @@ from mmcv.transforms import Compose
 from mmengine.structures import InstanceData
 from torch import nn
 
-from data.input_size import MOST_PIXELS
+from data.input_size import check_enlarged
 from data.instance_dump import from_full_logits
 from data.taxonomy import Taxonomy
 from prediction.predictor import NetworkPredictor, Prediction
 from prediction.views import PLAIN, View, ViewSettings
 from runtime.checkpoint_file import check_finite
-from runtime.files import ImageError, InputError, digest_of, file_digest, shorten
+from runtime.files import InputError, ItemError, digest_of, file_digest, shorten
 from solov2.checkpoints import ADVICE, load_weights, read_checkpoint
 from solov2.location_head import LocationHead
 from solov2.pooled_views import CandidateHead, select_from_views
@@ -75,10 +75,8 @@ class SOLOv2Predictor(NetworkPredictor):
             sample = self.pipelines[view.scale]({"img": np.ascontiguousarray(bgr), "img_id": 0, "img_path": ""})
         except cv2.error:
             size = "x".join(map(str, image.shape[:2]))
-            raise ImageError(f"{size} pixels cannot be resized to the model's input; cut it into parts") from None
-        if sample["inputs"].shape[-1] * sample["inputs"].shape[-2] > MOST_PIXELS:
-            size = "x".join(map(str, sample["inputs"].shape[-2:]))
-            raise ImageError(f"would be seen as {size} pixels, as its sides differ so much; cut it into parts")
+            raise ItemError(f"an image of {size} pixels cannot be resized to the model's input; cut a strip into parts") from None
+        check_enlarged(image.shape[:2], tuple(sample["inputs"].shape[-2:]))
         sample["data_samples"].set_metainfo({"flip": view.is_flipped})
         batch = {"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]}
         return self.network.test_step(batch)[0].pred_instances

@@ -68,7 +68,14 @@ class ProgressHook(Hook):
         shown = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
         self.bar.console.print(f"epoch {runner.epoch + 1} of {runner.max_epochs}: {shown}; {timedelta(seconds=int(left))} left")
 
+    def before_val_epoch(self, runner: Runner) -> None:
+        self.validation = self.bar.add_task("validation", total=len(runner.val_dataloader))
+
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        self.bar.update(self.validation, completed=batch_idx + 1)
+
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        self.bar.remove_task(self.validation)
         # The evaluator gives -1 for a size of which the truth holds no object, and nothing at all where nothing was found.
         scores = {name.split("_")[-1]: value for name, value in (metrics or {}).items() if "mAP" in name and value >= 0}
         shown = ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())

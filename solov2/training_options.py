@@ -43,8 +43,8 @@ def _check_numbers(config: Config) -> None:
     epochs, rate = config.train_cfg.get("max_epochs"), config.optim_wrapper.get("optimizer", {}).get("lr")
     if type(epochs) is not int or epochs < 1:
         raise InputError(f"train_cfg.max_epochs is {epochs!r}, but a whole number from 1 on is needed")
-    if type(rate) not in (int, float) or not 0 < rate < math.inf:
-        raise InputError(f"optim_wrapper.optimizer.lr is {rate!r}, but a number above 0 is needed")
+    if type(rate) not in (int, float) or not 0 <= rate < math.inf:
+        raise InputError(f"optim_wrapper.optimizer.lr is {rate!r}, but a number from 0 on is needed")
 
 
 def _set_epochs(config: Config, epochs: int) -> None:

@@ -8,12 +8,11 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveInt
 
 from runtime.command_line import REPOSITORY, add_data_arguments, add_switch, current_spelling, make_parser, relative_to_repository
-from runtime.files import InputError, one_line_errors, read_yaml, shorten
+from runtime.files import InputError, is_plain_name, one_line_errors, read_yaml, shorten
 
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 """Ours -> Lightning's."""
-LONGEST_PATH = 200
 AUGMENTATION = (
     *("crop_height", "crop_width", "scale_range", "flip_probability", "brightness", "contrast", "saturation", "hue"),
     *("shorter_sides", "longer_side"),
@@ -90,7 +89,7 @@ def with_bases(config: Path) -> list[Path]:
         content = read_yaml(path)
         chain.insert(0, path)
         base = content.get("base") if isinstance(content, dict) else None
-        if base is not None and not (isinstance(base, str) and base.isprintable() and len(base) < LONGEST_PATH):
+        if base is not None and not (isinstance(base, str) and is_plain_name(base)):
             raise InputError(f"{path}: builds on {shorten(repr(base), 40)}, but the path of a YAML is needed; correct its `base`")
         config = path.parent / base if base else None
     return chain

@@ -12,10 +12,13 @@ from pytorch_lightning.callbacks import Callback, WeightAveraging
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from runtime.files import InputError
+from runtime.files import InputError, first_few
 from runtime.progress import SECONDS_BETWEEN_LINES
 from training.seeds import seed_generators
 
+MOST_OVERFLOWS = 10
+"""Steps in a row whose scaled loss may overflow."""
+STEPS_BETWEEN_LOOKS = 20
 LOWER_RATE = "no checkpoint of it was written; lower the learning rate, warm it up longer, or clip gradients"
 
 
@@ -74,23 +77,29 @@ class FiniteTraining(Callback):
     In 16 bits with a scaled loss single steps may overflow, which are then not taken; there only MOST_OVERFLOWS in a row end it.
     """
 
-    MOST_OVERFLOWS = 10
-
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.num_in_a_row = 0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        loss = _loss_of(outputs)
+        is_scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+        # A GPU would wait at each look; without a scaler what is NaN stays so.
+        if loss is None or (loss.is_cuda and not is_scaled and batch_idx % STEPS_BETWEEN_LOOKS):
+            return
         self.num_in_a_row = 0 if torch.isfinite(loss) else self.num_in_a_row + 1
-        most = self.MOST_OVERFLOWS if getattr(trainer.precision_plugin, "scaler", None) is not None else 1
-        if self.num_in_a_row >= most:
+        if self.num_in_a_row >= (MOST_OVERFLOWS if is_scaled else 1):
             where = f"epoch {trainer.current_epoch + 1}, batch {batch_idx + 1}"
             raise InputError(f"the loss is {float(loss)} in {where}; {LOWER_RATE}")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        check_finite_weights(pl_module.state_dict())
+        if not trainer.sanity_checking:
+            check_finite_weights(pl_module.state_dict())
+
+
+def _loss_of(outputs: object) -> Tensor | None:
+    return outputs.get("loss") if isinstance(outputs, dict) else outputs
 
 
 def check_finite_weights(weights: Mapping[str, object]) -> None:
@@ -101,7 +110,7 @@ def check_finite_weights(weights: Mapping[str, object]) -> None:
     """
     floating = ((name, value) for name, value in weights.items() if isinstance(value, Tensor) and value.is_floating_point())
     if broken := [name for name, value in floating if not value.isfinite().all()]:
-        raise InputError(f"the training has made {len(broken)} tensors NaN or infinite, first {broken[0]}; {LOWER_RATE}")
+        raise InputError(f"the training has made weights NaN or infinite: {first_few(broken)}; {LOWER_RATE}")
 
 
 class TrainingLines(Callback):
@@ -109,28 +118,31 @@ class TrainingLines(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started = self.last_line = time.monotonic()
-        self.first_step, self.loss = trainer.global_step, float("nan")
+        self.first_step, self.loss = trainer.global_step, None
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        self.loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-        self._say(trainer, f"batch {batch_idx + 1} of {trainer.num_training_batches}, loss {float(self.loss):.3f}")
+        self.loss = _loss_of(outputs)
+        self._say(trainer, lambda: f"batch {batch_idx + 1} of {trainer.num_training_batches}{self._shown_loss()}")
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int, *others: int
     ) -> None:
         if not trainer.sanity_checking:
-            self._say(trainer, f"validation {batch_idx + 1} of {sum(trainer.num_val_batches)}")
+            self._say(trainer, lambda: f"validation {batch_idx + 1} of {sum(trainer.num_val_batches)}")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.sanity_checking:
             shown = ("val/pq", "val/miou", "val/loss")
             scores = [f"{name} {float(trainer.callback_metrics[name]):.3f}" for name in shown if name in trainer.callback_metrics]
-            self._say(trainer, ", ".join([f"loss {float(self.loss):.3f}", *scores]), always=True)
+            self._say(trainer, lambda: ", ".join(["validated", *scores]) + self._shown_loss(), always=True)
+
+    def _shown_loss(self) -> str:
+        return "" if self.loss is None else f", loss {float(self.loss):.3f}"
 
     @rank_zero_only
-    def _say(self, trainer: pl.Trainer, text: str, always: bool = False) -> None:
+    def _say(self, trainer: pl.Trainer, describe: Callable[[], str], always: bool = False) -> None:
         now = time.monotonic()
         if not always and now - self.last_line < SECONDS_BETWEEN_LINES:
             return
@@ -138,7 +150,7 @@ class TrainingLines(Callback):
         ahead = trainer.estimated_stepping_batches - trainer.global_step
         left = f"; {timedelta(seconds=round((now - self.started) / done * ahead))} left" if done and math.isfinite(ahead) else ""
         epochs = f" of {trainer.max_epochs}" if trainer.max_epochs > 0 else ""
-        print(f"epoch {trainer.current_epoch + 1}{epochs}, {text}{left}", flush=True)
+        print(f"epoch {trainer.current_epoch + 1}{epochs}, {describe()}{left}", flush=True)
 
 
 class FixedNorms(Callback):

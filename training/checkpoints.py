@@ -9,10 +9,10 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from data.taxonomy import Taxonomy
 from runtime.checkpoint_file import broken_reason, check_finite, read_checkpoint_file
-from runtime.files import InputError, file_digest, shorten
+from runtime.files import InputError, file_digest, first_few, shorten
 from training.weights_file import load_weights_file
 
-SAME_IN_A_RESUME = ("network", "input_size", "normalization")
+FIXED_ON_RESUME = ("network", "input_size", "normalization")
 """Hyper-parameters with which a training must go on as it began."""
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -45,13 +45,13 @@ def find_last(output: Path, settings: dict, taxonomy: Taxonomy, is_averaged: boo
     checkpoint = read_checkpoint_file(last, "give --no-resume to start anew")
     try:
         done, before = checkpoint["epoch"] + 1, checkpoint["hyper_parameters"]
-        known, trained = _taxonomy(before), {name: before[name] for name in SAME_IN_A_RESUME}
+        known, trained = _taxonomy(before), {name: before[name] for name in FIXED_ON_RESUME}
     except (KeyError, TypeError) as error:
         raise InputError(f"{last}: is no checkpoint of this training ({shorten(error)}); give --no-resume") from None
     if difference := known.difference(taxonomy):
         raise InputError(f"{last}: was trained on other classes, {difference}; give another --output, or --no-resume")
     if different := [_describe(name, trained[name], settings[name]) for name in trained if trained[name] != settings[name]]:
-        advice = f"give another --output, --no-resume, or there --weights {last} to start from it"
+        advice = f"give --no-resume, or another --output, where --weights {last} starts from it"
         what = "another model" if trained["network"] != settings["network"] else "another input"
         raise InputError(f"{last}: is of {what}, {', '.join(different)}; {advice}")
     if "averaging_state" in checkpoint and not is_averaged:
@@ -64,7 +64,8 @@ def _describe(name: str, before: object, now: object) -> str:
     if not isinstance(before, Mapping) or not isinstance(now, Mapping):
         return f"{name} {shorten(before, 60)} there and {shorten(now, 60)} here"
     differ = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    return ", ".join(_describe(f"{name}.{key}", before.get(key), now.get(key)) for key in differ[:3])
+    shown = [_describe(f"{name}.{key}", before.get(key), now.get(key)) for key in differ[:3]]
+    return ", ".join(shown) + (f" and {len(differ) - 3} more" if len(differ) > 3 else "")
 
 
 def load_start(network: nn.Module, path: str | Path) -> tuple[str, set[str]]:
@@ -101,7 +102,7 @@ def check_learns(network: nn.Module, loaded: set[str], from_scratch: str) -> Non
         if isinstance(module, FrozenBatchNorm2d):
             frozen += [f"{name}.{buffer}" for buffer, _ in module.named_buffers()]
     if absent := [name for name in frozen if name not in loaded]:
-        found = f"{len(absent)} tensors stay as they are, first {absent[0]}, but no weights were loaded for them"
+        found = f"parts of the network stay as they are, {first_few(absent)}, but no weights were loaded for them"
         needed = "give --weights FILE, which scripts/import_weights.py makes"
         raise InputError(f"{found}; {needed}" + (f", or let all learn: {from_scratch}" if from_scratch else ""))
 

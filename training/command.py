@@ -19,6 +19,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from data.drawn.embedded import find_data_set
 from data.loading.datamodule import PanopticDataModule
+from runtime.checkpoint_file import read_checkpoint_file
 from runtime.command_line import OneLineErrors
 from runtime.files import InputError, atomic_path, on_interruption, one_line_errors, remove_partial_files, shorten
 from training.callbacks import AveragedWeights, EpochSeeds, FiniteTraining, TrainingLines, check_finite_weights
@@ -120,7 +121,7 @@ class TrainCLI(LightningCLI):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint whole or not at all, also where the temporary folder is on another disk; none of NaN weights."""
+    """Writes a checkpoint whole or not at all, also where the temporary folder is on another disk; never one with NaN weights."""
 
     def save_checkpoint(self, checkpoint: dict, path: str, storage_options: object = None) -> None:
         check_finite_weights(checkpoint["state_dict"])
@@ -211,4 +212,5 @@ def _describe_kept(output: Path) -> str:
     last = output / "last.ckpt"
     if not last.exists():
         return "before the first checkpoint, so nothing was kept; the same command starts anew"
-    return f"{last} holds all whole epochs; run the same command again to go on from there"
+    done = read_checkpoint_file(last, "give --no-resume")["epoch"] + 1
+    return f"{last} holds {done} epochs; run the same command again to go on from there"

@@ -142,6 +142,7 @@ def write_weights(path: Path, found: Match, *, source: str, checkpoint: Path, ne
     header = dict(zip(HEADER_FIELDS, values, strict=True))
     remove_partial_files(path.parent)
     with atomic_path(path) as partial:
+        # Not save_file, which hides the system's reason, such as a full disk.
         partial.write_bytes(save({k: v.contiguous() for k, v in found.tensors.items()}, {"header": json.dumps(header)}))
 
 
@@ -158,10 +159,12 @@ def read_weights(path: Path) -> tuple[dict, dict[str, Tensor]]:
             header = parse_json((file.metadata() or {}).get("header", "{}"))
             if not isinstance(header, dict) or header.get("format") != KIND or header.get("version") != VERSION:
                 raise InputError(f"{path}: no weights file of version {VERSION}; make one with scripts/import_weights.py")
-            return header, {name: file.get_tensor(name) for name in sorted(file.keys())}
-    except (SafetensorError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+            check_plain(tensors)
+            return header, tensors
+    except InputError:
+        raise
+    except (SafetensorError, ValueError, RuntimeError, KeyError) as error:
         reason = shorten(error)
         raise InputError(f"{path}: no whole weights file ({reason}); make one with scripts/import_weights.py") from None
 

@@ -94,6 +94,11 @@ def find_images(root: Path, split: str, *, need_labels: bool = True) -> list[Lab
         raise InputError(f"{place}: no <city>/*{IMAGE_ENDING}.png (or .jpg) there; splits with images: {known}")
     folder = root / "gtFine" / split
     labels = {name_key(name): name for name in walk_files(folder, (".png",))} if folder.is_dir() else {}
+    forms: dict[str, str] = {}
+    for name in names:
+        other = forms.setdefault(str(PurePosixPath(name).with_suffix("")), name)
+        if other != name:
+            raise InputError(f"{root / 'leftImg8bit' / split}: {other} and {name} are one image in two forms; remove one of them")
     images: dict[str, LabelledImage] = {}
     for image_id, name in zip(unique_image_ids(names), names, strict=True):
         image_path = root / "leftImg8bit" / split / name
@@ -101,8 +106,6 @@ def find_images(root: Path, split: str, *, need_labels: bool = True) -> list[Lab
         label = labels.get(name_key(label_name))
         if label is None and need_labels:
             raise InputError(f"{image_path}: its label {folder / label_name} is missing; add the label or remove the image")
-        if PurePosixPath(image_id).suffix == PurePosixPath(name).suffix:
-            raise InputError(f"{image_path}: is there in two forms, as .png and .jpg; remove one of them")
         images[image_id] = LabelledImage(image_id, image_path, None if label is None else folder / label)
     return [images[image_id] for image_id in sorted(images)]
 
@@ -233,29 +236,35 @@ def instances_json_path(root: Path, split: str) -> Path:
     return Path(root) / "annotations" / f"instancesonly_filtered_gtFine_{split}.json"
 
 
-def is_prepared(path: Path, images: list[LabelledImage]) -> bool:
-    """Whether a JSON of write_panoptic or write_instances_json is whole and made from just these labels, as they are now."""
+def is_prepared(path: Path, images: list[LabelledImage], labels: str | None = None) -> bool:
+    """Whether a JSON of write_panoptic or write_instances_json is whole and made from just these labels, as they are now.
+
+    Args:
+        labels: labels_digest of the images, where it is known.
+    """
     if not path.is_file():
         return False
     try:
         content = read_json(path)
+        if content["info"]["labels"] != (labels or labels_digest(images)):
+            return False
         names = [a["file_name"] for a in content["annotations"] if "file_name" in a]
-        is_whole = not names or content["info"]["pngs"] == _files_digest(path.with_suffix("") / name for name in names)
-        return is_whole and content["info"]["labels"] == labels_digest(images)
+        return not names or content["info"]["pngs"] == _files_digest(path.with_suffix("") / name for name in names)
     except (InputError, KeyError, TypeError):
         return False
 
 
 def _files_digest(paths: Iterable[Path]) -> str:
     """Changes with the content of any of the files."""
-    return digest_of([file_digest(path) for path in paths])
+    return digest_of(list(in_threads(file_digest, paths, default_workers())))
 
 
 def labels_digest(images: list[LabelledImage]) -> str:
     """Changes with the ids of the images and with the content of their labels."""
     digest = hashlib.sha256()
-    for image in images:
-        digest.update(f"{image.image_id} {file_digest(image.label_path)}\n".encode())
+    found = in_threads(file_digest, [image.label_path for image in images], default_workers())
+    for image, label in zip(images, found, strict=True):
+        digest.update(f"{image.image_id} {label}\n".encode())
     return digest.hexdigest()[:16]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from data.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES, path_to_image_id, unique_image_ids
 from data.split import FileSplit
 from data.videos import FrameReader, count_frames
-from runtime.files import SYSTEM_NAMES, InputError, file_digest, is_hidden, shorten, walk_files
+from runtime.files import SYSTEM_NAMES, InputError, file_digest, is_hidden, is_plain_name, shorten, walk_files
 
 
 def find_image_files(place: str | Path) -> dict[str, Path]:
@@ -64,8 +64,8 @@ class ImageFiles(FileSplit):
         self._items: list[tuple[str, int | None]] = []
         self.problems: list[str] = []
         for name, path in self.files.items():
-            if not name.isprintable():
-                problem = "a name of characters that cannot be printed or are not UTF-8; rename it"
+            if not is_plain_name(name):
+                problem = "a name with control characters, or not in UTF-8; rename it"
                 self.problems.append(f"{shorten(repr(str(path)))}: {problem}")
                 continue
             if name not in self.videos:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
-from runtime.command_line import add_data_arguments, current_spelling, make_parser, relative_to_repository
+from runtime.command_line import add_data_arguments, add_derived_argument, current_spelling, make_parser, relative_to_repository
 from runtime.files import InputError, one_line_errors, write_json
 from runtime.progress import track
 
@@ -55,6 +55,7 @@ def build_parser() -> ArgumentParser:
     help_options = "settings of the config to change, such as model.mask_head.pos_scale=0.3"
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="NAME=VALUE", help=help_options)
     add_data_arguments(parser)
+    add_derived_argument(parser)
     parser.add_argument("--split", type=str | None, default=None, help="of the data set; default: train or train2017")
     help_annotations = "COCO instances JSON instead of a data set"
     parser.add_argument("--annotations", type=Path | None, default=None, metavar="FILE", help=help_annotations)
@@ -121,7 +122,7 @@ def find_annotations(args: Namespace) -> Path:
     if args.annotations:
         return args.annotations.expanduser()
     data_set = find_data_set(args.data_root, args.layout)
-    data_set = replace(data_set, root=data_set.root.resolve())
+    data_set = replace(data_set, root=data_set.root.resolve(), derived=args.derived)
     split, is_written = prepare_split(
         data_set, args.split, for_training=True, track=lambda items, total: track(items, "converting training labels", total)
     )

@@ -15,6 +15,7 @@ from data.layouts.coco_derived import (
     categories_path,
     ensure_instances_json,
     instances_json_path,
+    is_prepared,
     panoptic_to_stuff,
     prepare_split,
     stuff_folder,
@@ -172,9 +173,9 @@ def test_the_list_that_mmdet_reads_is_the_same_by_both_ways(root):
 def test_an_instance_json_of_someone_else_needs_the_same_classes(root):
     split = CocoSplit(root, VAL_SPLIT)
     things = [c for c in split.taxonomy.to_coco_categories() if c["isthing"]]
-    split.instances_json.write_text(json.dumps({"annotations": [], "categories": things}))
+    split.instances_json.write_text(json.dumps({"images": [], "annotations": [], "categories": things}))
     assert not split.ensure_instances_json()
-    split.instances_json.write_text(json.dumps({"annotations": [], "categories": things[1:]}))
+    split.instances_json.write_text(json.dumps({"images": [], "annotations": [], "categories": things[1:]}))
     with pytest.raises(InputError, match=r"its classes are not the things of .*'person'.* in only one of both; move it away"):
         split.ensure_instances_json()
 
@@ -233,10 +234,14 @@ def test_a_downloaded_instance_json_is_read_where_it_is(root, tmp_path):
     assert CocoSplit(root, VAL_SPLIT, derived=tmp_path / "mine").instances_json == download
 
 
+SIZE = [168, 256]
 HOSTILE = {
     "a crowd as text": ({"iscrowd": "0"}, "annotation 0, has `iscrowd` '0'"),
-    "a mask that is cut off": ({"segmentation": {"size": [4, 6], "counts": [3]}}, "annotation 0, RLE has lengths of 3 pixels"),
-    "text that ends inside a number": ({"segmentation": {"size": [4, 6], "counts": "P"}}, "annotation 0, RLE text ends"),
+    "a mask that is cut off": ({"segmentation": {"size": SIZE, "counts": [3]}}, "annotation 0, RLE has lengths of 3 pixels"),
+    "text that ends inside a number": ({"segmentation": {"size": SIZE, "counts": "P"}}, "annotation 0, RLE text ends"),
+    "a mask of another size": ({"segmentation": {"size": [4, 6], "counts": [24]}}, "annotation 0, RLE has size"),
+    "a polygon far outside": ({"segmentation": [[0, 0, 1e9, 0, 1e9, 1e9]]}, "annotation 0, polygon .* lies outside"),
+    "an image that is not listed": ({"image_id": 77}, "annotation 0, image 77 is not in `images`"),
 }
 
 
@@ -250,3 +255,24 @@ def test_a_download_that_mmdet_would_misread_or_crash_on_is_refused(root, change
     split.instances_json.write_text(json.dumps(content))
     with pytest.raises(InputError, match=words):
         CocoSplit(root, VAL_SPLIT).ensure_instances_json()
+
+
+def test_a_download_that_lists_images_as_they_lie_in_the_file_is_refused(root):
+    split = CocoSplit(root, VAL_SPLIT)
+    split.ensure_instances_json()
+    content = json.loads(split.instances_json.read_text())
+    content |= {"info": {}, "annotations": []}
+    for image in content["images"]:
+        image["height"], image["width"] = image["width"], image["height"]
+    split.instances_json.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="is 256x168, but upright 168x256"):
+        CocoSplit(root, VAL_SPLIT).ensure_instances_json()
+
+
+@pytest.mark.parametrize("size", [0, 900, -1])
+def test_an_instance_json_that_was_cut_off_is_made_again(root, size):
+    split = CocoSplit(root, VAL_SPLIT)
+    split.ensure_instances_json()
+    content = split.instances_json.read_bytes()
+    split.instances_json.write_bytes(content[:size])
+    assert is_prepared(split) == (size == -1)  # the last line end is no part of it

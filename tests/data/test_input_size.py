@@ -8,7 +8,7 @@ from data.input_size import InputSize, size_with_shorter_side
 from data.network_input import NetworkInput
 from data.normalization import IMAGENET, normalize_and_pad
 from data.resizing import argmax_on_image, logits_on_image, resize_image, resize_segment_ids
-from runtime.files import ImageError, InputError
+from runtime.files import InputError, ItemError
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_the_largest_class_on_the_image_is_that_of_the_logits_brought_there(net_
 
 @pytest.mark.parametrize("size", [(16000, 1), (1, 16000)])
 def test_a_strip_that_would_be_seen_a_thousand_times_as_large_is_refused(size):
-    with pytest.raises(ImageError, match=f"{size[0]}x{size[1]} pixels would be seen as .* cut it into parts"):
+    with pytest.raises(ItemError, match=f"{size[0]}x{size[1]} pixels would be seen as .* cut a strip into parts"):
         InputSize(800).of(size)
 
 

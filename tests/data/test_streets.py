@@ -18,7 +18,7 @@ from data.drawn import streets
 from data.drawn.streets import LABELS, Scene, StreetsSettings, draw_scene, ensure_streets, write_streets
 from data.panoptic_png import describe_segments, read_segment_ids
 from data.taxonomy import CITYSCAPES
-from runtime.files import InputError
+from runtime.files import PARTIAL, InputError
 
 TINY = StreetsSettings(128, 256, num_train=3, num_val=2)
 
@@ -193,7 +193,7 @@ def test_drawing_killed_half_way_goes_on_to_the_same_bytes(root, tmp_path, monke
     def write_image_or_die(path, pixels):
         written.append(path)
         if len(written) == 10:
-            (path.parent / ".partial-abc.png").write_bytes(b"what a killed writer leaves")
+            (path.parent / f"{PARTIAL}{2**22 + 1}-abc.png").write_bytes(b"what a killed writer leaves")
             raise KeyboardInterrupt
         original(path, pixels)
 

@@ -19,6 +19,7 @@ from efficientps.train_net import main
 from evaluation.panoptic_quality import PanopticQuality
 from fusion.logit_fusion import fuse
 from fusion.settings import FusionSettings
+from runtime.files import PARTIAL
 from training import callbacks
 from training.schedule import OptimizerSettings, learning_rate, learning_rate_factor
 
@@ -226,11 +227,12 @@ def test_without_a_terminal_a_training_says_how_far_it_is(train, monkeypatch):
     monkeypatch.setattr(callbacks, "SECONDS_BETWEEN_LINES", 0.0)
     said = train(2, "--trainer.enable_progress_bar", "true")
     assert "epoch 1 of 2, batch 1 of 1, loss " in said
-    assert "epoch 2 of 2, loss " in said
+    assert "epoch 2 of 2, validated, val/miou" in said
     assert "val/miou" in said
 
 
 def test_a_folder_that_a_kill_left_a_part_in_is_cleaned(train, tmp_path):
-    (tmp_path / ".partial-x.ckpt").touch()
+    leftover = tmp_path / f"{PARTIAL}{2**22 + 1}-x.ckpt"  # of a process that is no more
+    leftover.touch()
     assert ".partial" not in train(1)
-    assert not (tmp_path / ".partial-x.ckpt").exists()
+    assert not leftover.exists()

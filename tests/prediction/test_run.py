@@ -298,7 +298,7 @@ def test_an_image_that_a_network_cannot_take_is_left_out_and_the_others_are_done
     write_image(tmp_path / "images" / "strip.png", np.zeros((3000, 1, 3), np.uint8))
     write_image(tmp_path / "images" / "usual.png", np.zeros((64, 96, 3), np.uint8))
     predictor = build_system("Pan-SECB", streets, tmp_path)
-    with pytest.raises(InputError, match=r"1 of 2 images were left out, the first one: image 'strip': .* cut it into parts"):
+    with pytest.raises(InputError, match=r"1 of 2 images were left out, the first one: image 'strip': .* cut a strip into parts"):
         predict_split(ImageFiles(tmp_path / "images"), predictor, tmp_path / "run")
     assert (tmp_path / "run/panoptic/usual_panoptic.png").exists()
     assert "left out: image 'strip'" in capsys.readouterr().err

@@ -141,7 +141,7 @@ def test_results_of_another_split_are_refused(tmp_path):
 
 
 def test_a_name_that_fits_two_images_is_refused(tmp_path):
-    with pytest.raises(InputError, match="'000000' could be 0001/000000 and 0002/000000"):
+    with pytest.raises(InputError, match="'000000' could be 0001/000000, 0002/000000"):
         source(tmp_path, [result(image_id="000000")], None, Images("0001/000000", "0002/000000"))
 
 
@@ -161,8 +161,8 @@ def test_classes_of_another_name_are_refused_where_the_annotation_file_names_the
         ([result(image_id=9)], [{"id": 3, "file_name": "a.png"}], "none of its images is one of .*: 9 against"),
         ([result(image_id=9)], [{"id": 3}], "entry 0 of `images` lacks `file_name`"),
         ([result(category_id=7)], None, "category id 7, but things are"),
-        ([result(segmentation={"size": [6, 9], "counts": "0"})], None, r"size \[6, 9\], but its image is \[6, 8\]"),
-        ([result(segmentation=[[0, 0, 5, 0]])], None, "polygon"),
+        ([result(segmentation={"size": [6, 9], "counts": [54]})], None, r"size \[6, 9\], but its image is \[6, 8\]"),
+        ([result(segmentation=[[0, 0, 5, 0, 5]])], None, "polygon"),
         ([result(score="high")], None, "`score` 'high'"),
         ([result(score=float("nan"))], None, "score nan"),
         ([result(segmentation={"size": list(SIZE)})], None, "has counts None"),

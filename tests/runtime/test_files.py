@@ -13,6 +13,7 @@ from PIL import Image
 
 from data.images import is_made_by, open_image, path_to_image_id, read_image, read_image_size, write_image
 from runtime.files import (
+    PARTIAL,
     InputError,
     atomic_path,
     digest_of,
@@ -25,6 +26,8 @@ from runtime.files import (
     write_json,
 )
 
+DEAD = 2**22 + 1
+"""No process has this number: Linux ends before."""
 FROM_A_WORKER = "Caught InputError in DataLoader worker process 0.\nOriginal Traceback:\nruntime.files.InputError: b.png: cut\n"
 PICTURE = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 
@@ -155,10 +158,14 @@ def test_an_exception_while_writing_leaves_the_old_file_and_no_other(tmp_path):
 
 
 def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
-    (tmp_path / ".partial-x.png").touch()
-    (tmp_path / "a.png").touch()
-    remove_partial_files(tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+    (tmp_path / f"{PARTIAL}{DEAD}-x.png").touch()
+    others = [".partial-another-machine-1-x.png", ".partial-of-another-program", "a.png"]
+    for name in others:
+        (tmp_path / name).touch()
+    with atomic_path(tmp_path / "b.png") as partial:  # of a process that is alive
+        partial.touch()
+        remove_partial_files(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [*others, "b.png"]
 
 
 def test_json_that_is_missing_or_broken_is_refused(tmp_path):

@@ -17,7 +17,7 @@ def test_what_is_wrong_is_told_by_the_first_process_first(rank, waits, monkeypat
     slept = []
     monkeypatch.setattr(processes.time, "sleep", slept.append)
     if rank is not None:
-        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("LOCAL_RANK", rank)
     for error in (InputError("no such file"), FileNotFoundError("x")):
         with pytest.raises(type(error)):
             fail(error)

@@ -12,6 +12,7 @@ from PIL import Image
 from data.panoptic_file import read_panoptic_json, write_panoptic_json
 from data.panoptic_png import describe_segments, write_segment_ids
 from data.taxonomy import CITYSCAPES
+from evaluation.panoptic_quality import evaluate_files
 from runtime.files import InputError
 from scripts.evaluate import find_images
 
@@ -126,7 +127,7 @@ def test_images_are_found_by_the_file_name_that_the_json_gives(scene, tmp_path):
 
 def test_two_photos_of_one_image_are_refused_and_none_is_no_harm(truth_file, tmp_path):
     touch(tmp_path / "images", "a/town_000000.png", "b/town_000000.jpg")
-    with pytest.raises(InputError, match=r"could be .*town_000000 and .*town_000000; give names that tell them"):
+    with pytest.raises(InputError, match=r"could be a/town_000000, b/town_000000; give names that tell them"):
         find_images(str(tmp_path / "images"), truth_file)
     touch(tmp_path / "others", "x.png")
     assert find_images(str(tmp_path / "others"), truth_file) == find_images(None, truth_file) == {}
@@ -212,3 +213,41 @@ def test_without_files_it_says_first_that_it_scores_the_demo(tmp_path):
     if result.returncode != 0:  # a clone in which the demo has not run yet
         assert result.stderr.startswith("error: ")
         assert "run `make demo`" in result.stderr
+
+
+def renamed(path, folder, changes):
+    """A copy of a panoptic JSON, and its folder, whose images are called otherwise: old id -> (new id, file name)."""
+    content = json.loads(path.read_text())
+    for image in content["images"]:
+        image["id"], image["file_name"] = changes[image["id"]]
+    for annotation in content["annotations"]:
+        annotation["image_id"] = changes[annotation["image_id"]][0]
+    (folder / "renamed.json").write_text(json.dumps(content))
+    return folder / "renamed.json", path.with_suffix("")
+
+
+def score_renamed(scene, tmp_path, changes):
+    truth, prediction = scene
+    path, folder = renamed(prediction, tmp_path, changes)
+    arguments = (read_panoptic_json(truth), read_panoptic_json(path, folder, is_prediction=True))
+    return evaluate_files(*arguments).scores
+
+
+FIRST, SECOND = "town_000000", "town_000001"
+
+
+def test_images_of_other_ids_are_paired_by_their_names(scene, tmp_path):
+    same = score_renamed(scene, tmp_path, {k: (k, f"{k}.png") for k in (FIRST, SECOND)})
+    assert score_renamed(scene, tmp_path, {FIRST: (7, f"{FIRST}.png"), SECOND: (8, f"x/{SECOND}_leftImg8bit.png")}) == same
+
+
+MISNAMED = {
+    "one prediction for two truths": ({FIRST: (1, "x.png"), SECOND: (2, "y.png")}, "no prediction for image"),
+    "an id that is another image's": ({FIRST: (FIRST, "a.png"), SECOND: (SECOND, "b.png")}, "number the images of both alike"),
+}
+
+
+@pytest.mark.parametrize(("changes", "words"), MISNAMED.values(), ids=MISNAMED)
+def test_images_that_cannot_be_paired_are_refused(scene, tmp_path, changes, words):
+    with pytest.raises(InputError, match=words):
+        score_renamed(scene, tmp_path, changes)

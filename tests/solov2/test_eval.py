@@ -18,7 +18,7 @@ from data.layouts.find import open_data_set
 from data.taxonomy import CITYSCAPES
 from prediction.run import Run
 from prediction.sources import DumpedInstances
-from runtime.files import read_json
+from runtime.files import PARTIAL, read_json
 from solov2 import eval as evaluation
 from solov2.checkpoints import read_checkpoint
 
@@ -118,7 +118,7 @@ def test_broken_missing_and_half_written_dumps_are_made_again_with_the_same_byte
     first, second, *_ = sorted(copied.rglob("*.safetensors"))
     os.truncate(first, first.stat().st_size // 2)
     second.unlink()
-    (copied / "instances/.partial-x.safetensors").write_bytes(b"left by a kill")
+    (copied / f"instances/{PARTIAL}{2**22 + 1}-x.safetensors").write_bytes(b"left by a kill")
     run_eval("--checkpoint", eager, "--output", copied)
     assert contents(copied) == contents(dumps)
 

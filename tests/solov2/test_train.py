@@ -229,7 +229,7 @@ def test_a_loss_of_nan_ends_the_training_before_a_checkpoint_is_written(streets,
     ("option", "words"),
     [
         ("train_cfg.max_epochs=x", "max_epochs is 'x', but a whole number"),
-        ("optim_wrapper.optimizer.lr=nan", "lr is nan, but a number above 0"),
+        ("optim_wrapper.optimizer.lr=nan", "lr is nan, but a number from 0 on"),
         ("optim_wraper.optimizer.lr=1", "optim_wraper.optimizer.lr: no such setting"),
         ("model.backbone.frozen_stages=1", "stages of the backbone stay as drawn at random"),
     ],
