@@ -97,7 +97,8 @@ def pair_images(truth: PanopticFile, prediction: PanopticFile) -> dict[ImageId, 
             clash = f"image {k!r} is {files[k]!r}, but {name!r} in {truth.json_path}"
             raise InputError(f"{prediction.json_path}: {clash}; number the images of both alike")
         try:
-            other = k if k in ids else names.find(k if name is None else name)
+            other = k if k in ids else None if name is None else names.find(name)
+            other = names.find(k) if other is None else other
         except InputError as error:
             raise InputError(f"{prediction.json_path}: {error}") from None
         if other is None:

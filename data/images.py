@@ -108,6 +108,12 @@ def _orientation(image: Image.Image) -> int:
     return found if found in UPRIGHT else 1
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """A decoded image as its EXIF orientation says that it is to be seen; truth follows the same rule as images."""
+    turn = UPRIGHT[_orientation(image)]
+    return image if turn is None else image.transpose(turn)
+
+
 UPRIGHT = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -173,9 +179,7 @@ def read_image(path: Path) -> np.ndarray:
     with open_image(path) as image:
         if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"):
             raise InputError(f"{path}: pixel mode {image.mode}, but an 8-bit image was needed; convert it to 8-bit RGB")
-        turn = UPRIGHT[_orientation(image)]
-        rgb = image.convert("RGB")
-        return np.array(rgb if turn is None else rgb.transpose(turn))
+        return np.array(upright(image).convert("RGB"))
 
 
 def write_image(path: Path, pixels: np.ndarray, producer: str | None = None) -> None:

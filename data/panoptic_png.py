@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data.coco_json import is_whole, read_flag
-from data.images import open_image
+from data.images import open_image, upright
 from data.png_file import MAX_SEGMENT_ID as MAX_SEGMENT_ID
 from data.png_file import RGB8, check_segment_ids, has_end, read_depths, read_plain_png, write_id_png
 from data.segment_runs import Runs, find_runs
@@ -153,12 +153,13 @@ def _read_rgb(path: Path) -> tuple[np.ndarray, dict[str, str]]:
         if image.mode not in ("RGB", "RGBA") or depths != [8]:
             found = f"PNG mode {image.mode}, {' and '.join(map(str, depths))} bits"
             raise InputError(f"{path}: {found}, but a panoptic PNG is 8-bit RGB; write it with id = r + 256 g + 65536 b")
+        image, text = upright(image), getattr(image, "text", {})
         segment_ids = np.empty((image.height, image.width), dtype=np.uint32)
         step = max(1, PIXELS_AT_ONCE // image.width)
         for top in range(0, image.height, step):  # a large image is kept once as pixels and once as ids, no third time
             part = image.crop((0, top, image.width, min(top + step, image.height)))
             segment_ids[top : top + step] = rgb_to_ids(np.asarray(part))
-        return segment_ids, getattr(image, "text", {})
+        return segment_ids, text
 
 
 def write_segment_ids(path: Path, segment_ids: np.ndarray) -> None:

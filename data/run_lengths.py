@@ -117,6 +117,8 @@ def check_polygons(polygons: list, size: tuple[int, int]) -> list[list[float]]:
             is_near = points.dtype.kind in "iuf" and bool(((points >= -reach) & (points <= 2 * reach)).all())
         except (TypeError, ValueError, OverflowError):
             is_near = False
+        if len(polygon) and is_near and reach > 2 and points.max() <= 1:
+            raise InputError(f"polygon {shorten(polygon, 40)} is in shares of 1, but pixels were needed; multiply it by the size")
         if len(polygon) and not is_near:
             raise InputError(f"polygon {shorten(polygon, 40)} lies outside of its {size[0]}x{size[1]} image; export it again")
     return [polygon for polygon in polygons if len(polygon) >= 6]

@@ -136,5 +136,6 @@ class FileSplit:
 
 
 def truths_digest(split: Split) -> str:
-    """Changes with the ids of the images and with the content of their truth; what is derived from it keeps it."""
-    return digest_of([(split.image_id(index), split.truth_digest(index)) for index in range(len(split))])
+    """Changes with how the images are called and with the content of their truth; what is derived from it keeps it."""
+    parts = (split.image_id, split.key, split.file_name, split.truth_digest)
+    return digest_of([[part(index) for part in parts] for index in range(len(split))])

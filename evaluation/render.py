@@ -142,21 +142,24 @@ def error_map(truth: PanopticMap, prediction: PanopticMap, taxonomy: Taxonomy) -
     """
     matched = {(m[0], m[1]) for m in match_segments(truth, prediction).matches}
     real, guess = _segment_index(truth), _segment_index(prediction)
-    # One small table over all pairs of segments, looked up per pixel.
-    codes = np.empty((len(truth.segments) + 1, len(prediction.segments) + 1), dtype=np.uint8)
-    names = list(ERROR_COLORS)
-    codes[0] = names.index("not counted (void, crowd)")
-    for t, true_segment in enumerate(truth.segments, start=1):
-        codes[t, 0] = codes[0, 0] if true_segment.is_crowd else names.index("nothing predicted")
-        for p, segment in enumerate(prediction.segments, start=1):
-            if segment.category_id != true_segment.category_id:
-                verdict = "wrong class"
-            elif true_segment.is_crowd or (true_segment.segment_id, segment.segment_id) in matched:
-                verdict = "right"
-            else:
-                verdict = "right class, wrong segment"
-            codes[t, p] = names.index(verdict)
-    picture = np.array(list(ERROR_COLORS.values()), dtype=np.uint8)[codes[real, guess]]
+    pairs, place = np.unique(real * (len(prediction.segments) + 1) + guess, return_inverse=True)
+    names, verdicts = list(ERROR_COLORS), []
+    for t, p in zip(*np.divmod(pairs, len(prediction.segments) + 1), strict=True):  # only those that meet
+        true_segment = truth.segments[t - 1] if t else None
+        segment = prediction.segments[p - 1] if p else None
+        if true_segment is None or (segment is None and true_segment.is_crowd):
+            verdict = "not counted (void, crowd)"
+        elif segment is None:
+            verdict = "nothing predicted"
+        elif segment.category_id != true_segment.category_id:
+            verdict = "wrong class"
+        elif true_segment.is_crowd or (true_segment.segment_id, segment.segment_id) in matched:
+            verdict = "right"
+        else:
+            verdict = "right class, wrong segment"
+        verdicts.append(names.index(verdict))
+    colors = np.array(list(ERROR_COLORS.values()), dtype=np.uint8)
+    picture = colors[np.array(verdicts)[place.reshape(real.shape)]]
     picture[_borders(real)] = INK
     return picture
 

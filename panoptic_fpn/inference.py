@@ -32,8 +32,8 @@ def run(args: Namespace) -> None:
 def main() -> None:
     """The command; see above."""
     parser = build_parser("inference.py", __doc__, FOLDER / "inference", ("panoptic", "overlay"))
-    arguments = [a for a in current_spelling(sys.argv[1:]) if a != "--frame-pngs"]  # today every frame has its PNG
     with one_line_errors():
+        arguments = [a for a in current_spelling(sys.argv[1:]) if a != "--frame-pngs"]  # today every frame has its PNG
         run(parser.parse_args(arguments))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from prediction.predictor import Predictor
 from prediction.views import PLAIN, ViewSettings
-from runtime.files import InputError
+from runtime.files import InputError, shorten
 
 SYSTEMS = ("efficientps", "panoptic_fpn", "pan_secb")
 """Packages with a predictor.py that has load_predictor(path, device, views); a new system is one entry."""
@@ -30,4 +30,9 @@ def load_predictor(path: Path, device: str = "cpu", views: ViewSettings = PLAIN)
         system = None
     if system not in SYSTEMS:
         raise InputError(f"{path}: no checkpoint of {', '.join(SYSTEMS)} or solov2; give one that a training here has written")
-    return import_module(f"{system}.predictor").load_predictor(path, device, views)
+    try:
+        return import_module(f"{system}.predictor").load_predictor(path, device, views)
+    except InputError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError, MemoryError) as error:  # settings of no network
+        raise InputError(f"{path}: no network can be built of its settings ({shorten(error)}); train it again") from None

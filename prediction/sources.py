@@ -120,7 +120,7 @@ class CocoResultInstances:
         if unknown:
             named = f"{len(unknown)} images in {self.json_path} are none of {split.name}, such as {first_few(unknown)}"
             self.notes.append(f"{named}; left out")
-        if (num_without := len(split) - len(self._by_image)) and entries:
+        if num_without := len(split) - len(self._by_image):
             self.notes.append(f"{num_without} of {len(split)} images of {split.name} have no result in {self.json_path}")
 
     def fingerprint(self, image_id: str) -> str:
@@ -174,13 +174,20 @@ class CocoResultInstances:
             return {}
         fields, advice = {"id": int | str, "file_name": str}, "give a COCO annotation JSON"
         images = read_entries(self.images_json, annotations, "images", fields, advice)
-        return {number: image["file_name"] for image in images if (number := read_number(image["id"])) is not None}
+        names: dict[int | None, str] = {}
+        for image in images:
+            number = read_number(image["id"])
+            if number is not None and names.setdefault(number, image["file_name"]) != image["file_name"]:
+                raise InputError(f"{self.images_json}: image id {number} is {names[number]} and {image['file_name']}; keep one")
+        return names
 
     def _read_classes(self, annotations: object, used: list[int]) -> dict[int, int]:
         """Category id -> train id; an id that the annotation file calls by another name than the data set is refused."""
         listed = annotations.get("categories") if isinstance(annotations, dict) else None
+        if isinstance(listed, dict):  # id -> name
+            listed = [{"id": k, "name": name} for k, name in listed.items()]
         entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
-        names = {entry["id"]: entry.get("name") for entry in entries if isinstance(entry.get("id"), int)}
+        names = {_read_id(entry.get("id")): entry.get("name") for entry in entries}
         train_ids = {}
         for category_id in used:
             train_id = self.taxonomy.dataset_id_to_train_id.get(category_id)
@@ -204,6 +211,13 @@ class CocoResultInstances:
             return read(*given)
         except InputError as error:
             raise InputError(f"{self.json_path}: image {entry['image_id']!r}, {error}") from None
+
+
+def _read_id(found: object) -> int | None:
+    """A class id that may have become text or a fraction."""
+    if isinstance(found, float) and found.is_integer():
+        return int(found)
+    return read_number(found) if isinstance(found, int | str) else None
 
 
 class Truth:

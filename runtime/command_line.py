@@ -14,7 +14,7 @@ from typing import NoReturn, get_type_hints
 from docstring_parser import parse_from_object
 from jsonargparse import ActionConfigFile, ActionYesNo, ArgumentParser, DefaultHelpFormatter, Namespace
 
-from runtime.files import is_plain_name, read_yaml
+from runtime.files import InputError, is_plain_name, read_yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 OUTPUTS = REPOSITORY / "outputs"
@@ -141,6 +141,9 @@ def current_spelling(arguments: Sequence[str]) -> list[str]:
     waiting = list(arguments)
     while waiting:
         flag, equals, value = waiting.pop(0).partition("=")
+        if not (flag or equals) or (equals and not value):
+            before = flag or (read[-1] if read else "an argument")
+            raise InputError(f"{before} is given empty text; give a value, or leave it out (is a variable unset?)")
         flag = OLDER.get(flag, flag)
         if flag == "--tta.scales":
             values = [value] if equals else []

@@ -1,5 +1,6 @@
 """Files that are read with suspicion and written whole, and how a command reports bad input."""
 
+import errno
 import hashlib
 import json
 import os
@@ -20,7 +21,10 @@ PARTIAL = f".partial-{platform.node()}-"
 """Begins the name of a file until it is whole; its writer's process follows."""
 HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 """In JSON, one of the two escapes that make one character; a file name of one alone cannot be written."""
-SYSTEM_NAMES = frozenset(("@eaDir", "#recycle", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found"))
+SYSTEM_NAMES = frozenset(
+    ("@eaDir", "#recycle", "@Recycle", "@tmp", "#snapshot", "~snapshot", "__MACOSX", "$RECYCLE.BIN")
+    + ("System Volume Information", "lost+found")
+)
 """Folders that network drives, archives of macOS, Windows and ext4 keep."""
 LONGEST_NAME = 255
 """Bytes of a file's name, without its folders."""
@@ -65,7 +69,7 @@ def one_line_errors() -> Iterator[None]:
     except OSError as error:
         place = f"{shorten(error.filename, 200)}: " if error.filename else ""
         reason = error.strerror or _last_line(error)
-        sys.exit(f"error: {place}{reason}; nothing unfinished was kept, fix this and run the same command again")
+        sys.exit(f"error: {place}{reason}; fix this and run the same command again")
     except KeyboardInterrupt as end:
         kept = end.args[0] if end.args else "nothing half-written was kept; run the same command again"
         is_ended_by_torchrun = isinstance(end, Terminated) and "TORCHELASTIC_RUN_ID" in os.environ  # another process has failed
@@ -160,12 +164,23 @@ def _collect(folder: Path, below: str, suffixes: Sequence[str], visited: set[str
     with os.scandir(folder) as entries:
         visible = [entry for entry in entries if not is_hidden(entry.name)]
     for entry in sorted(visible, key=lambda entry: (entry.is_symlink(), entry.name)):  # a folder before its links
+        if entry.is_symlink() and _is_loop(entry):
+            continue
         if entry.is_dir():
             if (real := os.path.realpath(entry.path)) not in visited:
                 visited.add(real)
                 _collect(folder / entry.name, f"{below}{entry.name}/", suffixes, visited, found)
         elif entry.is_file() and (not suffixes or os.path.splitext(entry.name)[1].lower() in suffixes):
             found.append(below + entry.name)
+
+
+def _is_loop(entry: os.DirEntry) -> bool:
+    """Whether an entry is a link that leads to itself."""
+    try:
+        entry.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def is_plain_name(text: str) -> bool:
@@ -179,7 +194,7 @@ def is_plain_name(text: str) -> bool:
 
 def is_hidden(name: str) -> bool:
     """Whether walk_files leaves out a file or folder of this name."""
-    return name.startswith(".") or name in SYSTEM_NAMES
+    return name.startswith((".", "~$")) or name in SYSTEM_NAMES
 
 
 @contextmanager
@@ -266,7 +281,7 @@ def read_yaml(path: Path) -> object:
     try:
         if len(content) > LARGEST_YAML:
             raise InputError(f"{path}: {len(content)} bytes, but a file of settings has at most {LARGEST_YAML}; give another one")
-        depth = 0
+        content, depth = content.decode("utf-8-sig"), 0  # as all that read it later
         for event in yaml.parse(content):  # before it is loaded: the loaders recurse, and copy what an alias names
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST_YAML or isinstance(event, yaml.AliasEvent):

@@ -133,7 +133,7 @@ def score_officially(truth: "PanopticFile", prediction: "PanopticFile") -> dict:
     for entry in read_json(truth.json_path)["annotations"]:
         pairs.append((entry, predicted[names[entry["image_id"]]] | {"image_id": entry["image_id"]}))
     try:
-        with progress_bar() as bar, contextlib.redirect_stdout(io.StringIO()):
+        with progress_bar() as bar, contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             bar.add_task("scoring with the official evaluator", total=None)
             counts = pq_compute_single_core(0, pairs, truth.folder, prediction.folder, categories)
     except Exception as error:  # whatever it stumbles over, the user needs one line

@@ -10,6 +10,9 @@ from data.taxonomy import CITYSCAPES, Taxonomy
 from runtime.files import InputError, read_json
 from solov2.upright_images import LoadUprightImage
 
+NUM_MEASURED = 200
+"""Images whose sizes are read, at most twice as many."""
+
 
 def prepare_split(data_set: DataSet, name: str | None, *, for_training: bool, track) -> tuple[Split, bool]:
     """Open a split and write its instance JSON where it is absent or of another truth; return whether it was written.
@@ -60,6 +63,11 @@ def _use_split(dataset: dict, split: Split) -> None:
     dataset.data_root = f"{split.root}/"
     dataset.ann_file = str(split.instances_json)
     dataset.data_prefix = dict(img=split.image_folder)
+    smallest = dataset.get("filter_cfg", {}).get("min_size", 0) if dataset.get("filter_cfg") else 0
+    looked_at = range(0, len(split), max(1, len(split) // NUM_MEASURED))
+    if not dataset.get("test_mode") and all(min(split.size(index)) < smallest for index in looked_at):
+        advice = "give larger images, or filter_cfg.min_size=1 in train_dataloader's dataset"
+        raise InputError(f"{split.name}: no image has sides of {smallest} pixels or more, which filter_cfg asks for; {advice}")
     for transform in dataset.pipeline:
         if transform.type == "LoadImageFromFile":
             for name in list(transform):

@@ -15,7 +15,7 @@ class FiniteTrainingHook(Hook):
         self.num_in_a_row = 0
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        loss = torch.as_tensor((outputs or {}).get("loss", 0.0))
+        loss = torch.as_tensor((outputs or {}).get("loss", 0.0)).detach()
         is_scaled = hasattr(runner.optim_wrapper, "loss_scaler")
         if loss.is_cuda and not is_scaled and batch_idx % STEPS_BETWEEN_LOOKS:
             return

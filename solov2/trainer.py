@@ -24,14 +24,17 @@ from solov2.progress_display import ShortLogRunner
 from solov2.settings import find_config, load_config, output_folder, parse_options
 from solov2.trained_settings import TrainedSettings, TrainedSettingsHook, read_settings
 from solov2.training_options import apply_training_options
-from solov2.weights import StartFromWeights
+from solov2.weights import FROM_SCRATCH, StartFromWeights
 
 NEEDED = ("data_root", "model", "train_dataloader", "test_dataloader", "optim_wrapper", "train_cfg")
 """Settings without which nothing can be trained."""
 
 
-def find_resume(work_dir: Path, settings: TrainedSettings) -> tuple[Path | None, int]:
+def find_resume(work_dir: Path, settings: TrainedSettings, rate: float | None = None) -> tuple[Path | None, int]:
     """The checkpoint to go on from and how many epochs it has behind it.
+
+    Args:
+        rate: the learning rate; None where parts of the model have rates of their own.
 
     Raises:
         InputError: if it was trained on other classes or with another input.
@@ -48,6 +51,12 @@ def find_resume(work_dir: Path, settings: TrainedSettings) -> tuple[Path | None,
     if different := before.input_differences(settings):
         raise InputError(
             f"{relative_to_repository(last)}: was trained with another input, {different}; give another --output, or --no-resume"
+        )
+    begun = checkpoint.get("optimizer", {}).get("param_groups", [{}])[0].get("initial_lr", rate)
+    if rate is not None and begun != rate:
+        advice = "give another --output, or --no-resume"
+        raise InputError(
+            f"{relative_to_repository(last)}: began with learning rate {begun:g}, and {rate:g} would not be taken; {advice}"
         )
     if before.data_root != settings.data_root:
         place = relative_to_repository(last)
@@ -91,7 +100,7 @@ def check_learns(config: Config) -> None:
     stays = [name for name, is_so in (("stages", backbone.get("frozen_stages", -1) >= 0), ("norms", norms_stay)) if is_so]
     if stays and not (backbone.get("init_cfg") or config.get("load_from")):
         advice = "give --weights FILE, which scripts/import_weights.py makes, or model.backbone.init_cfg, or let all learn: "
-        advice += "--cfg-options model.backbone.frozen_stages=-1 model.backbone.norm_cfg.requires_grad=True"
+        advice += FROM_SCRATCH
         raise InputError(f"{config.filename}: {' and '.join(stays)} of the backbone stay as drawn at random; {advice}")
 
 
@@ -137,7 +146,8 @@ def train(args: Namespace) -> None:
         say(line, flush=True)
     allow_checkpoint_classes()
     settings = TrainedSettings.of_config(config, splits[0].taxonomy)
-    last, num_epochs_done = find_resume(work_dir, settings)
+    rate = None if "paramwise_cfg" in config.optim_wrapper else config.optim_wrapper.optimizer.lr
+    last, num_epochs_done = find_resume(work_dir, settings, rate)
     is_averaged = any(hook["type"] == "EMAHook" for hook in config.get("custom_hooks", []))
     if last is not None and not is_averaged and "ema_state_dict" in read_checkpoint(last):
         raise InputError(

@@ -43,6 +43,9 @@ def _check_numbers(config: Config) -> None:
     epochs, rate = config.train_cfg.get("max_epochs"), config.optim_wrapper.get("optimizer", {}).get("lr")
     if type(epochs) is not int or epochs < 1:
         raise InputError(f"train_cfg.max_epochs is {epochs!r}, but a whole number from 1 on is needed")
+    batch = config.train_dataloader.get("batch_size")
+    if type(batch) is not int or batch < 1:
+        raise InputError(f"train_dataloader.batch_size is {batch!r}, but a whole number from 1 on is needed")
     if type(rate) not in (int, float) or not 0 <= rate < math.inf:
         raise InputError(f"optim_wrapper.optimizer.lr is {rate!r}, but a number from 0 on is needed")
 

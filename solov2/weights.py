@@ -13,7 +13,11 @@ from mmengine.runner import Runner
 from torch import nn
 
 from runtime.files import InputError
+from training.checkpoints import check_learns
 from training.weights_file import Source, load_weights_file
+
+FROM_SCRATCH = "--cfg-options model.backbone.frozen_stages=-1 model.backbone.norm_cfg.requires_grad=True"
+"""The flags with which all parts of the backbone learn."""
 
 
 def build_network(model: dict, source: str, head: str | None = None) -> nn.Module:
@@ -61,6 +65,8 @@ class StartFromWeights(Hook):
         self.console = sys.stdout  # while it trains, what others print is swallowed
 
     def before_train(self, runner: Runner) -> None:
-        summary, _ = load_weights_file(getattr(runner.model, "module", runner.model), self.path)
+        network = getattr(runner.model, "module", runner.model)
+        summary, loaded = load_weights_file(network, self.path)
+        check_learns(network, loaded, FROM_SCRATCH)
         if is_main_process():
             print(summary, file=self.console, flush=True)

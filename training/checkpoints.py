@@ -12,7 +12,7 @@ from runtime.checkpoint_file import broken_reason, check_finite, read_checkpoint
 from runtime.files import InputError, file_digest, first_few, shorten
 from training.weights_file import load_weights_file
 
-FIXED_ON_RESUME = ("network", "input_size", "normalization")
+FIXED_ON_RESUME = ("network", "input_size", "normalization", "optimizer")
 """Hyper-parameters with which a training must go on as it began."""
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -52,7 +52,8 @@ def find_last(output: Path, settings: dict, taxonomy: Taxonomy, is_averaged: boo
         raise InputError(f"{last}: was trained on other classes, {difference}; give another --output, or --no-resume")
     if different := [_describe(name, trained[name], settings[name]) for name in trained if trained[name] != settings[name]]:
         advice = f"give --no-resume, or another --output, where --weights {last} starts from it"
-        what = "another model" if trained["network"] != settings["network"] else "another input"
+        kinds = {"network": "another model", "optimizer": "another schedule"}
+        what = next((kind for name, kind in kinds.items() if trained[name] != settings[name]), "another input")
         raise InputError(f"{last}: is of {what}, {', '.join(different)}; {advice}")
     if "averaging_state" in checkpoint and not is_averaged:
         raise InputError(f"{last}: holds averaged weights, which cannot be trained on; give --ema-decay, or --no-resume")
@@ -124,8 +125,12 @@ def read_trained(path: Path, advice: str, system: str | None = None) -> Trained:
         weights = {k.removeprefix("network."): v for k, v in checkpoint["state_dict"].items() if k.startswith("network.")}
         found = settings["system"]
         taxonomy = _taxonomy(settings)
-    except (KeyError, TypeError, AttributeError) as error:
+    except InputError as error:
+        raise InputError(f"{path}: no checkpoint of a training of this project ({error}); {advice}") from None
+    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: no checkpoint of a training of this project ({shorten(error)}); {advice}") from None
+    if not all(isinstance(value, Tensor) for value in weights.values()):
+        raise InputError(f"{path}: holds weights that are no tensors; {advice}")
     if system not in (None, found):
         raise InputError(f"{path}: is a checkpoint of {found}, but one of {system} is needed; {advice}")
     check_finite(path, weights)

@@ -65,6 +65,8 @@ class TrainCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """The data set that nobody named is the embedded one of the layout."""
+        if "layout" not in (self.config.data or ()):
+            raise InputError("the configuration's `data` is empty; leave it out, or give its settings")
         data_set = find_data_set(self.config.data_root, self.config.data.layout)
         self.config.data.data_root = str(data_set.root)
         self.config.data.layout = data_set.layout
@@ -109,6 +111,8 @@ class TrainCLI(LightningCLI):
         logger = settings.logger or TensorBoardLogger(self.output, name="", version="tensorboard")
         given = settings.callbacks or []
         callbacks += given if isinstance(given, list) else [given]
+        if settings.accumulate_grad_batches < 1:
+            raise InputError(f"trainer.accumulate_grad_batches is {settings.accumulate_grad_batches}, but 1 or more is needed")
         if settings.sync_batchnorm:
             raise InputError("trainer.sync_batchnorm would replace the activated norms by plain ones; leave it false")
         if str(settings.precision).startswith("bf16") and not has_bfloat16(str(settings.accelerator)):
@@ -129,7 +133,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             try:
                 torch.save(checkpoint, partial)
             except RuntimeError as error:  # torch hides the system's reason, such as a full disk
-                raise OSError(f"{path}: cannot be written ({shorten(error, 80)})") from None
+                raise OSError(f"{path}: cannot be written, perhaps the disk is full ({shorten(error, 80)})") from None
 
 
 def run_training(

@@ -14,13 +14,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from cityscapesscripts.helpers.labels import id2label, labels, name2label
 
-from data.images import IMAGE_SUFFIXES, check_size_of_truth, name_key, open_image, unique_image_ids
+from data.derived_json import is_derived, read_info, write_derived
+from data.images import IMAGE_SUFFIXES, check_size_of_truth, name_key, open_image, read_image_size, unique_image_ids, upright
 from data.panoptic_png import PanopticMap, describe_runs, read_segment_ids, write_segment_ids
 from data.png_file import GREY16, read_plain_png
 from data.segment_runs import Runs, encode_masks, find_runs, look_up
 from data.split import FileSplit
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID, Taxonomy
-from runtime.files import InputError, digest_of, file_digest, is_hidden, read_json, walk_files, write_json
+from runtime.files import InputError, digest_of, file_digest, is_hidden, walk_files
 from runtime.threads import default_workers, in_threads
 
 NAME = "cityscapes"
@@ -138,7 +139,7 @@ def _read_with_runs(path: Path) -> tuple[np.ndarray, Runs]:
             mode = image.mode
             if mode not in ("I;16", "I", "L"):
                 raise InputError(f"{path}: PNG mode {mode}, but instance ids are 16-bit grey; give the *{LABEL_SUFFIX} file")
-            instance_ids = np.asarray(image, dtype=np.int32)
+            instance_ids = np.asarray(upright(image), dtype=np.int32)
     runs, is_known = find_runs(instance_ids), _known_values()
     values = runs.ids.tolist()
     strangers = [v for v in values if not (0 <= v < len(is_known) and is_known[v])]
@@ -242,16 +243,20 @@ def is_prepared(path: Path, images: list[LabelledImage], labels: str | None = No
     Args:
         labels: labels_digest of the images, where it is known.
     """
-    if not path.is_file():
+    if not is_derived(path, {"description": MADE_BY, "labels": labels or labels_digest(images)}):
         return False
+    info = read_info(path)
     try:
-        content = read_json(path)
-        if content["info"]["labels"] != (labels or labels_digest(images)):
-            return False
-        names = [a["file_name"] for a in content["annotations"] if "file_name" in a]
-        return not names or content["info"]["pngs"] == _files_digest(path.with_suffix("") / name for name in names)
-    except (InputError, KeyError, TypeError):
+        sizes = [read_image_size(image.image_path) for image in images]
+        is_current = info.get("sizes") == digest_of(sizes)
+        return is_current and ("pngs" not in info or info["pngs"] == _files_digest(_pngs(path, images)))
+    except InputError:
         return False
+
+
+def _pngs(path: Path, images: list[LabelledImage]) -> list[Path]:
+    """The PNGs that belong to a panoptic JSON."""
+    return [path.with_suffix("") / f"{image.image_id}_gtFine_panoptic.png" for image in images]
 
 
 def _files_digest(paths: Iterable[Path]) -> str:
@@ -260,11 +265,11 @@ def _files_digest(paths: Iterable[Path]) -> str:
 
 
 def labels_digest(images: list[LabelledImage]) -> str:
-    """Changes with the ids of the images and with the content of their labels."""
+    """Changes with the ids and names of the images and with the content of their labels."""
     digest = hashlib.sha256()
     found = in_threads(file_digest, [image.label_path for image in images], default_workers())
     for image, label in zip(images, found, strict=True):
-        digest.update(f"{image.image_id} {label}\n".encode())
+        digest.update(f"{image.image_id} {image.image_path.name} {label}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -304,9 +309,9 @@ def write_panoptic(
         images.append({"id": image.image_id, "width": size[1], "height": size[0], "file_name": file_name})
         annotations.append(annotation)
     categories = [c | {"supercategory": name2label[c["name"]].category} for c in taxonomy.to_coco_categories()]
-    pngs = _files_digest(path.with_suffix("") / annotation["file_name"] for annotation in annotations)
-    info = {"description": MADE_BY, "labels": labels_digest(labelled), "pngs": pngs}
-    write_json(path, {"info": info, "annotations": annotations, "categories": categories, "images": images})
+    info = {"description": MADE_BY, "labels": labels_digest(labelled), "pngs": _files_digest(_pngs(path, labelled))}
+    info["sizes"] = digest_of([(entry["height"], entry["width"]) for entry in images])
+    write_derived(path, info, {"annotations": annotations, "categories": categories, "images": images})
     return path
 
 
@@ -358,7 +363,8 @@ def write_instances_json(
         images.append(entry)
     categories = [{"id": c.dataset_id, "name": c.name} for c in CITYSCAPES.categories if c.is_thing]
     info = {"description": MADE_BY, "labels": labels_digest(labelled)}
-    write_json(path, {"info": info, "images": images, "categories": categories, "annotations": annotations})
+    info["sizes"] = digest_of([(entry["height"], entry["width"]) for entry in images])
+    write_derived(path, info, {"images": images, "categories": categories, "annotations": annotations})
     return path
 
 

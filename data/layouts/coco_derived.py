@@ -4,7 +4,6 @@ The stuff maps equal detectron2's datasets/prepare_panoptic_fpn.py: things are 0
 categories, void is 255. The instance JSON is what panopticapi's panoptic2detection_coco_format makes, with run lengths.
 """
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +13,8 @@ from typing import Protocol
 import numpy as np
 
 from data.coco_json import read_entries
-from data.images import is_made_by, write_image
+from data.derived_json import is_derived, read_info, write_derived
+from data.images import check_size_of_truth, is_made_by, read_image_size, write_image
 from data.panoptic_file import ImageId
 from data.panoptic_png import PanopticMap
 from data.run_lengths import check_polygons, read_counts
@@ -39,11 +39,11 @@ class PanopticSplit(Split, Protocol):
     png_files: list[str]
     instances_json: Path
 
+    def image_path(self, index: int) -> Path: ...
+
 
 NUM_MEASURED = 1000
 """Images whose listed sizes are compared, at most twice as many."""
-START = 1000
-"""Bytes of an instance JSON in which its `info` is found."""
 
 
 @dataclass(frozen=True)
@@ -156,21 +156,7 @@ def ensure_instances_json(split: PanopticSplit, track: Track = track_nothing) ->
 
 def is_prepared(split: PanopticSplit) -> bool:
     """Whether the instance JSON is whole and was made from the truth as it is now."""
-    start = _read_start(split.instances_json)
-    return f'"truth": "{truths_digest(split)}"' in start
-
-
-def _read_start(path: Path) -> str:
-    """The first lines of an instance JSON, where `info` stands in ours, if it goes on to its last bracket; else nothing.
-
-    COCO's own have half a gigabyte, which takes ten seconds to parse.
-    """
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        start = file.read(START)
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 2))
-        return start.decode(errors="replace") if file.read().strip() == b"}" else ""
+    return is_derived(split.instances_json, {"description": MADE_BY, "truth": truths_digest(split)})
 
 
 def _append(
@@ -186,8 +172,8 @@ def _write_instances(split: PanopticSplit, images: list[dict], annotations: list
     taxonomy = split.taxonomy
     things = [c for c, is_thing in zip(taxonomy.to_coco_categories(), taxonomy.is_thing, strict=True) if is_thing]
     info = {"description": MADE_BY, "truth": truths_digest(split)}
-    content = {"info": info, "images": images, "annotations": annotations, "categories": things}
-    write_json(split.instances_json, content)
+    content = {"images": images, "annotations": annotations, "categories": things}
+    write_derived(split.instances_json, info, content)
 
 
 def _check_downloaded(split: PanopticSplit) -> None:
@@ -245,9 +231,10 @@ class _ImageResult:
 def _prepare_image(split: PanopticSplit, stuff: Path, again: bool, needs_instances: bool, index: int) -> _ImageResult:
     path, producer = stuff / split.png_files[index], split.truth_digest(index)
     is_kept = not again and is_made_by(path, producer)
-    if is_kept and not needs_instances:
-        return _ImageResult()
     try:
+        if is_kept and not needs_instances:
+            check_size_of_truth(path, read_image_size(path), split.image_path(index))
+            return _ImageResult()
         split.image(index)  # the check of a download decodes the images, too
         panoptic = split.truth(index)
     except InputError as error:
@@ -262,4 +249,4 @@ def _prepare_image(split: PanopticSplit, stuff: Path, again: bool, needs_instanc
 
 def is_ours(path: Path) -> bool:
     """Whether an instance JSON was made here, and so may be written anew."""
-    return f'"description": "{MADE_BY}"' in _read_start(path)
+    return read_info(path).get("description") == MADE_BY

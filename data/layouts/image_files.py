@@ -1,7 +1,9 @@
 """Images and videos that a path names, without truth, as a split: the frames of a video are images, too."""
 
+import fnmatch
 import hashlib
 import os
+import re
 from glob import glob
 from pathlib import Path
 
@@ -21,7 +23,10 @@ def find_image_files(place: str | Path) -> dict[str, Path]:
     Raises:
         InputError: if there is none.
     """
-    path = Path(place).expanduser()
+    try:
+        path = Path(place).expanduser()
+    except RuntimeError as error:  # of a user that is not known
+        raise InputError(f"{place}: {error}; give a path without `~`") from None
     suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
     if path.is_file():
         return {path_to_image_id(path): path}
@@ -37,13 +42,29 @@ def find_image_files(place: str | Path) -> dict[str, Path]:
 
 def _glob(pattern: str, suffixes: tuple[str, ...]) -> tuple[Path, list[str]]:
     """The folder that all files of a pattern share, and the files relative to it, sorted."""
-    found = [Path(name) for name in glob(pattern, recursive=True)]
+    found = _glob_deep(pattern) if "**" in pattern else [Path(name) for name in glob(pattern)]
     visible = [path for path in found if not is_hidden(path.name) and SYSTEM_NAMES.isdisjoint(path.parts)]
     paths = sorted(path for path in visible if path.suffix.lower() in suffixes and path.is_file())
     if not paths:
         return Path(), []
     top = Path(os.path.commonpath([p.parent.absolute() for p in paths]))
     return top, [p.absolute().relative_to(top).as_posix() for p in paths]
+
+
+def _glob_deep(pattern: str) -> list[Path]:
+    """The files of a pattern with `**`, by the walker, which links cannot lead in circles."""
+    parts = Path(pattern).parts
+    first = next(k for k, part in enumerate(parts) if any(letter in part for letter in "*?["))
+    top = Path(*parts[:first])
+    wanted = re.compile("/".join(_to_expression(part) for part in parts[first:]).replace("**/", "(?:.*/)?").replace("**", ".*"))
+    return [top / name for name in (walk_files(top) if top.is_dir() else ()) if wanted.fullmatch(name)]
+
+
+def _to_expression(part: str) -> str:
+    """A part of a glob between two `/` as a regular expression; `**` stays."""
+    if part == "**":
+        return part
+    return re.sub(r"^\(\?s:|\)\\[zZ]$", "", fnmatch.translate(part)).replace(".*", "[^/]*")
 
 
 class ImageFiles(FileSplit):

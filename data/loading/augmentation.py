@@ -1,5 +1,6 @@
 """Augmentation (albumentations) and normalisation: an image and the segments of its truth move together."""
 
+import math
 import os
 import random
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ class TrainingAugmentation:
         s = settings
         self.shorter_sides, self.longer_side = s.shorter_sides, s.longer_side
         low, high = s.scale_range
+        self.smallest = math.ceil(1 / low) if self.is_cropping else 1
         scale_and_crop = [
             albumentations.RandomScale(
                 (low - 1, high - 1), area_for_downscale="image", mask_interpolation=MASK_INTERPOLATION, p=1
@@ -118,5 +120,7 @@ class TrainingAugmentation:
             size = size_with_shorter_side(mask.shape, int(numbers.choice(self.shorter_sides)), self.longer_side)
             image = resize_image(image, size)
             mask = resize_segment_ids(mask, size).astype(np.int32)
+        if short := max(0, self.smallest - min(mask.shape)):  # scaling would leave nothing of it
+            image, mask = (np.pad(a, [(0, short), (0, short)] + [(0, 0)] * (a.ndim - 2)) for a in (image, mask))
         moved = self.compose(image=image, mask=mask)
         return moved["image"], moved["mask"].astype(np.uint32)

@@ -162,3 +162,12 @@ def test_looking_up_equals_computing():
     mean, std = np.float32(Normalization().mean), np.float32(Normalization().std)
     assert np.array_equal(normalize(picture), ((picture - mean) / std).transpose(2, 0, 1))
     assert np.array_equal(normalize(picture[:, ::-1]), normalize(picture)[..., ::-1])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1)])
+def test_images_of_a_few_pixels_are_padded(size):
+    augment = TrainingAugmentation(AugmentationSettings(crop_height=32, crop_width=64))
+    for seed in range(20):
+        image, ids = augment(np.ones((*size, 3), np.uint8), np.ones(size, np.uint32), seed=seed)
+        assert image.shape == (32, 64, 3)
+        assert ids.shape == (32, 64)

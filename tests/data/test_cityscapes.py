@@ -222,7 +222,7 @@ def test_the_semantic_map_keeps_groups_and_drops_what_is_not_scored(scene):
 def without_info(path: Path) -> dict:
     """The content of a JSON of ours without the digest of what it was made from, which the official tools do not write."""
     content = json.loads(path.read_text())
-    assert set(content.pop("info")) <= {"description", "labels", "pngs"}
+    assert {"description", "labels", "sizes", "content"} == set(content.pop("info")) - {"pngs"}
     return content
 
 

@@ -275,4 +275,32 @@ def test_an_instance_json_that_was_cut_off_is_made_again(root, size):
     split.ensure_instances_json()
     content = split.instances_json.read_bytes()
     split.instances_json.write_bytes(content[:size])
-    assert is_prepared(split) == (size == -1)  # the last line end is no part of it
+    assert not is_prepared(split)
+
+
+def test_an_instance_json_that_was_changed_behind_its_first_line_is_made_again(root):
+    split = CocoSplit(root, VAL_SPLIT)
+    split.ensure_instances_json()
+    content = split.instances_json.read_bytes()
+    split.instances_json.write_bytes(content.replace(b'"iscrowd": 0', b'"iscrowd": 1', 1))
+    assert not is_prepared(split)
+    assert split.ensure_instances_json()
+    assert split.instances_json.read_bytes() == content
+
+
+def test_images_that_were_numbered_anew_or_turned_into_another_form_make_what_is_derived_stale(root):
+    split = CocoSplit(root, VAL_SPLIT)
+    split.ensure_instances_json()
+    path = root / f"annotations/panoptic_{VAL_SPLIT}.json"
+    content = json.loads(path.read_text())
+    for entry, annotation in zip(content["images"], content["annotations"], strict=True):
+        entry["id"] = annotation["image_id"] = entry["id"] + 1
+    path.write_text(json.dumps(content))
+    assert not is_prepared(CocoSplit(root, VAL_SPLIT))
+
+
+def test_an_image_that_was_emptied_is_broken_though_its_stuff_map_is_there(root):
+    prepare(root)
+    split = CocoSplit(root, VAL_SPLIT)
+    split.image_path(0).write_bytes(b"")
+    assert [problem for problem in prepare(root).problems if str(split.image_path(0)) in problem]

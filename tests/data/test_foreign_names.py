@@ -118,3 +118,13 @@ def test_cityscapes_may_be_kept_as_jpeg(tmp_path, draw):
     (image,) = find_images(tmp_path, "val")
     assert (image.image_id, image.image_path.suffix) == ("ulm_000000_000019", ".JPG")
     assert image.label_path.is_file()
+
+
+def test_a_deep_glob_walks_as_a_folder_does(tmp_path):
+    touch(tmp_path, "a/x.png", "a/b/y.png", "z.png", "a/.hidden/h.png", "a/n.txt")
+    (tmp_path / "a" / "loop").symlink_to("..")
+    (tmp_path / "self.png").symlink_to("self.png")
+    assert list(find_image_files(f"{tmp_path}/**/*.png")) == ["y", "x", "z"]
+    assert list(find_image_files(f"{tmp_path}/a/**/*.png")) == ["y", "x"]
+    assert list(find_image_files(f"{tmp_path}/**/b/[a-z].png")) == ["y"]
+    assert list(find_image_files(tmp_path)) == ["y", "x", "z"]

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from data.images import check_size_of_truth, read_image, read_image_size
+from data.panoptic_png import ids_to_rgb, read_segment_ids
 from data.videos import FrameReader, video_writer
 from runtime.files import InputError
 
@@ -70,3 +71,12 @@ def test_a_film_that_a_phone_has_turned_comes_upright(tmp_path):
     found = FrameReader(tmp_path / "a.mp4").read(0)
     assert found.shape == (96, 48, 3)
     assert found[2, 24, 0] > 200 > 50 > found[-3, 24, 0]
+
+
+@pytest.mark.parametrize("turn", [3, 6])
+def test_a_truth_to_which_a_tool_copied_the_tag_is_turned_with_its_image(tmp_path, turn):
+    ids = np.arange(24, dtype=np.uint32).reshape(4, 6)
+    image, truth = save(tmp_path / "a.png", turn), save(tmp_path / "truth.png", turn, ids_to_rgb(ids))
+    found = read_segment_ids(truth)
+    check_size_of_truth(truth, found.shape, image)
+    np.testing.assert_array_equal(found, np.rot90(ids, -1 if turn == 6 else 2))

@@ -236,3 +236,10 @@ def test_a_folder_that_a_kill_left_a_part_in_is_cleaned(train, tmp_path):
     leftover.touch()
     assert ".partial" not in train(1)
     assert not leftover.exists()
+
+
+def test_a_rate_that_a_resume_would_not_take_is_refused(train, streets, tmp_path, fails_in_one_line):
+    train(1)
+    arguments = ["--data-root", streets, "--output", tmp_path, "--trainer.max_epochs", "2", *TINY]
+    line = fails_in_one_line(main, *arguments, "--model.optimizer.lr", "0.5")
+    assert "is of another schedule, optimizer.lr" in line

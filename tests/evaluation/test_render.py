@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from data.panoptic_png import PanopticMap, describe_segments
+from data.taxonomy import CITYSCAPES
 from evaluation.render import ERROR_COLORS, color_panoptic, draw_instances, draw_key, error_map, overlay, side_by_side
 from runtime.files import InputError
 
@@ -155,3 +156,9 @@ def test_strips_are_shown_side_by_side_on_a_sheet_of_usual_size(size):
     sheet = side_by_side([np.zeros((*size, 3), np.uint8)] * 3, ["a", "b", "c"])
     assert max(sheet.shape) < 3000
     assert (sheet == 0).all(-1).any()
+
+
+def test_errors_of_thousands_of_segments_are_drawn():
+    ids = np.arange(1, 80 * 80 + 1, dtype=np.uint32).reshape(80, 80)
+    panoptic = PanopticMap(ids, describe_segments(ids, lambda _: 26))
+    assert error_map(panoptic, panoptic, CITYSCAPES).shape == (80, 80, 3)

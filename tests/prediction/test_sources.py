@@ -278,3 +278,27 @@ def test_a_folder_that_lies_in_a_run_but_is_no_part_of_it_does_not_follow_it(dum
     (run / "run.json").write_text(json.dumps({"kept": ["panoptic"], "instances_min_score": 0.35}))
     (run / "instances").rename(run / "mine")
     assert DumpedInstances(run / "mine", split.taxonomy).min_score is None
+
+
+@pytest.mark.parametrize("categories", [[{"id": "26", "name": "zebra"}], [{"id": 26.0, "name": "zebra"}], {"26": "zebra"}])
+def test_classes_whose_ids_became_text_are_compared_as_well(tmp_path, categories):
+    images = [{"id": 3, "file_name": f"{IMAGE_ID}.png"}]
+    with pytest.raises(InputError, match="26 is 'car' in the data set, but 'zebra'"):
+        source(tmp_path, [result(image_id=3)], images, categories=categories)
+
+
+def test_an_annotation_file_that_gives_one_number_to_two_images_is_refused(tmp_path):
+    images = [{"id": 3, "file_name": f"{IMAGE_ID}.png"}, {"id": 3, "file_name": "other.png"}]
+    with pytest.raises(InputError, match=r"image id 3 is .* and other.png; keep one"):
+        source(tmp_path, [result(image_id=3)], images)
+
+
+def test_polygons_in_shares_of_the_image_are_refused(tmp_path):
+    with pytest.raises(InputError, match="is in shares of 1, but pixels were needed"):
+        read(tmp_path, [result(segmentation=[[0.1, 0.1, 0.9, 0.1, 0.9, 0.9]])])
+
+
+def test_two_names_of_one_image_are_refused(tmp_path):
+    names = [f"{IMAGE_ID}.png", f"x/{IMAGE_ID}.png"]
+    with pytest.raises(InputError, match="would both be image"):
+        source(tmp_path, [result(image_id=name) for name in names])

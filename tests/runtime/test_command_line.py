@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from runtime.command_line import add_settings, add_switch, current_spelling, given_settings, make_parser
+from runtime.files import InputError
 
 
 def test_help_keeps_the_lines_of_a_description_that_are_to_be_copied():
@@ -55,3 +56,9 @@ def test_a_switch_is_turned_on_and_off():
     parser = make_parser("test", "", has_config=False)
     add_switch(parser, "--resume", True, "go on")
     assert [parser.parse_args(a).resume for a in ([], ["--resume"], ["--no-resume"])] == [True, True, False]
+
+
+@pytest.mark.parametrize("arguments", [["--data-root", ""], ["--data-root="], ["--images", "a", "--output", ""]])
+def test_empty_text_is_refused_as_a_variable_that_is_unset_gives_it(arguments):
+    with pytest.raises(InputError, match="is given empty text; give a value"):
+        current_spelling(arguments)

@@ -236,3 +236,9 @@ def test_a_loss_of_nan_ends_the_training_before_a_checkpoint_is_written(streets,
 )
 def test_settings_that_nothing_can_be_learned_with_are_refused(option, words, streets, tmp_path, fails_in_one_line):
     assert words in fails_in_one_line(train.main, "--data-root", streets, "--output", tmp_path, "--cfg-options", option)
+
+
+def test_going_on_with_another_rate_is_refused_as_it_would_not_be_taken(trained, streets, tiny, fails_in_one_line):
+    arguments = ["--data-root", streets, "--output", trained, *tiny, "optim_wrapper.optimizer.lr=0.5"]
+    line = fails_in_one_line(train.main, *arguments)
+    assert "and 0.5 would not be taken" in line
