@@ -26,8 +26,8 @@ SYSTEM_NAMES = frozenset(
     + ("System Volume Information", "lost+found")
 )
 """Folders that network drives, archives of macOS, Windows and ext4 keep."""
-LONGEST_NAME = 255
-"""Bytes of a file's name, without its folders."""
+LONGEST_NAME, LONGEST_PATH = 255, 2000
+"""Bytes of a file's name, without its folders and with those that are given."""
 LONGEST_MESSAGE = 600
 """Characters of the line that a user reads."""
 LARGEST_YAML, DEEPEST_YAML = 2**20, 30
@@ -186,7 +186,8 @@ def _is_loop(entry: os.DirEntry) -> bool:
 def is_plain_name(text: str) -> bool:
     """Whether a text can name a file everywhere: it is Unicode, short enough, and holds no control characters or line ends."""
     try:
-        is_short = all(len(part) <= LONGEST_NAME for part in text.encode().split(b"/"))
+        content = text.encode()
+        is_short = len(content) <= LONGEST_PATH and all(len(part) <= LONGEST_NAME for part in content.split(b"/"))
     except UnicodeEncodeError:  # bytes of another encoding, or half a character
         return False
     return is_short and not any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text)

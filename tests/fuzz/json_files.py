@@ -164,8 +164,9 @@ def list_runs(mask: np.ndarray) -> dict:
 
 
 def fill(polygons: list, size: tuple[int, int]) -> np.ndarray:
-    """The mask of polygons as pycocotools draws it."""
-    return coco_mask.decode(coco_mask.frPyObjects(polygons, *size)).any(-1) if polygons else np.zeros(size, bool)
+    """The mask of polygons as pycocotools draws it; those of fewer than three points are none."""
+    kept = [polygon for polygon in polygons if len(polygon) >= 6]
+    return coco_mask.decode(coco_mask.frPyObjects(kept, *size)).any(-1) if kept else np.zeros(size, bool)
 
 
 def damage_mask(rng: random.Random, segmentation: dict | list) -> None:
