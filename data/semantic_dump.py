@@ -7,7 +7,7 @@ import numpy as np
 
 from data import dump_file
 from data.dump_file import VERSION, Form, check_header, grid_size, is_finite, read_dump, to_float16, write_dump
-from data.images import PRODUCER_KEY, is_made_by, open_image, write_image
+from data.images import PRODUCER_KEY, is_made_by, open_image, upright, write_image
 from data.taxonomy import VOID_TRAIN_ID, Taxonomy
 from runtime.files import InputError
 
@@ -107,7 +107,10 @@ def read_semantic_map(folder: Path, image_id: str, taxonomy: Taxonomy, size: tup
     with open_image(path) as image:
         if image.mode != "L":
             raise InputError(f"{path}: PNG mode {image.mode}, but a class map is 8-bit grey; predict again")
-        train_ids, (name, _, producer) = np.asarray(image), getattr(image, "text", {}).get(PRODUCER_KEY, "").partition(" ")
+        train_ids, (name, _, producer) = (
+            np.asarray(upright(image)),
+            getattr(image, "text", {}).get(PRODUCER_KEY, "").partition(" "),
+        )
     if name != taxonomy.name:
         raise InputError(f"{path}: taxonomy is {name!r}, but {taxonomy.name!r} was needed; predict again with the right data")
     if size is not None and train_ids.shape != tuple(size):
