@@ -34,6 +34,16 @@ def read_info(path: Path) -> dict:
     return info if isinstance(info, dict) else {}
 
 
+def begins_as(path: Path, info: Mapping[str, str]) -> bool:
+    """Whether a file begins as write_derived would with these first entries of `info`, as far as it goes."""
+    wanted = START + json.dumps(info)[:-1].encode()
+    try:
+        with open(path, "rb") as file:
+            return wanted.startswith(file.read(len(wanted)))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def is_derived(path: Path, info: Mapping[str, str]) -> bool:
     """Whether a file of write_derived is there, whole, with these entries in its `info`."""
     found = read_info(path)

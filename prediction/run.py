@@ -165,9 +165,12 @@ def predict_split(
     indices = range(shard.number - 1, len(split), shard.count)
     work = partial(_predict_image, split, predictor, run, resume)
     problems, done = list(split.problems), []
-    with on_interruption(
-        lambda: f"{len(done)} of {len(indices)} images are done in {run.folder}; run the same command again to go on"
-    ):
+
+    def describe_done() -> str:
+        again = "run the same command again"
+        return f"{len(done)} of {len(indices)} images are done in {run.folder}; {again} to go on" if done else again
+
+    with on_interruption(describe_done):
         for result in track(in_threads(work, indices, workers), "predicting", len(indices)):
             if isinstance(result, InputError):
                 problems.append(str(result))

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from data.coco_json import read_entries
-from data.derived_json import is_derived, read_info, write_derived
+from data.derived_json import begins_as, is_derived, write_derived
 from data.images import check_size_of_truth, is_made_by, read_image_size, write_image
 from data.panoptic_file import ImageId
 from data.panoptic_png import PanopticMap
@@ -248,5 +248,5 @@ def _prepare_image(split: PanopticSplit, stuff: Path, again: bool, needs_instanc
 
 
 def is_ours(path: Path) -> bool:
-    """Whether an instance JSON was made here, and so may be written anew."""
-    return read_info(path).get("description") == MADE_BY
+    """Whether an instance JSON was made here, and so may be written anew; also one that was cut off, to nothing at all."""
+    return begins_as(path, {"description": MADE_BY})

@@ -269,13 +269,15 @@ def test_a_download_that_lists_images_as_they_lie_in_the_file_is_refused(root):
         CocoSplit(root, VAL_SPLIT).ensure_instances_json()
 
 
-@pytest.mark.parametrize("size", [0, 900, -1])
+@pytest.mark.parametrize("size", [0, 30, 900, -1])
 def test_an_instance_json_that_was_cut_off_is_made_again(root, size):
     split = CocoSplit(root, VAL_SPLIT)
     split.ensure_instances_json()
     content = split.instances_json.read_bytes()
     split.instances_json.write_bytes(content[:size])
     assert not is_prepared(split)
+    assert split.ensure_instances_json()
+    assert split.instances_json.read_bytes() == content
 
 
 def test_an_instance_json_that_was_changed_behind_its_first_line_is_made_again(root):
