@@ -107,7 +107,7 @@ def check_learns(config: Config) -> None:
 def _describe_kept(work_dir: Path) -> str:
     last = find_last(work_dir)
     if last is None:
-        return "before the first checkpoint, so nothing was kept; the same command starts anew"
+        return f"before the first checkpoint of {relative_to_repository(work_dir)}; the same command starts this training anew"
     return f"{relative_to_repository(last)} is kept; run the same command again to go on from there"
 
 

@@ -215,6 +215,6 @@ def fit(cli: TrainCLI) -> None:
 def _describe_kept(output: Path) -> str:
     last = output / "last.ckpt"
     if not last.exists():
-        return "before the first checkpoint, so nothing was kept; the same command starts anew"
+        return f"before the first checkpoint of {output}; the same command starts this training anew"
     done = read_checkpoint_file(last, "give --no-resume")["epoch"] + 1
     return f"{last} holds {done} epochs; run the same command again to go on from there"
