@@ -1,11 +1,13 @@
 """Random numbers that a resumed training draws as it would have drawn them."""
 
+import os
 from functools import partial
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from runtime.processes import end_with_parent
 from training.seeds import seed_generators
 
 
@@ -20,8 +22,9 @@ class EpochSeedHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         words = (runner.seed, runner.epoch, runner.rank)
         seed_generators(words)
-        runner.train_dataloader.worker_init_fn = partial(_seed_worker, words)
+        runner.train_dataloader.worker_init_fn = partial(_start_worker, os.getpid(), words)
 
 
-def _seed_worker(words: tuple[int, ...], worker_id: int) -> None:
+def _start_worker(parent: int, words: tuple[int, ...], worker_id: int) -> None:
+    end_with_parent(parent)
     seed_generators((*words, worker_id))

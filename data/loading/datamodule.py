@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +27,7 @@ from data.split import Split
 from data.targets import panoptic_to_instances, panoptic_to_semantic
 from data.taxonomy import VOID_TRAIN_ID, Taxonomy
 from runtime.files import InputError
+from runtime.processes import end_with_parent
 
 NUM_MEASURED = 200
 """Training images whose sizes are read, at most twice as many: all of a large data set would take long on a network drive."""
@@ -259,7 +260,7 @@ class PanopticDataModule(pl.LightningDataModule):
             collate_fn=collate,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_start_worker,
+            worker_init_fn=partial(_start_worker, os.getpid()),
             **options,
         )
 
@@ -276,6 +277,7 @@ class PanopticDataModule(pl.LightningDataModule):
         return EpochSampler(len(self.train_set), **shared)
 
 
-def _start_worker(worker_id: int) -> None:
+def _start_worker(parent: int, worker_id: int) -> None:
+    end_with_parent(parent)
     # Each worker is one of the user's cores; OpenCV's own threads would fight the others for them.
     cv2.setNumThreads(0)

@@ -1,5 +1,10 @@
 """Which of several processes tells what went wrong."""
 
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 from runtime import processes
@@ -37,3 +42,26 @@ def test_who_loses_its_partner_ends_without_a_word(message):
 def test_a_fault_of_the_program_keeps_its_traceback():
     with pytest.raises(RuntimeError, match="shapes"):
         fail(RuntimeError("shapes differ"))
+
+
+CHILD_OF_A_KILLED_PARENT = """
+import os, signal, time
+from runtime.processes import end_with_parent
+parent = os.getpid()
+if os.fork() == 0:
+    end_with_parent(parent)
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_a_worker_ends_with_its_parent_however_that_is_killed():
+    with subprocess.Popen([sys.executable, "-c", CHILD_OF_A_KILLED_PARENT], stdout=subprocess.PIPE, text=True) as parent:
+        child = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not Path(f"/proc/{child}").exists()
