@@ -343,7 +343,7 @@ def check_config(content: bytes, folder: Path, expected: int | None) -> None:
     assert chain[-1] == path, "the configuration is not the last"
     assert len({each.resolve() for each in chain}) == len(chain), "a configuration occurs twice"
     assert all(each.exists() for each in chain), "a base that is not there"
-    said = yaml.safe_load(content)
+    said = yaml.safe_load(content.decode("utf-8-sig"))
     base = said.get("base") if isinstance(said, dict) else None
     assert (len(chain) > 1) == bool(base), f"a base is left out: {base!r}"
     assert expected is None or len(chain) == expected, "another number of configurations than was written"
