@@ -113,7 +113,8 @@ def prepare_split(
         workers: threads.
     """
     stuff, instances = stuff_folder(split.derived, split.split), split.instances_json
-    remove_partial_files(stuff)
+    for folder in (stuff, instances.parent, categories_path(split.derived).parent):
+        remove_partial_files(folder)
     is_made, is_current = is_ours(instances), is_prepared(split)
     needs_instances = not instances.exists() or (is_made and (again or not is_current))
     work = partial(_prepare_image, split, stuff, again, needs_instances)
