@@ -172,10 +172,10 @@ def read_color(value: object, dataset_id: int) -> tuple[int, int, int]:
         numbers = [float(part) for part in value if not isinstance(part, bool)]
         are_shares = any(isinstance(part, float) for part in value) and max(numbers) <= 1
         scaled = [round(255 * part if are_shares else part) for part in numbers]
-        if len(scaled) in (3, 4) and all(0 <= part <= 255 for part in scaled):
-            return tuple(scaled[:3])
     except (TypeError, ValueError, OverflowError):
-        pass
+        scaled = []
+    if len(scaled) in (3, 4) and all(0 <= part <= 255 for part in scaled):
+        return tuple(scaled[:3])
     raise InputError(f"has colour {shorten(repr(value), 40)}, but [r, g, b] of 0..255 or text such as '#00ff00' is needed")
 
 

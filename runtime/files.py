@@ -232,8 +232,8 @@ def _is_running(process: int) -> bool:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # somebody else's
-        pass
+    except PermissionError:
+        return True  # somebody else's
     return True
 
 

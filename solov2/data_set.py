@@ -63,7 +63,7 @@ def _use_split(dataset: dict, split: Split) -> None:
     dataset.data_root = f"{split.root}/"
     dataset.ann_file = str(split.instances_json)
     dataset.data_prefix = dict(img=split.image_folder)
-    smallest = dataset.get("filter_cfg", {}).get("min_size", 0) if dataset.get("filter_cfg") else 0
+    smallest = (dataset.get("filter_cfg") or {}).get("min_size", 0)
     looked_at = range(0, len(split), max(1, len(split) // NUM_MEASURED))
     if not dataset.get("test_mode") and all(min(split.size(index)) < smallest for index in looked_at):
         advice = "give larger images, or filter_cfg.min_size=1 in train_dataloader's dataset"

@@ -8,7 +8,7 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveInt
 
 from runtime.command_line import REPOSITORY, add_data_arguments, add_switch, current_spelling, make_parser, relative_to_repository
-from runtime.files import InputError, is_plain_name, one_line_errors, read_yaml, shorten
+from runtime.files import InputError, is_plain_name, read_yaml, shorten
 
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -160,6 +160,5 @@ def _to_nested(argument: str) -> str:
 
 
 def training_arguments(**about: object) -> tuple[list[str], Namespace]:
-    """lightning_arguments of this process's own command line; what is wrong with it is one line."""
-    with one_line_errors():
-        return lightning_arguments(sys.argv[1:], **about)
+    """lightning_arguments of this process's own command line."""
+    return lightning_arguments(sys.argv[1:], **about)

@@ -1,4 +1,4 @@
-"""What Lightning's trainer is given for long and for parallel training: averaged weights, seeds, fixed norms."""
+"""What Lightning's trainer is given: averaged weights, seeds, fixed norms, an end to what became NaN, lines for a log file."""
 
 import math
 import os
