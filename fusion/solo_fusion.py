@@ -48,7 +48,8 @@ def build_parser() -> ArgumentParser:
         "--instances",
         default=str(DUMPS),
         help="a folder of instance dumps, such as solov2/eval.py writes, a COCO result JSON (RLE or polygons), "
-        "a checkpoint of any training here, `model` (that of --checkpoint), `truth`, or `none` (things are regions of the semantic argmax); "
+        "a checkpoint of any training here, `model` (that of --checkpoint), `truth`, or `none` "
+        "(things are regions of the semantic argmax); "
         "default: outputs/solov2/streets_r18/dumps/val",
     )
     help_images = "annotation JSON that tells which image a number in a result JSON is"
