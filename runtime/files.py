@@ -56,29 +56,25 @@ def one_line_errors() -> Iterator[None]:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    before = None
-    if threading.current_thread() is threading.main_thread():
-        before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    except InputError as error:
-        sys.exit(f"error: {_last_line(error)}")
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        place = f"{shorten(error.filename, 200)}: " if error.filename else ""
-        reason = error.strerror or _last_line(error)
-        sys.exit(f"error: {place}{reason}; fix this and run the same command again")
-    except KeyboardInterrupt as end:
-        kept = end.args[0] if end.args else "nothing half-written was kept; run the same command again"
-        is_ended_by_torchrun = isinstance(end, Terminated) and "TORCHELASTIC_RUN_ID" in os.environ  # another process has failed
-        if process_rank() == 0 and not is_ended_by_torchrun:
-            print(f"interrupted: {kept}", file=sys.stderr, flush=True)
-        sys.exit(128 + (signal.SIGTERM if isinstance(end, Terminated) else signal.SIGINT))
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+    with _interruptible():
+        try:
+            yield
+        except InputError as error:
+            sys.exit(f"error: {_last_line(error)}")
+        except BrokenPipeError:  # `| head` has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        except OSError as error:
+            place = f"{shorten(error.filename, 200)}: " if error.filename else ""
+            reason = error.strerror or _last_line(error)
+            sys.exit(f"error: {place}{reason}; fix this and run the same command again")
+        except KeyboardInterrupt as end:
+            kept = end.args[0] if end.args else "nothing half-written was kept; run the same command again"
+            # By torchrun, where another process has failed.
+            is_ended_by_torchrun = isinstance(end, Terminated) and "TORCHELASTIC_RUN_ID" in os.environ
+            if process_rank() == 0 and not is_ended_by_torchrun:
+                print(f"interrupted: {kept}", file=sys.stderr, flush=True)
+            sys.exit(128 + (signal.SIGTERM if isinstance(end, Terminated) else signal.SIGINT))
 
 
 def process_rank() -> int:
@@ -86,8 +82,42 @@ def process_rank() -> int:
     return int(os.environ.get("RANK", os.environ["LOCAL_RANK"])) if "LOCAL_RANK" in os.environ else 0
 
 
-def _terminate(number: int, frame: object) -> None:
-    raise Terminated
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM raise Terminated, and both it and Ctrl-C hold where Python runs a finaliser, which cannot raise.
+
+    There Python prints what was raised and goes on, so the signal is sent again. What an interrupted constructor left behind,
+    finalisers complain about; nobody who has pressed Ctrl-C is to read that.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    is_interrupted = False
+
+    def interrupt(number: int, frame: object) -> None:
+        nonlocal is_interrupted
+        is_interrupted = True
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    def report(unraisable: "sys.UnraisableHookArgs") -> None:
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            number = signal.SIGTERM if isinstance(unraisable.exc_value, Terminated) else signal.SIGINT
+            threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+        elif not is_interrupted:
+            hook(unraisable)
+
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the shell has it ignored
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    hook, sys.unraisablehook = sys.unraisablehook, report
+    try:
+        yield
+    finally:
+        if not is_interrupted:  # else what is half-built dies after this
+            sys.unraisablehook = hook
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

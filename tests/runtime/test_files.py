@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import struct
+import sys
 import time
 import zlib
 
@@ -262,6 +263,51 @@ def test_an_interruption_is_one_line_that_says_what_was_kept(number, code, capsy
         work()
     assert end.value.code == code
     assert capsys.readouterr().err == "interrupted: 2 of 3 images are done\n"
+
+
+class InterruptedWhileBuilt:
+    def __init__(self, number: int) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+        self.handle = 1
+
+    def __del__(self) -> None:
+        assert self.handle
+
+
+class InterruptedWhileFreed:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), self.number)
+        time.sleep(10)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("work", [InterruptedWhileBuilt, InterruptedWhileFreed])
+def test_an_interruption_holds_around_finalisers_which_say_nothing(work, number, code, capsys, monkeypatch):
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+
+    def command() -> None:
+        work(number)
+        time.sleep(10)
+
+    with pytest.raises(SystemExit) as end, one_line_errors():
+        command()
+    end.value.__context__ = end.value.__traceback__ = None
+    assert (end.value.code, len(capsys.readouterr().err.splitlines())) == (code, 1)
+    assert said == []
+
+
+def test_an_error_of_a_finaliser_is_shown_where_nothing_was_interrupted(monkeypatch):
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: said.append(unraisable.exc_type))
+    broken = type("Broken", (), {"__del__": lambda self: 1 / 0})
+    with one_line_errors():
+        broken()
+    assert said == [ZeroDivisionError]
 
 
 def test_an_interruption_of_which_nobody_says_more_promises_nothing(capsys):
