@@ -18,7 +18,9 @@ class Normalization:
 
 IMAGENET = Normalization(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
 """What ResNets of torchvision, mmdet and detectron2 were trained with; detectron2 divides in its first convolution."""
-NORMALIZATIONS = {"efficientps": Normalization(), "imagenet": IMAGENET}
+LITE = Normalization(mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
+"""EfficientNet-Lite's, which was made to be run on integers."""
+NORMALIZATIONS = {"efficientps": Normalization(), "imagenet": IMAGENET, "lite": LITE}
 
 
 def normalize(picture: np.ndarray, normalization: Normalization = Normalization()) -> np.ndarray:

@@ -1,11 +1,14 @@
 """Training of EfficientPS, with or without its instance head: losses, validation, images. Lightning ends here."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from backbones.efficientnet import LITE_SCALES
 from data.network_input import NetworkInput
 from data.panoptic_png import PanopticMap
 from data.resizing import logits_on_image, resize_image
@@ -31,7 +34,7 @@ class EfficientPSModule(PanopticModule):
     Args:
         taxonomy: of the data; the command takes it from there.
         network_input: size and pixel values that the data brings an image to; the command takes them from there.
-        variant: EfficientNet b0 .. b7.
+        variant: EfficientNet b0 .. b7, or EfficientNet-Lite lite0 .. lite2, which wants its own pixel values.
         fpn_channels: width of the two-way FPN.
         is_separable: separable (paper) or standard (official code) FPN output convolutions.
         norm_momentum: of the encoder's running statistics.
@@ -40,7 +43,7 @@ class EfficientPSModule(PanopticModule):
         num_pictures: validation images drawn in TensorBoard after each epoch.
         instance_head: sizes of the Mask R-CNN head of the original EfficientPS; None trains the semantic model alone.
         norm: bn, iabn (in place: a third of the feature maps is kept) or iabn_sync; all three write the same checkpoints.
-        weights: file of scripts/import_weights.py to start from, where nothing is resumed.
+        weights: name of packaged weights, such as lite0, or a file of scripts/import_weights.py, to start from.
         checkpoint_encoder: compute the encoder's blocks twice instead of keeping their feature maps: less memory, more time.
     """
 
@@ -83,6 +86,10 @@ class EfficientPSModule(PanopticModule):
         if has_instances and norm == "iabn_sync":
             set_norm(self.network.instance_head, "iabn")  # each process has its own number of objects, or none
         self.needs_instances = has_instances
+
+    @staticmethod
+    def normalization_of(settings: Mapping[str, Any]) -> str:
+        return "lite" if settings["variant"] in LITE_SCALES else "efficientps"
 
     def forward(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
         """(B, 3, H, W) normalised RGB -> pyramid, and (B, C, H / 4, W / 4) logits."""

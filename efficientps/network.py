@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from detection.instance_head import InstanceHead, InstanceHeadSettings
-from efficientps.encoder import Encoder
+from efficientps.encoder import build_encoder
 from efficientps.mask_head import MaskHead
 from efficientps.semantic_head import SemanticHead
 from efficientps.two_way_fpn import TwoWayFPN
@@ -16,7 +16,7 @@ class SemanticEfficientPS(nn.Module):
 
     Args:
         num_classes: of the taxonomy, stuff and things.
-        variant: EfficientNet b0 .. b7.
+        variant: EfficientNet b0 .. b7, or EfficientNet-Lite lite0 .. lite2.
         fpn_channels: width of the pyramid.
         is_separable: the FPN's output convolutions, separable (paper) or standard (official code).
         norm_momentum: of the encoder's running statistics.
@@ -31,7 +31,7 @@ class SemanticEfficientPS(nn.Module):
         norm_momentum: float = 0.01,
     ):
         super().__init__()
-        self.encoder = Encoder(variant, norm_momentum)
+        self.encoder = build_encoder(variant, norm_momentum)
         self.two_way_fpn = TwoWayFPN(self.encoder.channels, fpn_channels, is_separable)
         self.semantic_head = SemanticHead(fpn_channels, num_classes)
         for conv in (m for m in self.two_way_fpn.modules() if isinstance(m, nn.Conv2d)):

@@ -5,7 +5,7 @@ Of the Mask R-CNN heads, the names of the mask head's separable convolutions are
 
 import re
 
-from efficientps.encoder import STRIDES
+from backbones.efficientnet import STRIDES
 from efficientps.network import SemanticEfficientPS
 
 _IN_BLOCK = {

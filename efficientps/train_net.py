@@ -24,7 +24,7 @@ def main() -> None:
         from efficientps.module import EfficientPSModule
         from training.command import run_training
 
-        run_training(EfficientPSModule, arguments, system=SYSTEM, normalization="efficientps")
+        run_training(EfficientPSModule, arguments, system=SYSTEM)
 
 
 if __name__ == "__main__":

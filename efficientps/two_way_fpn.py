@@ -7,7 +7,7 @@ separable, the official code's is a standard one: a setting.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from efficientps.encoder import STRIDES
+from backbones.efficientnet import STRIDES
 from efficientps.norm import ConvNormAct, SeparableConv
 
 LEVELS = tuple(f"s{stride}" for stride in STRIDES)

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from efficientps.encoder import NORM_EPS
+from backbones.efficientnet import NORM_EPS, EfficientNetLite
 from efficientps.network import SemanticEfficientPS
 from efficientps.official_weights import official_names
-from training.weights_file import Source
+from training.weights_file import Source, lite_sources
 
 NORM_OF = {"_conv_stem": "_bn0", "_conv_head": "_bn1", "_expand_conv": "_bn0", "_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
 """The norm right after each of the encoder's convolutions."""
@@ -28,9 +28,11 @@ def is_separable(names: Iterable[str]) -> bool:
 
 
 def sources(network: SemanticEfficientPS) -> tuple[Source, ...]:
-    """The official model as a whole, and two sources of an encoder trained on ImageNet."""
+    """The official model as a whole, and sources of an encoder trained on ImageNet; with an EfficientNet-Lite those alone."""
     official = official_names(network)
     encoder = {ours: theirs for ours, theirs in official.items() if ours.startswith("encoder.")}
+    if isinstance(network.encoder, EfficientNetLite):
+        return lite_sources(network)
     return (
         Source(
             "official EfficientPS",
@@ -43,12 +45,14 @@ def sources(network: SemanticEfficientPS) -> tuple[Source, ...]:
             marker="_conv_stem.weight",
             names={ours: ours.removeprefix("encoder.net.") for ours in encoder},
             convert=activate_plain_norms,
+            has_squeeze=True,
         ),
         Source(
             "timm EfficientNet",
             marker="conv_stem.weight",
             names={ours: theirs.removeprefix("backbone.") for ours, theirs in encoder.items()},
             convert=activate_plain_norms,
+            has_squeeze=True,
         ),
     )
 

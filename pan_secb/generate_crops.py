@@ -46,7 +46,7 @@ def cut_splits(args: Namespace) -> None:
     from pan_secb.crops import WEIGHTS_FILE, default_folder
     from runtime.progress import progress_bar
 
-    data_set = find_data_set(args.data_root, args.layout)
+    data_set = find_data_set(args.data_root, args.layout, args.truth_classes)
     output = Path(args.output or default_folder(data_set.root)).expanduser()
     splits = {name: data_set.split(name) for name in args.split or data_set.splits()}
     labelled = {name: split for name, split in splits.items() if args.split or any(map(split.has_truth, range(len(split))))}

@@ -1,11 +1,12 @@
-"""ResNet with a feature pyramid, torchvision's; its tensors' names are those of torchvision's Mask R-CNN."""
+"""ResNet or EfficientNet-Lite with torchvision's feature pyramid; a ResNet's names are those in its Mask R-CNN."""
 
 from torch import Tensor, nn
 from torchvision.models import resnet
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import FrozenBatchNorm2d
-from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
+from backbones.efficientnet import LITE_SCALES, EfficientNetLite
 from runtime.files import InputError
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
@@ -17,14 +18,27 @@ STRIDES = (4, 8, 16, 32, 64)
 """Of the pyramid's levels P2 to P6; P6, which only proposes, is every second place of P5."""
 
 
+class LiteWithFPN(nn.Module):
+    """EfficientNet-Lite in the place of the ResNet, on the same pyramid."""
+
+    def __init__(self, body: EfficientNetLite, channels: int):
+        super().__init__()
+        self.body = body
+        self.fpn = FeaturePyramidNetwork(list(body.channels), channels, LastLevelMaxPool())
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """(B, 3, H, W) -> the levels by name, the finest first."""
+        return self.fpn({str(k): feature for k, feature in enumerate(self.body(image))})
+
+
 class Backbone(nn.Module):
     """(B, 3, H, W) -> levels at strides 4, 8, 16, 32 and 64, (B, channels, H / s, W / s), rounded up.
 
     Args:
-        name: one of RESNETS.
+        name: one of RESNETS, or of EfficientNet-Lite's LITE_SCALES.
         channels: width of the pyramid.
         norm: one of NORMS.
-        trainable_stages: how many of STAGES learn, 0 to 5; weights that start at random must.
+        trainable_stages: how many of STAGES learn, 0 to 5; weights that start at random must. An EfficientNet-Lite has as many.
         has_stride_in_1x1: stride in the first convolution of a bottleneck, as in the original ResNet-50 and detectron2's
             weights, not in its 3x3 one, as in torchvision's and mmdet's.
 
@@ -41,11 +55,16 @@ class Backbone(nn.Module):
         has_stride_in_1x1: bool = False,
     ):
         super().__init__()
-        for what, given, known in (("backbone", name, RESNETS), ("norm", norm, tuple(NORMS))):
+        for what, given, known in (("backbone", name, (*RESNETS, *LITE_SCALES)), ("norm", norm, tuple(NORMS))):
             if given not in known:
                 raise InputError(f"{what} {given!r} is unknown; choose one of {', '.join(known)}")
         if not 0 <= trainable_stages <= len(STAGES):
             raise InputError(f"trainable_stages is {trainable_stages}, but 0 to {len(STAGES)} are there")
+        if name in LITE_SCALES:
+            if has_stride_in_1x1:
+                raise InputError(f"has_stride_in_1x1 is for resnet50 and resnet101, but the backbone is {name}; leave it false")
+            self.levels = LiteWithFPN(EfficientNetLite(name, norm=norm, trainable_stages=trainable_stages), channels)
+            return
         body = getattr(resnet, name)(weights=None, norm_layer=NORMS[norm])
         if has_stride_in_1x1:
             move_strides(body)

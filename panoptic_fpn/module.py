@@ -1,10 +1,13 @@
 """Training of Panoptic FPN: losses by name, validation by every score, panels in TensorBoard. Lightning ends here."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from backbones.efficientnet import LITE_SCALES
 from data.network_input import NetworkInput
 from data.panoptic_png import PanopticMap
 from data.resizing import resize_image
@@ -35,7 +38,7 @@ class PanopticFPNModule(PanopticModule):
         loss: factors of the branches.
         merging: which instances and which stuff are kept in validation.
         panels_every_n_steps: a panel is drawn in TensorBoard at each n-th validation step; 0 draws none.
-        weights: file of scripts/import_weights.py, or a checkpoint of this command, to start from where nothing is resumed.
+        weights: name of packaged weights, such as lite0, a file of scripts/import_weights.py, or a checkpoint, to start from.
     """
 
     needs_instances = True
@@ -61,6 +64,14 @@ class PanopticFPNModule(PanopticModule):
         self.save_plain_settings("panoptic_fpn", plain, network_input, merging=asdict(merging))
         self.network = build_network(plain).to(memory_format=torch.channels_last)
         self.precision = InstanceAP(taxonomy)
+
+    @staticmethod
+    def normalization_of(settings: Mapping[str, Any]) -> str:
+        return "lite" if settings["network"]["backbone"] in LITE_SCALES else "imagenet"
+
+    @property
+    def encoder(self) -> nn.Module:
+        return self.network.backbone.levels.body
 
     @property
     def predictor(self) -> PanopticFPNPredictor:

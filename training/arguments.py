@@ -13,6 +13,8 @@ from runtime.files import InputError, is_plain_name, read_yaml, shorten
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 """Ours -> Lightning's."""
+RANDOM = "none"
+"""As --weights: those that a configuration names are not loaded."""
 AUGMENTATION = (
     *("crop_height", "crop_width", "scale_range", "flip_probability", "brightness", "contrast", "saturation", "hue"),
     *("shorter_sides", "longer_side"),
@@ -31,8 +33,11 @@ def add_training_arguments(parser: ArgumentParser, output: str) -> None:
     help_output = f"folder of checkpoints and logs; default: {output}"
     group.add_argument("--output", "--work-dir", type=str | None, default=None, metavar="DIR", help=help_output)
     add_switch(parser, "--resume", True, "go on from the output's last checkpoint where there is one; --no-resume starts anew")
-    help_weights = "file of scripts/import_weights.py to start from, where nothing is resumed"
-    group.add_argument("--weights", type=str | None, default=None, metavar="FILE", help=help_weights)
+    help_weights = (
+        "packaged weights by name, such as lite0, or a file of scripts/import_weights.py, to start from where nothing is "
+    )
+    help_weights += "resumed; none: random ones"
+    group.add_argument("--weights", type=str | None, default=None, metavar="NAME|FILE", help=help_weights)
     group.add_argument("--epochs", type=PositiveInt | None, default=None, help="of the whole training")
     help_precision = "mixed where the device has it; else 32 bits, and a line that says so"
     group.add_argument("--precision", "--amp", choices=("32", "bf16", "fp16"), default=None, help=help_precision)
@@ -126,9 +131,10 @@ def _to_lightning(args: Namespace) -> list[str]:
         "--trainer.devices": devices,
         "--seed_everything": args.seed,
         "--data.num_workers": args.workers,
-        "--model.weights": args.weights,
+        "--model.weights": "null" if args.weights == RANDOM else args.weights,
         "--output": args.output,
         "--data_root": args.data_root,
+        "--data.truth_classes": args.truth_classes,
         "--ema_decay": args.ema_decay,
         "--save_every": args.save_every,
     }

@@ -1,15 +1,17 @@
 """Checkpoints of a training: gone on from, started from, and read for use."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from backbones.packaged_weights import PACKAGES, load_packaged
 from data.taxonomy import Taxonomy
 from runtime.checkpoint_file import broken_reason, check_finite, read_checkpoint_file
 from runtime.files import InputError, file_digest, first_few, shorten
+from training.schedule import OptimizerSettings
 from training.weights_file import load_weights_file
 
 FIXED_ON_RESUME = ("network", "input_size", "normalization", "optimizer")
@@ -46,6 +48,7 @@ def find_last(output: Path, settings: dict, taxonomy: Taxonomy, is_averaged: boo
     try:
         done, before = checkpoint["epoch"] + 1, checkpoint["hyper_parameters"]
         known, trained = _taxonomy(before), {name: before[name] for name in FIXED_ON_RESUME}
+        trained["optimizer"] = asdict(OptimizerSettings()) | dict(trained["optimizer"])  # an older checkpoint knows fewer
     except (KeyError, TypeError) as error:
         raise InputError(f"{last}: is no checkpoint of this training ({shorten(error)}); give --no-resume") from None
     if difference := known.difference(taxonomy):
@@ -70,7 +73,10 @@ def _describe(name: str, before: object, now: object) -> str:
 
 
 def load_start(network: nn.Module, path: str | Path) -> tuple[str, set[str]]:
-    """Give a fresh network the weights of a file of scripts/import_weights.py, or of a checkpoint of the same network.
+    """Give a fresh network packaged weights, or those of a file of scripts/import_weights.py or of a checkpoint of the same.
+
+    Args:
+        path: of the file, or the name of packaged weights, such as lite0.
 
     Returns:
         A line that says what was loaded, and the names of the tensors.
@@ -78,6 +84,8 @@ def load_start(network: nn.Module, path: str | Path) -> tuple[str, set[str]]:
     Raises:
         InputError: if the file is broken or of another network.
     """
+    if str(path) in PACKAGES:
+        return load_packaged(network, str(path))
     path = Path(path).expanduser()
     if not path.is_absolute() and not path.exists():
         path = REPOSITORY / path  # as in a configuration, whatever folder the command is run from
@@ -104,7 +112,7 @@ def check_learns(network: nn.Module, loaded: set[str], from_scratch: str) -> Non
             frozen += [f"{name}.{buffer}" for buffer, _ in module.named_buffers()]
     if absent := [name for name in frozen if name not in loaded]:
         found = f"parts of the network stay as they are, {first_few(absent)}, but no weights were loaded for them"
-        needed = "give --weights FILE, which scripts/import_weights.py makes"
+        needed = "give --weights, the name of packaged ones or a FILE, which scripts/import_weights.py makes"
         raise InputError(f"{found}; {needed}" + (f", or let all learn: {from_scratch}" if from_scratch else ""))
 
 

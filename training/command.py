@@ -42,8 +42,6 @@ class TrainCLI(LightningCLI):
     """
 
     system = ""
-    normalization = "imagenet"
-    """Of the pixels, unless the configuration names another."""
 
     def add_arguments_to_parser(self, parser) -> None:
         """Add what is the project's own, and hand on what the data set says to the model; see LightningCLI."""
@@ -58,7 +56,6 @@ class TrainCLI(LightningCLI):
         parser.link_arguments("data_root", "data.data_root")
         for name in ("taxonomy", "network_input", *self.linked):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
-        parser.set_defaults({"data.normalization": self.normalization})
 
     linked: tuple[str, ...] = ()
     """What else the data tells the model."""
@@ -70,6 +67,8 @@ class TrainCLI(LightningCLI):
         data_set = find_data_set(self.config.data_root, self.config.data.layout)
         self.config.data.data_root = str(data_set.root)
         self.config.data.layout = data_set.layout
+        if self.config.data.normalization is None:
+            self.config.data.normalization = self._model_class.normalization_of(self.config.model)
 
     def instantiate_classes(self) -> None:
         """As Lightning's; the model says what it learns from."""
@@ -142,7 +141,6 @@ def run_training(
     *,
     system: str,
     data: type[PanopticDataModule] = PanopticDataModule,
-    normalization: str = "imagenet",
     linked: tuple[str, ...] = (),
 ) -> None:
     """The whole command.
@@ -150,7 +148,6 @@ def run_training(
     Args:
         arguments: of LightningCLI; see training.arguments.
         system: folder of the results.
-        normalization: of the pixels, which the network decides.
         linked: properties of the data module that the module is told, beside classes and input.
     """
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it lists devices that are not there, and adverts
@@ -161,7 +158,7 @@ def run_training(
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning calls a part of torch that will have another name
     warnings.filterwarnings("ignore", ".*LightningCLI's args parameter.*")  # training.arguments has read the command line
     torch.set_float32_matmul_precision("high")
-    cli = type("CLI", (TrainCLI,), {"system": system, "normalization": normalization, "linked": linked})
+    cli = type("CLI", (TrainCLI,), {"system": system, "linked": linked})
     with one_line_errors():
         try:
             save = {"overwrite": True}

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data.network_input import NetworkInput
 from data.panoptic_png import PanopticMap
@@ -33,6 +34,20 @@ class PanopticModule(pl.LightningModule):
         self.iou = SemanticIoU(taxonomy)
         self.quality = PanopticQuality()
 
+    @staticmethod
+    def normalization_of(settings: Mapping[str, Any]) -> str:
+        """Which of NORMALIZATIONS a network wants.
+
+        Args:
+            settings: of the module, as its arguments.
+        """
+        return "imagenet"
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The part that pretrained weights fill, whose learning rate may be another."""
+        return self.network.encoder
+
     from_scratch = ""
     """The flags with which all parts of the network learn, where by default some stay as their weights are."""
     needs_instances = False
@@ -52,7 +67,7 @@ class PanopticModule(pl.LightningModule):
         self.save_hyperparameters(about | plain, logger=False)
 
     def configure_optimizers(self) -> dict:
-        return make_optimizer(self.optimizer_settings, self.parameters(), self.trainer)
+        return make_optimizer(self.optimizer_settings, self, self.encoder, self.trainer)
 
     def log_losses(self, stage: str, losses: Mapping[str, Tensor], batch_size: int) -> Tensor:
         """Log the terms of a loss, where there are several, and their sum; return the sum."""

@@ -1,7 +1,6 @@
-"""Optimiser and learning rate of a training: linear warm-up, then a drop at each milestone."""
+"""Optimiser and learning rate of a training: linear warm-up, then a drop at each milestone, or half a cosine."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pytorch_lightning as pl
@@ -13,7 +12,7 @@ from runtime.files import InputError
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """SGD or AdamW with linear warm-up and steps; the defaults are those of EfficientPS's configuration."""
+    """SGD or AdamW with linear warm-up and decay; the defaults are those of EfficientPS's configuration."""
 
     name: str = "sgd"
     """sgd (momentum 0.9) or adamw."""
@@ -29,10 +28,18 @@ class OptimizerSettings:
     """Shares of the training after which the rate drops; the official 120 and 144 of 160 epochs."""
     gamma: float = 0.1
     """Factor at each milestone."""
+    decay: str = "steps"
+    """steps: at the milestones. cosine: half a cosine from the warm-up's end down to 0, without milestones."""
+    encoder_rate: float = 1.0
+    """Factor of the rate of the encoder, which pretrained weights need to be small."""
 
     def __post_init__(self):
         if self.name not in ("sgd", "adamw"):
             raise InputError(f"optimizer {self.name!r} is unknown; choose sgd or adamw")
+        if self.decay not in ("steps", "cosine"):
+            raise InputError(f"decay {self.decay!r} is unknown; choose steps or cosine")
+        if not 0 <= self.encoder_rate < math.inf:
+            raise InputError(f"encoder_rate is {self.encoder_rate}, but a factor from 0 on is needed")
         if not 0 < self.lr < math.inf or not self.weight_decay >= 0 or not self.warmup_steps >= 0:
             found = f"lr {self.lr}, weight_decay {self.weight_decay}, warmup_steps {self.warmup_steps}"
             raise InputError(f"optimizer {found}, but lr above 0 and the others from 0 on are needed")
@@ -42,10 +49,19 @@ class OptimizerSettings:
             raise InputError(f"base_batch is {self.base_batch}, but at least 1 image, or null, is needed")
 
 
-def make_optimizer(settings: OptimizerSettings, parameters: Iterable[nn.Parameter], trainer: pl.Trainer) -> dict:
-    """What configure_optimizers returns: the optimiser of the settings, its rate set at each step by learning_rate_factor."""
+def make_optimizer(settings: OptimizerSettings, module: nn.Module, encoder: nn.Module, trainer: pl.Trainer) -> dict:
+    """What configure_optimizers returns: the optimiser of the settings, its rate set at each step by learning_rate_factor.
+
+    Args:
+        encoder: the part of the module whose rate is encoder_rate times the others'.
+    """
     rate = learning_rate(settings, trainer, trainer.datamodule)
-    parameters = [parameter for parameter in parameters if parameter.requires_grad]
+    parameters: list = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if settings.encoder_rate != 1:
+        own = set(map(id, encoder.parameters()))
+        others = [parameter for parameter in parameters if id(parameter) not in own]
+        slow = [parameter for parameter in parameters if id(parameter) in own]
+        parameters = [{"params": others}, {"params": slow, "lr": settings.encoder_rate * rate}]
     if settings.name == "sgd":
         optimizer = torch.optim.SGD(parameters, rate, momentum=0.9, weight_decay=settings.weight_decay)
     else:
@@ -70,11 +86,15 @@ def learning_rate(settings: OptimizerSettings, trainer: pl.Trainer, data: pl.Lig
 
 
 def learning_rate_factor(step: int, total_steps: float, settings: OptimizerSettings) -> float:
-    """Share of the full rate at an optimiser step: linear warm-up, then a drop at each milestone.
+    """Share of the full rate at an optimiser step: linear warm-up, then a drop at each milestone, or a cosine.
 
     Args:
-        total_steps: of the whole training; may be infinite, then no milestone comes.
+        total_steps: of the whole training; may be infinite, then no milestone comes, and no decay.
     """
     warmed = min(1.0, step / settings.warmup_steps) if settings.warmup_steps else 1.0
     warmup = settings.warmup_factor + (1 - settings.warmup_factor) * warmed
+    if settings.decay == "cosine":
+        rest = total_steps - settings.warmup_steps
+        done = min(1.0, max(0.0, (step - settings.warmup_steps) / rest)) if rest > 0 else 0.0
+        return warmup * (1 + math.cos(math.pi * done)) / 2
     return warmup * settings.gamma ** sum(step >= m * total_steps for m in settings.milestones)

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from backbones.efficientnet import EfficientNetLite
 from runtime.checkpoint_file import check_plain, read_checkpoint_file
 from runtime.files import InputError, atomic_path, parse_json, remove_partial_files, shorten
 
@@ -39,6 +40,8 @@ class Source:
     """Our names of tensors whose length is the number of classes: of another length, they are left out."""
     convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
     """Applied to the matched tensors, under our names."""
+    has_squeeze: bool | None = None
+    """Of an EfficientNet, whether its checkpoints hold squeeze-and-excitation: a Lite's, of the same names and shapes, do not."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +119,33 @@ def match(state: Mapping[str, Tensor], checkpoint: Mapping[str, Tensor], source:
 
 
 def find_source(sources: Iterable[Source], names: Iterable[str]) -> Source | None:
-    """The family that a checkpoint with these names is of."""
+    """The family that a checkpoint with these names is of.
+
+    Raises:
+        InputError: if it is an EfficientNet-Lite for an EfficientNet, or the reverse, which compute different functions.
+    """
     names = set(names)
-    return next((source for source in sources if source.marker in names), None)
+    source = next((source for source in sources if source.marker in names), None)
+    if source is not None and source.has_squeeze is not None:
+        has_squeeze = any("se_reduce" in name or ".se." in name for name in names)
+        if has_squeeze != source.has_squeeze:
+            kinds = ("EfficientNet-Lite, without", "EfficientNet, with")
+            variants = ("lite0, lite1 or lite2", "b0 .. b7")
+            raise InputError(
+                f"it is an {kinds[has_squeeze]} squeeze-and-excitation, whose activations and pixel values are others; "
+                f"give a --for of {variants[has_squeeze]}"
+            )
+    return source
+
+
+def lite_sources(network: nn.Module) -> tuple[Source, ...]:
+    """The checkpoints that can start an EfficientNet-Lite within a network; none where it has no such backbone."""
+    found = [(prefix, module) for prefix, module in network.named_modules() if isinstance(module, EfficientNetLite)]
+    if not found:
+        return ()
+    prefix, backbone = found[0]
+    names = {f"{prefix}.net.{name}": name for name in backbone.net.state_dict()}
+    return (Source("EfficientNet-Lite", marker="_conv_stem.weight", names=names, has_squeeze=False),)
 
 
 def count_names(names: list[str], limit: int = 8) -> str:

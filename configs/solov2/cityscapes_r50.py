@@ -6,7 +6,7 @@ out and says so, then train.py --weights FILE. 8 GPUs: torchrun --nproc-per-node
 """
 
 _base_ = "mmdet::solov2/solov2_r50_fpn_1x_coco.py"
-custom_imports = dict(imports=["solov2.location_head"])
+custom_imports = dict(imports=["solov2.location_head", "solov2.lite_backbone"])
 
 data_root = "data/cityscapes/"
 num_classes = 8  # the things of data.taxonomy.CITYSCAPES

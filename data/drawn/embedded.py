@@ -1,21 +1,28 @@
 """Which data set a command works on: the user's, else an embedded one, which is drawn on first use."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from data.class_map import read_class_map
 from data.layouts.find import AUTO, DataSet, named_data_set
 from runtime.files import InputError
 
 
-def find_data_set(given: str | Path | None = None, layout: str = AUTO) -> DataSet:
+def find_data_set(given: str | Path | None = None, layout: str = AUTO, truth_classes: str | None = None) -> DataSet:
     """The folder given, else $CITYSCAPES_DATASET, $CITYSCAPES_DIR or $COCO_DATASET, else an embedded set, drawn if absent.
 
     Prints one line where an embedded set is used: Snapshots for the COCO layout, else Streets.
 
+    Args:
+        truth_classes: class map that the truth goes through.
+
     Raises:
-        InputError: if the folder is missing or of another layout.
+        InputError: if the folder is missing or of another layout, or there is no such class map.
     """
-    return named_data_set(given, layout) or _embedded("cityscapes" if layout == AUTO else layout)
+    class_map = None if truth_classes is None else read_class_map(truth_classes)
+    found = named_data_set(given, layout) or _embedded("cityscapes" if layout == AUTO else layout)
+    return replace(found, class_map=class_map)
 
 
 @cache

@@ -38,6 +38,7 @@ class PanopticSplit(Split, Protocol):
     json_path: Path
     png_files: list[str]
     instances_json: Path
+    image_folder: str
 
     def image_path(self, index: int) -> Path: ...
 
@@ -165,7 +166,8 @@ def _append(
 ) -> None:
     first = len(annotations) + 1
     annotations += [{"id": first + k, "image_id": split.key(index)} | entry for k, entry in enumerate(found)]
-    entry = {"id": split.key(index), "file_name": split.file_name(index), "height": size[0], "width": size[1]}
+    file_name = split.image_path(index).relative_to(split.root / split.image_folder).as_posix()
+    entry = {"id": split.key(index), "file_name": file_name, "height": size[0], "width": size[1]}
     images.append(entry)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from data.class_map import ClassMap, MappedSplit
 from data.layouts import cityscapes, coco
 from data.split import Split
 from data.taxonomy import Taxonomy
@@ -23,6 +24,8 @@ class DataSet:
     layout: str
     derived: Path | None = None
     """Folder of what is made from the truth; None: the data set's own, which must then be writable."""
+    class_map: ClassMap | None = None
+    """What its classes become; None: they stay."""
 
     def splits(self) -> list[str]:
         """The names of the splits that hold images."""
@@ -44,11 +47,12 @@ class DataSet:
             InputError: if it is missing, empty or broken.
         """
         name = name or self.usual_split(for_training)
-        return LAYOUTS[self.layout].open_split(self.root, name, need_labels=for_training, derived=self.derived)
+        split = LAYOUTS[self.layout].open_split(self.root, name, need_labels=for_training, derived=self.derived)
+        return split if self.class_map is None else MappedSplit(split, self.class_map)
 
     def taxonomy(self, split: str) -> Taxonomy:
         """The classes of a split, without reading more than is needed for it."""
-        return LAYOUTS[self.layout].split_taxonomy(self.root, split)
+        return self.class_map.target if self.class_map else LAYOUTS[self.layout].split_taxonomy(self.root, split)
 
 
 def check_layout(layout: str) -> None:
@@ -61,12 +65,15 @@ def check_layout(layout: str) -> None:
         raise InputError(f"layout {layout!r} is unknown; choose one of {', '.join((AUTO, *LAYOUTS))}")
 
 
-def open_data_set(root: str | Path, layout: str = AUTO, source: str = "--data-root") -> DataSet:
+def open_data_set(
+    root: str | Path, layout: str = AUTO, source: str = "--data-root", class_map: ClassMap | None = None
+) -> DataSet:
     """A data set that the user names.
 
     Args:
         layout: one of LAYOUTS, or `auto`: the one that recognises the folder.
         source: what named the folder, for the message.
+        class_map: what its classes become.
 
     Raises:
         InputError: if the folder is missing, or of no known or of another layout.
@@ -81,7 +88,7 @@ def open_data_set(root: str | Path, layout: str = AUTO, source: str = "--data-ro
             needed = ", or ".join(f"{known.FORM} ({name})" for name, known in LAYOUTS.items())
             raise InputError(f"{root}: no known layout is there; {source} must name the folder that holds {needed}")
     LAYOUTS[layout].check_root(root)
-    return DataSet(root, layout)
+    return DataSet(root, layout, class_map=class_map)
 
 
 def named_data_set(given: str | Path | None, layout: str = AUTO) -> DataSet | None:

@@ -15,6 +15,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from data.class_map import read_class_map
 from data.input_size import InputSize
 from data.layouts.find import open_data_set
 from data.loading.augmentation import AugmentationSettings, TrainingAugmentation
@@ -150,7 +151,8 @@ class PanopticDataModule(pl.LightningDataModule):
         num_workers: processes that read and augment; 0 reads in the training process.
         augmentation: what a training image goes through.
         input_size: to what size an image is brought before it is augmented, validated or predicted.
-        normalization: of the pixels, one of NORMALIZATIONS; the network decides.
+        truth_classes: class map that the truth goes through, a shipped one by name or a YAML file.
+        normalization: of the pixels, one of NORMALIZATIONS; None: what the network of a training wants, else EfficientPS's.
         seed: of the order and the augmentation; None follows seed_everything.
     """
 
@@ -168,16 +170,18 @@ class PanopticDataModule(pl.LightningDataModule):
         num_workers: NonNegativeInt = 2,
         augmentation: AugmentationSettings = AugmentationSettings(),
         input_size: InputSize = InputSize(),
-        normalization: Literal["efficientps", "imagenet"] = "efficientps",
+        truth_classes: str | None = None,
+        normalization: Literal["efficientps", "imagenet", "lite"] | None = None,
         seed: NonNegativeInt | None = None,
     ):
         super().__init__()
-        self.data_set = open_data_set(data_root, layout)
+        class_map = None if truth_classes is None else read_class_map(truth_classes)
+        self.data_set = open_data_set(data_root, layout, class_map=class_map)
         self.train_split = train_split or self.data_set.usual_split(for_training=True)
         self.val_split = val_split or self.data_set.usual_split()
         self.batch_size, self.val_batch_size, self.num_workers = batch_size, val_batch_size, num_workers
         self.augmentation, self.given_input_size = augmentation, input_size
-        self.normalization = NORMALIZATIONS[normalization]
+        self.normalization = NORMALIZATIONS[normalization or "efficientps"]
         self.seed = seed
 
     @property

@@ -121,7 +121,7 @@ def find_annotations(args: Namespace) -> Path:
 
     if args.annotations:
         return args.annotations.expanduser()
-    data_set = find_data_set(args.data_root, args.layout)
+    data_set = find_data_set(args.data_root, args.layout, args.truth_classes)
     data_set = replace(data_set, root=data_set.root.resolve(), derived=args.derived)
     split, is_written = prepare_split(
         data_set, args.split, for_training=True, track=lambda items, total: track(items, "converting training labels", total)

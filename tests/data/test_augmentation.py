@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data.loading.augmentation import AugmentationSettings, TrainingAugmentation
-from data.normalization import IMAGENET, NORMALIZATIONS, Normalization, normalize, normalize_and_pad, pad_segment_ids
+from data.normalization import IMAGENET, LITE, NORMALIZATIONS, Normalization, normalize, normalize_and_pad, pad_segment_ids
 
 GEOMETRY_ONLY = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0}
 HEIGHT, WIDTH = 48, 60
@@ -130,9 +130,10 @@ def test_settings_that_cannot_be_are_refused(settings, complaint):
 
 
 def test_what_networks_were_trained_with_stays():
-    assert {"efficientps": Normalization(), "imagenet": IMAGENET} == NORMALIZATIONS
+    assert {"efficientps": Normalization(), "imagenet": IMAGENET, "lite": LITE} == NORMALIZATIONS
     assert (Normalization().mean, Normalization().std) == ((106.433, 116.617, 119.559), (65.496, 67.6, 74.123))
     assert (IMAGENET.mean, IMAGENET.std) == ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+    assert (LITE.mean, LITE.std) == ((127,) * 3, (128,) * 3)
 
 
 def test_the_mean_becomes_zero_and_one_deviation_one():

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
+from backbones.efficientnet import STRIDES
 from detection.instance_head import InstanceHead, InstanceHeadSettings, box_losses
-from efficientps.encoder import STRIDES
 from efficientps.mask_head import MaskHead
 from efficientps.network import EfficientPS
 from runtime.files import InputError

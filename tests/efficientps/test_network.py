@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from efficientps.encoder import VARIANTS, Encoder
+from efficientps.encoder import EFFICIENTNETS, Encoder, build_encoder
 from efficientps.loss import hardest_pixels_loss
 from efficientps.network import SemanticEfficientPS
 from efficientps.norm import NormAct
@@ -27,15 +27,15 @@ def test_features_have_the_official_widths(variant, channels):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("variant", VARIANTS[:4])
+@pytest.mark.parametrize("variant", EFFICIENTNETS[:4])
 def test_features_have_strides_4_8_16_32(variant):
     features = Encoder(variant).eval()(torch.randn(1, 3, 64, 128))
     assert [tuple(f.shape[-2:]) for f in features] == [(16, 32), (8, 16), (4, 8), (2, 4)]
 
 
 def test_an_unknown_variant_is_refused_with_the_choices():
-    with pytest.raises(ValueError, match="b0, b1"):
-        Encoder("b9")
+    with pytest.raises(ValueError, match=r"b0, b1, .*, lite2"):
+        build_encoder("b9", 0.01)
 
 
 def test_no_squeeze_and_excitation_and_no_swish_remain():

@@ -1,0 +1,156 @@
+"""A class map: which class of one taxonomy becomes which of another, many to one; read wherever truth comes in.
+
+classes:                                # of the result, as `categories` of a COCO panoptic JSON
+  - {id: 1, name: vehicle, isthing: 1}
+map:
+  car: vehicle                          # by name, or by id
+  bicycle: vehicle
+  rug: void
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.layouts import coco_derived
+from data.layouts.coco_derived import Track, track_nothing
+from data.panoptic_png import PanopticMap, describe_segments
+from data.split import Split
+from data.taxonomy import Taxonomy, recognise
+from runtime.files import InputError, digest_of, first_few, read_yaml
+
+FOLDER = Path(__file__).with_name("class_maps")
+VOID = "void"
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """See above."""
+
+    name: str
+    """Part of the names of files that are made of the truth."""
+    target: Taxonomy
+    """The classes that it leads to."""
+    pairs: Mapping[str | int, str]
+    """Name or dataset id -> name of a target, or void."""
+
+    def table(self, source: Taxonomy) -> dict[int, int | None]:
+        """Dataset id of each class of `source` -> dataset id of the target, None for void.
+
+        Raises:
+            InputError: if the map does not say what becomes of one of them.
+        """
+        ids = {c.name: c.dataset_id for c in self.target.categories} | {VOID: None}
+        table, absent = {}, []
+        for category in source.categories:
+            to = self.pairs.get(category.name, self.pairs.get(category.dataset_id))
+            if to is None:
+                absent.append(category.name)
+            else:
+                table[category.dataset_id] = ids[to]
+        if absent:
+            near = difflib.get_close_matches(absent[0], map(str, self.pairs), n=3)
+            meant = f", which has {first_few(near)}" if near else ""
+            raise InputError(
+                f"class map {self.name}: says nothing of {first_few(absent)}{meant}; add `{absent[0]}: ...` to its map, or `void`"
+            )
+        return table
+
+    def digest(self) -> str:
+        """Changes with what it does."""
+        return digest_of(sorted(self.pairs.items(), key=str), self.target.to_coco_categories())
+
+
+def shipped_maps() -> list[str]:
+    """The names of the maps that the project brings."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def read_class_map(given: str | Path) -> ClassMap:
+    """A shipped map by name, or one from a YAML file.
+
+    Raises:
+        InputError: if there is none, or it is no class map.
+    """
+    path = FOLDER / f"{given}.yaml"
+    if not path.is_file():
+        path = Path(given).expanduser()
+        if path.suffix not in (".yaml", ".yml") or not path.is_file():
+            raise InputError(
+                f"class map {given}: no such map; give one of {', '.join(shipped_maps())}, or the path of a YAML file"
+            )
+    content = read_yaml(path)
+    if not isinstance(content, dict) or not isinstance(content.get("classes"), list) or not isinstance(content.get("map"), dict):
+        raise InputError(
+            f"{path}: is no class map; it needs `classes`, a list of id, name and isthing, and `map`, names to names"
+        )
+    target = recognise(Taxonomy.from_coco_categories(path.stem, content["classes"]))
+    known = {c.name for c in target.categories} | {VOID}
+    if strangers := sorted({str(to) for to in content["map"].values() if to not in known}):
+        raise InputError(f"{path}: maps to {first_few(strangers)}, but `classes` has no such name; add it there, or map to void")
+    return ClassMap(path.stem, target, content["map"])
+
+
+class MappedSplit:
+    """A split whose truth speaks of the classes that a map leads to; all else is the split's own.
+
+    Things of one class stay objects of their own; stuff of one class becomes one segment.
+    """
+
+    def __init__(self, split: Split, class_map: ClassMap):
+        self._split = split
+        self._map = class_map
+        self._table = class_map.table(split.taxonomy)
+        self.taxonomy = class_map.target
+        self.name = f"{split.name} by {class_map.name}"
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("_"):  # also while it is unpickled in a worker, where `_split` is not there yet
+            raise AttributeError(name)
+        return getattr(self._split, name)
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def truth(self, index: int) -> PanopticMap | None:
+        """See Split."""
+        truth = self._split.truth(index)
+        return None if truth is None else map_classes(truth, self._table, self.taxonomy)
+
+    def truth_digest(self, index: int) -> str:
+        """See Split."""
+        return digest_of(self._split.truth_digest(index), self._map.digest())
+
+    @property
+    def instances_json(self) -> Path:
+        """Where the instance JSON of these classes lies."""
+        return self._split.derived / "annotations" / f"instances_{self._split.split}.{self._map.name}.json"
+
+    def ensure_instances_json(self, track: Track = track_nothing) -> bool:
+        """Write that JSON, unless it is there and of this truth; return whether it was written."""
+        return coco_derived.ensure_instances_json(self, track)
+
+
+def map_classes(truth: PanopticMap, table: Mapping[int, int | None], target: Taxonomy) -> PanopticMap:
+    """A panoptic map of the target's classes; void is where a class leads to none.
+
+    Args:
+        table: dataset ids, of ClassMap.table.
+    """
+    is_thing = {c.dataset_id: c.is_thing for c in target.categories}
+    stuff_ids: dict[int, int] = {}
+    moved, categories, is_crowd = {}, {}, {}
+    for segment in truth.segments:
+        category = table[segment.category_id]
+        segment_id = 0
+        if category is not None:
+            segment_id = segment.segment_id if is_thing[category] else stuff_ids.setdefault(category, segment.segment_id)
+            categories[segment_id] = category
+            is_crowd[segment_id] = segment.is_crowd and is_thing[category]
+        moved[segment.segment_id] = segment_id
+    ids = truth.segment_ids.copy()
+    for old, new in moved.items():
+        if old != new:
+            ids[truth.segment_ids == old] = new
+    return PanopticMap(ids, describe_segments(ids, categories.__getitem__, is_crowd.__getitem__))
