@@ -1,10 +1,12 @@
-"""Weights of other projects to start from: a checkpoint in, a weights file for one network out.
+"""Weights of other projects to start from: a checkpoint in, or a published one by name, a weights file for one network out.
 
+    $ python scripts/import_weights.py --download torchvision-resnet50
     $ python scripts/import_weights.py tf_efficientnet_b5_ra.pth --for efficientps-b5 --output weights/b5.safetensors
     $ python scripts/import_weights.py solov2_r50.pth --for solov2:configs/solov2/cityscapes_r50.py --output r50.safetensors
     $ python scripts/import_weights.py model_final.pkl --for panoptic-fpn-r50 --output weights/panoptic_fpn.safetensors
     $ python scripts/import_weights.py --list
 
+--list names what can be downloaded; EfficientNet-Lite's weights need no download: train with --weights lite0.
 What the checkpoint is, its tensors' names tell. The last line printed is the command to train with. No pickled code is
 executed: plain tensors are read, of detectron2's .pkl files plain arrays; anything else is refused.
 """
@@ -12,6 +14,8 @@ executed: plain tensors are read, of detectron2's .pkl files plain arrays; anyth
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,14 +23,19 @@ from jsonargparse import ArgumentParser, Namespace
 
 from data.panoptic_file import read_taxonomy
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC, TAXONOMIES, Taxonomy
-from runtime.command_line import current_spelling, make_parser
+from runtime.command_line import REPOSITORY, current_spelling, make_parser
+from runtime.downloads import download
 from runtime.files import InputError, one_line_errors
+from runtime.progress import progress_bar
+from training.published_weights import PUBLISHED
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
     from torch import Tensor
 
     from training.weights_file import Source
 
+WEIGHTS = REPOSITORY / "weights"
 LITES = ("lite0", "lite1", "lite2")
 BACKBONES = {"r18": "resnet18", "r34": "resnet34", "r50": "resnet50", "r101": "resnet101"} | dict(zip(LITES, LITES))
 """Of Panoptic FPN, by their names in --for."""
@@ -73,9 +82,13 @@ def build_parser() -> ArgumentParser:
     parser = make_parser("import_weights.py", __doc__, has_config=False)
     help_checkpoint = "a .pth, .pt, .bin, .ckpt, .safetensors or detectron2 .pkl file"
     parser.add_argument("checkpoint", nargs="?", type=Path | None, default=None, help=help_checkpoint)
-    parser.add_argument("--for", dest="network", type=str | None, default=None, metavar="NETWORK", help=TARGETS)
-    parser.add_argument("--output", type=Path | None, default=None, metavar="FILE", help="the .safetensors file to write")
-    parser.add_argument("--list", action="store_true", help="print which checkpoints are known, and for which networks")
+    help_download = "fetch a published one instead, see --list; it is kept in weights/downloads, checked, and gone on with"
+    parser.add_argument("--download", type=str | None, default=None, metavar="NAME", help=help_download)
+    help_for = f"{TARGETS}; default with --download: what it is listed for"
+    parser.add_argument("--for", dest="network", type=str | None, default=None, metavar="NETWORK", help=help_for)
+    help_output = "the .safetensors file to write; default with --download: weights/NAME.safetensors"
+    parser.add_argument("--output", type=Path | None, default=None, metavar="FILE", help=help_output)
+    parser.add_argument("--list", action="store_true", help="print what can be downloaded, and which checkpoints are known")
     return parser
 
 
@@ -178,13 +191,50 @@ def find_classes(name: str) -> Taxonomy:
     return TAXONOMIES[name] if name else COCO_PANOPTIC
 
 
+def published_table() -> str:
+    """What can be downloaded, a line each."""
+    rows = [("--download", "task", "classes", "licence", "size", "listed in", "--for")]
+    rows += [(p.name, p.task, p.classes, p.licence, f"{p.megabytes} MB", p.listed_in, p.target) for p in PUBLISHED.values()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*lines, "No address has been tried. A file must have the SHA-256 whose first digits its name ends in."])
+
+
+def fetch_published(args: Namespace) -> None:
+    """Put the file of --download, and the defaults that it has, into the arguments.
+
+    Raises:
+        InputError: if nothing is published under this name, or it cannot be fetched.
+    """
+    if args.checkpoint is not None:
+        raise InputError(f"{args.checkpoint} and --download {args.download} are given; give one of both")
+    if args.download not in PUBLISHED:
+        near = get_close_matches(args.download, PUBLISHED, n=3, cutoff=0.4)
+        raise InputError(f"--download {args.download}: no such weights; give one of {', '.join(near or PUBLISHED)}, see --list")
+    published = PUBLISHED[args.download]
+    args.checkpoint = WEIGHTS / "downloads" / published.file_name
+    args.network = args.network or published.target
+    args.output = args.output or WEIGHTS / f"{published.name}.safetensors"
+    with progress_bar() as bar:
+        task = bar.add_task(f"fetching {published.file_name}", total=None)
+        advance = partial(_advance, bar, task)
+        is_new = download(published.address, args.checkpoint, published.sha256, 2_000_000 * published.megabytes, advance)
+    print(f"{'wrote' if is_new else 'was there:'} {args.checkpoint}, {published.licence}, from {published.address}")
+
+
+def _advance(bar: "Progress", task: "TaskID", there: int, total: int | None) -> None:
+    bar.update(task, completed=there // 1000, total=None if total is None else total // 1000)  # kilobytes
+
+
 def run(args: Namespace) -> None:
     """Read, match, say what fits, write."""
     if args.list:
-        print(KNOWN)
+        print(f"{published_table()}\n\n{KNOWN}")
         return
+    if args.download is not None:
+        fetch_published(args)
     if not (args.checkpoint and args.network and args.output):
-        raise InputError("a checkpoint, --for and --output are needed; --list tells what is known")
+        raise InputError("a checkpoint, --for and --output are needed, or --download NAME; --list tells what is known")
     if args.output.suffix != ".safetensors":
         raise InputError(f"--output {args.output}: must end in .safetensors")
     # First: it sets what torch reads when it is loaded.

@@ -1,19 +1,26 @@
 """scripts/import_weights.py: other projects' networks, built here, computed by ours through the file; bad input in one line."""
 
+import hashlib
 import json
 import os
 import pickle
 import re
 import runpy
+import threading
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from efficientnet_lite_pytorch import EfficientNet as LitePackage
 from efficientnet_pytorch import EfficientNet
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torchvision import models
 
 import solov2  # noqa: F401, before mmdet
 
@@ -22,6 +29,7 @@ from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.hub import get_config
 from mmengine.logging import HistoryBuffer
+from mmengine.utils import get_installed_path
 from torchvision.models import resnet18
 
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC
@@ -418,3 +426,94 @@ def test_a_weights_file_is_checked_before_it_is_loaded(tmp_path):
     for name, message in (("foreign", "no weights file"), ("broken", "no whole weights file"), ("none", "no such weights file")):
         with pytest.raises(InputError, match=message):
             load_weights_file(network, tmp_path / f"{name}.safetensors")
+
+
+def serve(folder: Path) -> ThreadingHTTPServer:
+    """Files of a folder on the loopback."""
+    http = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=folder))
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    return http
+
+
+def test_a_published_checkpoint_is_fetched_checked_and_made_a_weights_file(import_weights, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    torch.save(resnet18().state_dict(), tmp_path / "resnet18.pth")
+    digits = hashlib.sha256((tmp_path / "resnet18.pth").read_bytes()).hexdigest()[:8]
+    (tmp_path / "resnet18.pth").rename(tmp_path / f"resnet18-{digits}.pth")
+    http = serve(tmp_path)
+    published = SCRIPT["PUBLISHED"]["torchvision-resnet18"]
+    address = f"http://127.0.0.1:{http.server_port}/resnet18-{digits}.pth"
+    monkeypatch.setitem(SCRIPT["PUBLISHED"], published.name, replace(published, address=address))
+    monkeypatch.setitem(SCRIPT["fetch_published"].__globals__, "WEIGHTS", tmp_path / "weights")
+    printed = import_weights("--download", published.name)
+    assert f"wrote {tmp_path}/weights/downloads/resnet18-{digits}.pth, BSD-3-Clause, from {address}" in printed
+    assert f"wrote {tmp_path}/weights/torchvision-resnet18.safetensors; train with:" in printed
+    http.shutdown()
+    http.server_close()
+    assert "was there: " in import_weights("--download", published.name)
+
+
+def test_each_published_address_names_its_digest_and_its_file_once():
+    published = SCRIPT["PUBLISHED"]
+    for name, entry in published.items():
+        assert name == entry.name
+        assert re.fullmatch("[0-9a-f]{8}", entry.sha256)
+        assert entry.address.startswith("https://")
+    assert len({entry.address for entry in published.values()}) == len(published)
+
+
+@pytest.mark.parity
+def test_addresses_are_those_of_the_installed_libraries():
+    weights = [models.ResNet18_Weights, models.ResNet34_Weights, models.ResNet50_Weights, models.ResNet101_Weights]
+    listed = {w.IMAGENET1K_V1.url for w in weights} | {models.detection.MaskRCNN_ResNet50_FPN_Weights.COCO_V1.url}
+    for folder in ("solov2", "panoptic_fpn"):
+        metafile = Path(get_installed_path("mmdet"), ".mim", "configs", folder, "metafile.yml")
+        listed |= set(re.findall(r"Weights: (\S+)", metafile.read_text()))
+    ours = {entry.address for entry in SCRIPT["PUBLISHED"].values() if not entry.listed_in.startswith("timm")}
+    assert ours <= listed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--download", "resnet50"), "no such weights; give one of torchvision-resnet50"),
+        (("a.pth", "--download", "tf_efficientnet_b0"), "a.pth and --download tf_efficientnet_b0 are given"),
+    ],
+)
+def test_downloads_that_cannot_be_are_refused(arguments, words, fails_in_one_line):
+    assert words in fails_in_one_line(SCRIPT["main"], *arguments)
+
+
+def lite_file(folder: Path) -> Path:
+    """EfficientNet-Lite0 as its package has it."""
+    torch.manual_seed(0)
+    network = LitePackage.from_name("efficientnet-lite0")
+    scramble(network)
+    torch.save(network.state_dict(), folder / "lite0.pth")
+    return folder / "lite0.pth"
+
+
+@pytest.mark.parity
+@torch.no_grad()
+@pytest.mark.parametrize("target", ["efficientps-lite0", "efficientps-instances-lite0", "panoptic-fpn-lite0", "solov2"])
+def test_a_lite_file_starts_a_lite_backbone(target, import_weights, tmp_path):
+    network = f"solov2:{REPOSITORY}/configs/solov2/streets_lite0.py" if target == "solov2" else target
+    printed = import_weights(lite_file(tmp_path), "--for", network, "--output", tmp_path / "w.safetensors")
+    assert "lite0.pth is EfficientNet-Lite" in printed
+    assert "left out of the checkpoint: 2 (_fc 2)" in printed
+    _, tensors = read_weights(tmp_path / "w.safetensors")
+    found = {name.partition("net.")[2]: tensor for name, tensor in tensors.items()}
+    expected = {k: v for k, v in torch.load(tmp_path / "lite0.pth").items() if not k.startswith("_fc.")}
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+
+
+def test_a_lite_file_is_not_taken_for_an_efficientnet_nor_the_reverse(classifier, tmp_path, fails_in_one_line):
+    line = fails_in_one_line(
+        SCRIPT["main"], lite_file(tmp_path), "--for", "efficientps-b0", "--output", tmp_path / "w.safetensors"
+    )
+    assert "lite0.pth: it is an EfficientNet-Lite, without squeeze-and-excitation" in line
+    assert "give a --for of lite0, lite1 or lite2" in line
+    torch.save(classifier.state_dict(), tmp_path / "b0.pth")
+    arguments = (tmp_path / "b0.pth", "--for", "efficientps-lite0", "--output", tmp_path / "w.safetensors")
+    assert "b0.pth: it is an EfficientNet, with squeeze" in fails_in_one_line(SCRIPT["main"], *arguments)
