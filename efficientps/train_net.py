@@ -2,9 +2,9 @@
 
     $ python efficientps/train_net.py
     $ python efficientps/train_net.py --config configs/efficientps/cityscapes_b5.yaml --data-root /path/to/cityscapes
-    $ python efficientps/train_net.py --config configs/efficientps/streets_b0_maskrcnn.yaml
+    $ python efficientps/train_net.py --config configs/efficientps/streets_lite0_maskrcnn.yaml
 
-Without --config it trains configs/efficientps/streets_b0.yaml on the embedded data set. Every setting of the YAML is a flag
+Without --config it trains configs/efficientps/streets_lite0.yaml on the embedded data set. Every setting of the YAML is a flag
 too (--model.optimizer.lr 0.01, --trainer.max_epochs 20). The same command again goes on where it was stopped.
 """
 
@@ -17,7 +17,7 @@ SYSTEM = "efficientps"
 
 def main() -> None:
     """The command; see above."""
-    default = REPOSITORY / "configs" / SYSTEM / "streets_b0.yaml"
+    default = REPOSITORY / "configs" / SYSTEM / "streets_lite0.yaml"
     with one_line_errors():
         arguments, _ = training_arguments(prog="train_net.py", description=__doc__, system=SYSTEM, default_config=default)
         # Here, since they import torch, which takes seconds, and --help needs it not.

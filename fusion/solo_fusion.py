@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from data.split import Split
     from prediction.predictor import Predictor
 
-CHECKPOINT = OUTPUTS / "efficientps" / "streets_b0" / "best.ckpt"
+CHECKPOINT = OUTPUTS / "efficientps" / "streets_lite0" / "best.ckpt"
 MODEL_SUFFIXES = (".ckpt", ".pth")
-DUMPS = OUTPUTS / "solov2" / "streets_r18" / "dumps" / "val"
+DUMPS = OUTPUTS / "solov2" / "streets_lite0" / "dumps" / "val"
 
 
 def build_parser() -> ArgumentParser:
@@ -50,7 +50,7 @@ def build_parser() -> ArgumentParser:
         help="a folder of instance dumps, such as solov2/eval.py writes, a COCO result JSON (RLE or polygons), "
         "a checkpoint of any training here, `model` (that of --checkpoint), `truth`, or `none` "
         "(things are regions of the semantic argmax); "
-        "default: outputs/solov2/streets_r18/dumps/val",
+        "default: outputs/solov2/streets_lite0/dumps/val",
     )
     help_images = "annotation JSON that tells which image a number in a result JSON is"
     group.add_argument("--instances-images", type=str | None, default=None, metavar="FILE", help=help_images)

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 CONFIGS = REPOSITORY / "configs"
 TRAININGS = {
-    "stage1": (CONFIGS / "solov2" / "streets_r18.py", 13),
-    "stage2": (CONFIGS / "efficientps" / "streets_b0.yaml", 10),
-    "joint": (CONFIGS / "efficientps" / "streets_b0_maskrcnn.yaml", 13),
+    "stage1": (CONFIGS / "solov2" / "streets_lite0.py", 13),
+    "stage2": (CONFIGS / "efficientps" / "streets_lite0.yaml", 10),
+    "joint": (CONFIGS / "efficientps" / "streets_lite0_maskrcnn.yaml", 13),
     "panoptic_fpn": (CONFIGS / "panoptic_fpn" / "streets_r18.yaml", 13),
     "crops": (CONFIGS / "pan_secb" / "streets.yaml", 2),
     "finetune": (CONFIGS / "pan_secb" / "streets_finetune.yaml", 3),

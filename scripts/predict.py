@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from prediction.predictor import Predictor
 
 OUTPUT = OUTPUTS / "predict"
-STAGE_1, STAGE_2 = OUTPUTS / "solov2" / "streets_r18", OUTPUTS / "efficientps" / "streets_b0" / "best.ckpt"
+STAGE_1, STAGE_2 = OUTPUTS / "solov2" / "streets_lite0", OUTPUTS / "efficientps" / "streets_lite0" / "best.ckpt"
 
 
 def build_parser() -> ArgumentParser:
@@ -40,11 +40,11 @@ def build_parser() -> ArgumentParser:
     add_input_arguments(parser)
     add_model_arguments(parser, None, "of one training that gives everything, instead of the two below")
     group = parser.add_argument_group("two stages")
-    help_instances = "checkpoint of stage 1; default: the last one in outputs/solov2/streets_r18"
+    help_instances = "checkpoint of stage 1; default: the last one in outputs/solov2/streets_lite0"
     group.add_argument("--instances", "--stage1-checkpoint", type=str | None, default=None, metavar="FILE", help=help_instances)
     help_config = "instead: the configuration of solov2/train.py whose last checkpoint is taken"
     group.add_argument("--stage1-config", type=str | None, default=None, metavar="FILE", help=help_config)
-    help_semantics = "checkpoint of stage 2; default: outputs/efficientps/streets_b0/best.ckpt"
+    help_semantics = "checkpoint of stage 2; default: outputs/efficientps/streets_lite0/best.ckpt"
     group.add_argument("--semantics", "--stage2-checkpoint", type=str | None, default=None, metavar="FILE", help=help_semantics)
     add_run_arguments(parser, OUTPUT, ("panoptic", "overlay"))
     add_settings(parser, "fusion", FusionSettings, "fusion", {"min_score": "--min-score"})

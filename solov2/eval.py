@@ -33,13 +33,13 @@ FOLDER = OUTPUTS / "solov2"
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = make_parser("eval.py", __doc__, has_config=False)
-    help_config = "of the training whose last checkpoint is taken where --checkpoint names none; default: streets_r18.py"
-    parser.add_argument("--config", default="configs/solov2/streets_r18.py", help=help_config)
+    help_config = "of the training whose last checkpoint is taken where --checkpoint names none; default: streets_lite0.py"
+    parser.add_argument("--config", default="configs/solov2/streets_lite0.py", help=help_config)
     help_options = "settings of the trained model to change, such as model.test_cfg.score_thr=0.2"
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="NAME=VALUE", help=help_options)
     add_input_arguments(parser)
     add_model_arguments(parser, None, "default: the last one that train.py wrote for --config")
-    output = FOLDER / "streets_r18" / "dumps" / "val"
+    output = FOLDER / "streets_lite0" / "dumps" / "val"
     add_run_arguments(parser, output, ("instances",), "outputs/solov2/<config name>/dumps/<split or folder>")
     return parser
 

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from runtime.command_line import REPOSITORY
 from runtime.files import InputError
 
-DEFAULT_CONFIG = REPOSITORY / "configs" / "solov2" / "streets_r18.py"
+DEFAULT_CONFIG = REPOSITORY / "configs" / "solov2" / "streets_lite0.py"
 
 
 def find_config(given: str | Path) -> Path:

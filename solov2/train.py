@@ -5,7 +5,7 @@
     $ python solov2/train.py --data-root /path/to/coco
     $ python solov2/train.py --epochs 30 --cfg-options optim_wrapper.optimizer.lr=0.002
 
-Without --config it trains configs/solov2/streets_r18.py on the embedded data set; the classes are the data set's things. The same
+Without --config it trains configs/solov2/streets_lite0.py on the embedded data set; the classes are the data set's things. The same
 command again goes on where it was stopped, and says so when all is done. Several GPUs: torchrun --nproc-per-node N
 solov2/train.py --launcher pytorch ...; a batch is then one process's, and norm statistics are not shared (--cfg-options
 sync_bn=torch shares them, on GPUs).
@@ -24,7 +24,7 @@ from training.arguments import add_training_arguments, read_device
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = make_parser("train.py", __doc__, has_config=False)
-    parser.add_argument("--config", default="configs/solov2/streets_r18.py", help="mmengine config")
+    parser.add_argument("--config", default="configs/solov2/streets_lite0.py", help="mmengine config")
     help_options = "settings of the config to change, such as optim_wrapper.optimizer.lr=0.002"
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="NAME=VALUE", help=help_options)
     add_training_arguments(parser, "outputs/solov2/<config name>")

@@ -106,7 +106,7 @@ def pan_secb(root: Path, folder: Path) -> Path:
 
 def solov2_checkpoint(root: Path, folder: Path) -> Path:
     """Stage 1."""
-    config, data_set = load_config(DEFAULT_CONFIG, TINY_SOLOV2), open_data_set(root)
+    config, data_set = load_config(DEFAULT_CONFIG.with_name("streets_r18.py"), TINY_SOLOV2), open_data_set(root)
     splits = [prepare_split(data_set, None, for_training=t, track=lambda items, _: items)[0] for t in (True, False)]
     use_splits(config, *splits)
     settings = TrainedSettings.of_config(config, splits[0].taxonomy)

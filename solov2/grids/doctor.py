@@ -51,7 +51,7 @@ TARGETS = ("collide", "no own cell", "centre lost", "AR")
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = make_parser("doctor.py", __doc__, has_config=False)
-    parser.add_argument("--config", default="configs/solov2/streets_r18.py", help="mmengine config")
+    parser.add_argument("--config", default="configs/solov2/streets_lite0.py", help="mmengine config")
     help_options = "settings of the config to change, such as model.mask_head.pos_scale=0.3"
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="NAME=VALUE", help=help_options)
     add_data_arguments(parser)

@@ -30,7 +30,7 @@ TINY = (
     *("--trainer.num_sanity_val_steps", "0", "--trainer.enable_progress_bar", "false"),
 )
 
-MASKRCNN = ("--config", str(Path(__file__).parents[2] / "configs" / "efficientps" / "streets_b0_maskrcnn.yaml"))
+MASKRCNN = ("--config", str(Path(__file__).parents[2] / "configs" / "efficientps" / "streets_lite0_maskrcnn.yaml"))
 
 
 @pytest.fixture

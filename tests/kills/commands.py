@@ -30,10 +30,10 @@ LIGHTNING = (
     "--trainer.check_val_every_n_epoch 1 --trainer.enable_progress_bar false --data.batch_size 1 --data.val_batch_size 1 "
     "--data.crop_height 64 --data.crop_width 64 "
 )
-MASKRCNN = "--config configs/efficientps/streets_b0_maskrcnn.yaml "
+MASKRCNN = "--config configs/efficientps/streets_lite0_maskrcnn.yaml "
 HEAD = "box_channels 32,mask_channels 32,num_rois 16,num_proposals_training 50,num_proposals 50,max_detections 10"
 SOLOV2 = (
-    "--epochs 3 --cfg-options train_cfg.val_interval=9 train_dataloader.batch_size=2 "
+    "--config configs/solov2/streets_r18.py --epochs 3 --cfg-options train_cfg.val_interval=9 train_dataloader.batch_size=2 "
     "model.backbone.base_channels=8 model.backbone.stem_channels=8 model.neck.in_channels=[8,16,32,64]"
 )
 TRAINED = {"results": (), "share": 1}

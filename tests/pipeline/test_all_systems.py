@@ -70,7 +70,7 @@ def test_two_stages(data_root, run, tmp_path):
     data = ("--data-root", data_root)
     tiny = ("model.backbone.base_channels=8", "model.backbone.stem_channels=8", "model.neck.in_channels=[8,16,32,64]")
     few = ("train_dataloader.batch_size=2", "train_dataloader.dataset.dataset.indices=4")
-    run("solov2/train.py", *data, "--output", tmp_path / "solo", "--epochs", "1", "--cfg-options", *tiny, *few)
+    run("solov2/train.py", *data, "--config", "configs/solov2/streets_r18.py", "--output", tmp_path / "solo", "--epochs", "1", "--cfg-options", *tiny, *few)
     run("solov2/eval.py", *data, "--checkpoint", tmp_path / "solo/epoch_1.pth", "--output", tmp_path / "dumps")
     run("efficientps/train_net.py", *data, *SHORT, "--model.fpn_channels", "32", "--output", tmp_path / "semantic")
     halves = ("--instances", tmp_path / "dumps", "--checkpoint", tmp_path / "semantic/last.ckpt")
@@ -82,7 +82,7 @@ def test_two_stages(data_root, run, tmp_path):
 def test_original_efficientps(data_root, run, tmp_path):
     data = ("--data-root", data_root)
     sizes = ("--model.fpn_channels", "32", *head_flags("--model.instance_head"))
-    config = ("--config", "configs/efficientps/streets_b0_maskrcnn.yaml")
+    config = ("--config", "configs/efficientps/streets_lite0_maskrcnn.yaml")
     run("efficientps/train_net.py", *config, *data, *SHORT, *sizes, "--output", tmp_path / "joint")
     both = ("--instances", "model", "--checkpoint", tmp_path / "joint/last.ckpt")
     run("fusion/solo_fusion.py", *data, *both, "--output", tmp_path / "run", "--keep", "panoptic", "instances", "semantic")

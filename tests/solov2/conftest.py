@@ -17,11 +17,13 @@ from solov2.checkpoints import read_checkpoint
 from solov2.data_set import prepare_split, use_splits
 from solov2.settings import DEFAULT_CONFIG, load_config, parse_options
 
+SMALL_CONFIG = DEFAULT_CONFIG.with_name("streets_r18.py")
 TINY = (
-    *("--cfg-options", "train_cfg.max_epochs=2", "train_cfg.val_interval=9", "train_dataloader.batch_size=2"),
+    *("--config", str(SMALL_CONFIG), "--cfg-options"),
+    *("train_cfg.max_epochs=2", "train_cfg.val_interval=9", "train_dataloader.batch_size=2"),
     *("model.backbone.base_channels=8", "model.backbone.stem_channels=8", "model.neck.in_channels=[8,16,32,64]"),
 )
-"""Options that make one iteration of streets_r18.py take a fraction of a second."""
+"""Arguments that make one iteration of streets_r18.py take a fraction of a second."""
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +34,7 @@ def tiny() -> tuple[str, ...]:
 @pytest.fixture
 def tiny_config() -> Config:
     """What train.py makes of these options."""
-    return load_config(DEFAULT_CONFIG, parse_options(TINY[1:]))
+    return load_config(SMALL_CONFIG, parse_options(TINY[3:]))
 
 
 @pytest.fixture

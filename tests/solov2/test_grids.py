@@ -342,7 +342,7 @@ def test_the_command_tells_all_and_its_lines_fit_into_a_config(streets, tmp_path
     run_doctor(monkeypatch, "--data-root", streets, "--json", tmp_path / "out.json", "--cost-limit", "9")
     printed = capsys.readouterr().out
     path = streets / "annotations/instancesonly_filtered_gtFine_train.json"
-    assert f"grid doctor: configs/solov2/streets_r18.py (the default) on {path}\n" in printed
+    assert f"grid doctor: configs/solov2/streets_lite0.py (the default) on {path}\n" in printed
     found = read_json(tmp_path / "out.json")
     num_objects = sum(not annotation["iscrowd"] for annotation in read_json(path)["annotations"])
     for examined in (found["configured"], found["proposed"]):

@@ -9,15 +9,16 @@ from solov2.settings import DEFAULT_CONFIG, load_config, parse_options
 from solov2.weights import build_network
 from training.weights_file import Match, write_weights
 
+SMALL_CONFIG = DEFAULT_CONFIG.with_name("streets_r18.py")
 # A rate of zero and no decay: what is in the checkpoint afterwards is what training began with.
 STANDING_STILL = ("optim_wrapper.optimizer.lr=0.0", "train_cfg.max_epochs=1")
 
 
 def write_start(folder, options):
     """Random weights of the backbone in a file, and a name of a weights file."""
-    config = load_config(DEFAULT_CONFIG, options)
+    config = load_config(SMALL_CONFIG, options)
     torch.manual_seed(5)
-    network = build_network(config.model, str(DEFAULT_CONFIG))
+    network = build_network(config.model, str(SMALL_CONFIG))
     backbone = {name: tensor for name, tensor in network.state_dict().items() if name.startswith("backbone.")}
     (folder / "source.pth").write_bytes(b"")
     path = folder / "backbone.safetensors"
@@ -26,7 +27,7 @@ def write_start(folder, options):
 
 
 def test_training_begins_with_the_files_weights(streets, tiny, tmp_path, monkeypatch, capsys):
-    weights, backbone = write_start(tmp_path, parse_options(tiny[1:]))
+    weights, backbone = write_start(tmp_path, parse_options(tiny[3:]))
     # A checkpoint of a server, as cityscapes_r50.py has it, would be downloaded.
     online = "model.backbone.init_cfg={'type':'Pretrained','checkpoint':'torchvision://none'}"
     arguments = ["--data-root", streets, "--output", tmp_path / "run", "--weights", weights, *tiny, *STANDING_STILL, online]

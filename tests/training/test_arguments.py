@@ -13,7 +13,7 @@ from training import command
 from training.arguments import lightning_arguments
 from training.command import TrainCLI
 
-CONFIG = Path(__file__).parents[2] / "configs" / "efficientps" / "streets_b0.yaml"
+CONFIG = Path(__file__).parents[2] / "configs" / "efficientps" / "streets_lite0.yaml"
 
 
 def to_lightning(*arguments: str) -> list[str]:
