@@ -3,10 +3,11 @@
     $ python scripts/benchmark.py all --output outputs/benchmark/results.json
     $ python scripts/benchmark.py fusion
 
-NAME is one step, `all` of them, `chain` (the whole solo_fusion.py on 100 prepared dumps), `growth`, or `memory` (peaks of three
-commands on 200, 1,000 and 4,000 tiny images). Each row of a step says whether
-the two results were equal in this run; the exit code is 1 if any was not. A ratio below the promised one is marked, nothing more:
-clocks are no tests. Memory is additional peak memory, each side in a fresh process. Needs Linux.
+NAME is one step, `all` of them, `chain` (the whole solo_fusion.py on 100 prepared dumps), `growth`, `memory` (peaks of three
+commands on 200, 1,000 and 4,000 tiny images), or `networks` (forward passes and training steps on --device, which is a GPU).
+Each row of a step says whether the two results were equal in this run; the exit code is 1 if any was not. A ratio below the
+promised one is marked, nothing more: clocks are no tests. Memory is additional peak memory, each side in a fresh process. Needs
+Linux.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import json
 import os
 import platform
 import sys
+from dataclasses import asdict
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -36,7 +38,7 @@ STEPS = {
     "dump": ("dump",),
 }
 """Name on the command line -> modules of benchmarks/ whose ROWS it runs."""
-OTHERS = ("all", "chain", "growth", "memory")
+OTHERS = ("all", "chain", "growth", "memory", "networks")
 NUM_CHAIN_IMAGES = (25, 100)
 
 
@@ -45,6 +47,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", metavar="NAME", nargs="?", choices=[*STEPS, *OTHERS], help=", ".join(STEPS))
     parser.add_argument("--output", "--json", type=Path, metavar="FILE", help="also write the rows as a list of objects")
+    parser.add_argument("--device", default="cuda", help="of `networks`; default: %(default)s")
     parser.add_argument("--repeats", type=int, default=7, help="timed runs of each side; default: %(default)s")
     parser.add_argument(
         "--memory-of", nargs=2, metavar=("ROW", "SIDE"), help="print the peak memory of one side; for fresh processes"
@@ -150,6 +153,32 @@ def run_memory() -> None:
             print(f"{num_images:8d} {command:18s} {megabytes:9.0f} {seconds:8.0f}", flush=True)
 
 
+def run_networks(device: str, repeats: int, output: Path | None) -> None:
+    """Print, and write where that is asked for, what networks take on a device.
+
+    Raises:
+        InputError: if the device is not there.
+    """
+    from runtime.device import check_device
+
+    check_device(device)
+    import torch
+
+    from benchmarks import networks
+
+    where = torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor()
+    print(f"{where}\n{'network':28s} {'':8s} {'precision':9s} {'ms':>9s} {'images/s':>9s} {'peak MB':>8s}", flush=True)
+    rows = []
+    for row in networks.measure(torch.device(device), repeats):
+        peak = "" if row.megabytes is None else f"{row.megabytes:8.0f}"
+        times = f"{row.milliseconds:9.1f} {row.images_per_second:9.1f} {peak}"
+        print(f"{row.network:28s} {row.what:8s} {row.precision:9s} {times}", flush=True)
+        rows.append(asdict(row))
+    if output:
+        write_json(output, {"device": where, "torch": version("torch"), "rows": rows})
+        print(f"\nwrote {output}")
+
+
 def main() -> None:
     """The command; see above."""
     arguments = parse_arguments()
@@ -165,6 +194,9 @@ def main() -> None:
             print(json.dumps(additional_peak_memory(getattr(rows[row](), side))))
             return
         print_versions()
+        if arguments.name == "networks":
+            run_networks(arguments.device, arguments.repeats, arguments.output)
+            return
         others = {"chain": run_chain, "growth": run_growth, "memory": run_memory}
         if arguments.name in others:
             others[arguments.name]()

@@ -5,8 +5,8 @@
     $ python solov2/train.py --data-root /path/to/coco
     $ python solov2/train.py --epochs 30 --cfg-options optim_wrapper.optimizer.lr=0.002
 
-Without --config it trains configs/solov2/streets_lite0.py on the embedded data set; the classes are the data set's things. The same
-command again goes on where it was stopped, and says so when all is done. Several GPUs: torchrun --nproc-per-node N
+Without --config it trains configs/solov2/streets_lite0.py on the embedded data set; the classes are the data set's things. The
+same command again goes on where it was stopped, and says so when all is done. Several GPUs: torchrun --nproc-per-node N
 solov2/train.py --launcher pytorch ...; a batch is then one process's, and norm statistics are not shared (--cfg-options
 sync_bn=torch shares them, on GPUs).
 """

@@ -70,7 +70,19 @@ def test_two_stages(data_root, run, tmp_path):
     data = ("--data-root", data_root)
     tiny = ("model.backbone.base_channels=8", "model.backbone.stem_channels=8", "model.neck.in_channels=[8,16,32,64]")
     few = ("train_dataloader.batch_size=2", "train_dataloader.dataset.dataset.indices=4")
-    run("solov2/train.py", *data, "--config", "configs/solov2/streets_r18.py", "--output", tmp_path / "solo", "--epochs", "1", "--cfg-options", *tiny, *few)
+    run(
+        "solov2/train.py",
+        *data,
+        "--config",
+        "configs/solov2/streets_r18.py",
+        "--output",
+        tmp_path / "solo",
+        "--epochs",
+        "1",
+        "--cfg-options",
+        *tiny,
+        *few,
+    )
     run("solov2/eval.py", *data, "--checkpoint", tmp_path / "solo/epoch_1.pth", "--output", tmp_path / "dumps")
     run("efficientps/train_net.py", *data, *SHORT, "--model.fpn_channels", "32", "--output", tmp_path / "semantic")
     halves = ("--instances", tmp_path / "dumps", "--checkpoint", tmp_path / "semantic/last.ckpt")
