@@ -45,7 +45,13 @@ class EfficientNetFeatures(nn.Module):
         self.is_checkpointed = False
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) normalised RGB -> four features, (B, channels[i], H / s, W / s), rounded up."""
+        """(B, 3, H, W) normalised RGB -> four features, (B, channels[i], H / s, W / s), rounded up.
+
+        A CPU computes in 32 bits: the gradient of a depthwise convolution takes it several times as long in bfloat16.
+        """
+        if image.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return self(image.float())
         features = []
         x = self.net._swish(self.net._bn0(self.net._conv_stem(image)))
         for i, block in enumerate(self.net._blocks):
