@@ -19,6 +19,7 @@ from training.arguments import lightning_arguments, with_bases
 from training.command import TrainCLI
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+NUM_SUPERCATEGORIES = 27
 
 
 def configs(system: str) -> pytest.MarkDecorator:
@@ -43,21 +44,24 @@ def build(tmp_path):
 
 
 @configs("efficientps")
-def test_an_efficientps_config_builds_network_data_and_trainer(config, streets, build):
-    cli = build("efficientps", EfficientPSModule, "--config", config, "--data-root", streets)
-    assert len(cli.datamodule.train_set) == 2
+def test_an_efficientps_config_builds_network_data_and_trainer(config, streets, snapshots, build):
+    is_photos = config.stem.startswith("photos")
+    cli = build("efficientps", EfficientPSModule, "--config", config, "--data-root", snapshots if is_photos else streets)
+    assert len(cli.datamodule.train_set) == (10 if is_photos else 2)
+    assert cli.model.taxonomy.num_classes == (NUM_SUPERCATEGORIES if is_photos else CITYSCAPES.num_classes)
     assert config.stem.split("_")[1] == cli.model.hparams["network"]["variant"]
     assert config.stem.endswith("maskrcnn") == cli.datamodule.has_instances == cli.model.needs_instances
 
 
 @configs("panoptic_fpn")
 def test_a_panoptic_fpn_config_builds_a_network_of_the_datas_classes(config, streets, snapshots, build):
-    is_coco = config.stem.startswith(("coco", "snapshots"))
-    root = snapshots if is_coco else streets
+    is_coco, is_photos = config.stem.startswith(("coco", "snapshots")), config.stem.startswith("photos")
+    root = snapshots if is_coco or is_photos else streets
     cli = build("panoptic_fpn", PanopticFPNModule, "--config", config, "--data-root", root)
     assert len(cli.datamodule.train_set) > 0
     assert cli.datamodule.has_instances
-    assert cli.model.taxonomy.num_classes == (COCO_PANOPTIC if is_coco else CITYSCAPES).num_classes
+    num_classes = NUM_SUPERCATEGORIES if is_photos else (COCO_PANOPTIC if is_coco else CITYSCAPES).num_classes
+    assert cli.model.taxonomy.num_classes == num_classes
     assert cli.model.hparams["network"]["backbone"].removeprefix("resnet") == config.stem.split("_")[1].removeprefix("r")
 
 

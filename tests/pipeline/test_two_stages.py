@@ -70,3 +70,13 @@ def test_predict_takes_images_of_any_size_and_draws_each(trained, tmp_path, run_
 def test_predict_names_what_is_missing_in_one_line(tmp_path, fails_in_one_line):
     assert "--images is needed" in fails_in_one_line(predict.main)
     assert "no images there" in fails_in_one_line(predict.main, "--images", tmp_path / "none")
+
+
+def test_truth_goes_through_a_class_map(snapshots, tmp_path, run_command):
+    halves = ("--instances", "truth", "--semantics", "truth", "--truth-classes", "coco-supercategories")
+    result = run_command("fusion/solo_fusion.py", "--data-root", snapshots, *halves, "--output", tmp_path / "fused")
+    assert result.returncode == 0, result.stderr
+    scores = json.loads((tmp_path / "fused/scores.json").read_text())
+    assert scores["All"]["pq"] > 0.8
+    categories = json.loads((tmp_path / "fused/panoptic.json").read_text())["categories"]
+    assert len(categories) == 27
