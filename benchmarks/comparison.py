@@ -1,14 +1,15 @@
 """Scores of systems on the same images, and the tables and figures that say where they differ."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import mean, median, stdev
 
 import torch
 
 from benchmarks.systems import System
 from data.split import Split
+from data.taxonomy import Taxonomy
 from evaluation.report import Table
 from evaluation.results_table import markdown_table, percent
 from evaluation.size_breakdown import SIZES
@@ -40,6 +41,7 @@ def score_system(system: System, split: Split, output: Path) -> dict:
         "name": system.name,
         "scores": scores.quality,
         "mask_ap": None if scores.mask_ap is None else scores.mask_ap["AP"],
+        "mask_ap_of": {} if scores.mask_ap is None else scores.mask_ap["per_class"],
         "miou": scores.semantic["miou"],
         "parameters": sum(count_parameters(path) for path in system.checkpoints()),
         "training_seconds": sum(record["seconds"] for record in records),
@@ -73,27 +75,53 @@ def measure_speed(system: System, split: Split) -> float:
     return median(taken[NUM_WARM_UP:])
 
 
-def systems_table(results: Sequence[dict], note: str) -> Table:
-    """One row a system, in percent."""
-    return Table("Systems", COLUMNS, tuple(_to_cells(result) for result in results), note)
+def percent_of(values: Iterable[float | None]) -> str:
+    """Shares as a percentage: one as it is, several as their mean and what they spread by (sample standard deviation)."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return percent(known[0] if known else None)
+    return f"{percent(mean(known))} ± {100 * stdev(known):.1f}"
 
 
-def _to_cells(result: dict) -> tuple:
-    groups = result["scores"]
-    qualities = [groups["All"][key] for key in ("pq", "sq", "rq")] + [groups["Things"]["pq"], groups["Stuff"]["pq"]]
-    shares = [*qualities, result["mask_ap"], result["miou"]]
-    cells = [percent(share) for share in shares]
-    seconds = f"{'' if result['is_time_exact'] else '> '}{result['training_seconds']:.0f}"
-    return (result["name"], *cells, f"{result['parameters'] / 1e6:.1f}", seconds, f"{result['milliseconds']:.0f}")
+def systems_table(results: Sequence[Sequence[dict]], note: str) -> Table:
+    """One row a system, in percent.
+
+    Args:
+        results: of each system those of score_system, one a seed.
+    """
+    return Table("Systems", COLUMNS, tuple(_to_cells(seeds) for seeds in results), note)
 
 
-def sizes_table(results: Sequence[dict]) -> Table:
+def _to_cells(seeds: Sequence[dict]) -> tuple:
+    qualities = [[s["scores"]["All"][key] for s in seeds] for key in ("pq", "sq", "rq")]
+    qualities += [[s["scores"][group]["pq"] for s in seeds] for group in ("Things", "Stuff")]
+    qualities += [[s[key] for s in seeds] for key in ("mask_ap", "miou")]
+    exact = "" if all(s["is_time_exact"] for s in seeds) else "> "
+    seconds = f"{exact}{mean(s['training_seconds'] for s in seeds):.0f}"
+    milliseconds = f"{mean(s['milliseconds'] for s in seeds):.0f}"
+    return (seeds[0]["name"], *map(percent_of, qualities), f"{seeds[0]['parameters'] / 1e6:.1f}", seconds, milliseconds)
+
+
+def classes_table(results: Sequence[Sequence[dict]], taxonomy: Taxonomy) -> Table:
+    """Panoptic quality and mask AP of each thing class, in percent: two columns a system."""
+    rows = []
+    for category in (c for c in taxonomy.categories if c.is_thing):
+        pairs = [
+            ([s["scores"]["per_class"][category.name]["pq"] for s in seeds], [s["mask_ap_of"].get(category.name) for s in seeds])
+            for seeds in results
+        ]
+        rows.append((category.name, *(percent_of(values) for pair in pairs for values in pair)))
+    columns = (f"{seeds[0]['name']}, {kind}" for seeds in results for kind in ("PQ", "mask AP"))
+    return Table("Things by class", ("class", *columns), tuple(rows), "PQ and mask AP of each thing class, in percent.")
+
+
+def sizes_table(results: Sequence[Sequence[dict]]) -> Table:
     """Share of the truth's things that were found, by size, in percent, and how many the truth has."""
     rows = []
     for size in SIZES:
-        shares = [result["sizes"][size]["recall"] for result in results]
-        rows.append((size, results[0]["sizes"][size]["total"], *map(percent, shares)))
-    names = tuple(result["name"] for result in results)
+        shares = [[s["sizes"][size]["recall"] for s in seeds] for seeds in results]
+        rows.append((size, results[0][0]["sizes"][size]["total"], *map(percent_of, shares)))
+    names = tuple(seeds[0]["name"] for seeds in results)
     note = (
         "Share of the truth's things found with IoU above 0.5, in percent. Sizes: areas of 16, 32, 96, 192 squared at 1024x2048."
     )

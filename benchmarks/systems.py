@@ -1,6 +1,6 @@
 """The systems that scripts/compare.py trains and scores: the commands that train each, and the predictor of what was trained."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,10 +45,25 @@ class System:
     """Commands before the training, whose time does not count: they only write what is read again and again."""
 
 
-def all_systems(root: Path, out: Path, configs: Configs, train_split: str = "train") -> tuple[System, ...]:
-    """What is compared, for a data set at `root`, with all results under `out`."""
-    plan = Plan(root, out, configs, train_split)
-    return tuple(describe(plan) for describe in (two_stages, original, semantics_alone, panoptic_fpn, pan_secb))
+def all_systems(
+    root: Path,
+    out: Path,
+    configs: Configs,
+    train_split: str = "train",
+    data: tuple = (),
+    seed: int | None = None,
+    names: Sequence[str] = (),
+) -> tuple[System, ...]:
+    """What is compared, for a data set at `root`, with all results under `out`.
+
+    Args:
+        data: options of every command, besides the root.
+        seed: of every training; None: that of its configuration.
+        names: of the functions below, of those that take part; all where there are none.
+    """
+    plan = Plan(root, out, configs, train_split, data, () if seed is None else ("--seed", str(seed)))
+    known = (two_stages, original, semantics_alone, panoptic_fpn, pan_secb)
+    return tuple(describe(plan) for describe in known if describe.__name__ in names or not names)
 
 
 @dataclass(frozen=True)
@@ -59,11 +74,13 @@ class Plan:
     out: Path
     configs: Configs
     train_split: str
+    more_data: tuple = ()
+    seed: tuple = ()
 
     @property
     def data(self) -> tuple:
-        """The option of every command that names the data set."""
-        return ("--data-root", self.root)
+        """The options of every command that name the data set."""
+        return ("--data-root", self.root, *self.more_data)
 
     def last(self, name: str) -> Path:
         """What a training ends with; nothing is chosen on val."""
@@ -73,7 +90,7 @@ class Plan:
         """A training by name, which is also the field of its config."""
         places = ("--config", getattr(self.configs, name), *self.data, "--output", self.out / name)
         length = ("--epochs", str(self.configs.epochs[name]))
-        return {name: (script, *places, *length, *more, *self.configs.more.get(name, ()))}
+        return {name: (script, *places, *length, *self.seed, *more, *self.configs.more.get(name, ()))}
 
     def lightning(self, name: str, script: str, *more: object) -> dict[str, tuple]:
         """The same of a Lightning training, without its bar."""

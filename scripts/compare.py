@@ -1,6 +1,7 @@
 """Train and score all systems on the same split with the same budget, and say where they differ.
 
     $ python scripts/compare.py
+    $ python scripts/compare.py --seeds 3 --systems two_stages original
     $ python scripts/compare.py --epochs stage1=26 stage2=20 joint=26 panoptic_fpn=26 crops=4 finetune=6 --output outputs/longer
 
 Without arguments it uses the embedded data set and trains each system for 15 to 27 minutes of CPU time: the original EfficientPS
@@ -14,10 +15,13 @@ import resource
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveInt
 
 from runtime.command_line import OUTPUTS, REPOSITORY, add_data_arguments, current_spelling, make_parser
 from runtime.files import InputError, atomic_path, one_line_errors, read_json, write_json
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
     from data.taxonomy import Taxonomy
 
 CONFIGS = REPOSITORY / "configs"
+SYSTEMS = ("two_stages", "original", "semantics_alone", "panoptic_fpn", "pan_secb")
+"""The functions of benchmarks/systems.py, whose import takes seconds, which --help has not."""
 TRAININGS = {
     "stage1": (CONFIGS / "solov2" / "streets_lite0.py", 13),
     "stage2": (CONFIGS / "efficientps" / "streets_lite0.yaml", 10),
@@ -47,6 +53,9 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--epochs", nargs="+", default=[], metavar="TRAINING=N", help=f"default: {shown}")
     known = " ".join(f"{name}={config.relative_to(REPOSITORY)}" for name, (config, _) in TRAININGS.items())
     parser.add_argument("--configs", nargs="+", default=[], metavar="TRAINING=FILE", help=f"default: {known}")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), help=f"default: {' '.join(SYSTEMS)}")
+    help_seeds = "train each N times, with seeds 0, 1, ..., and give mean and spread (sample standard deviation)"
+    parser.add_argument("--seeds", type=PositiveInt, default=1, metavar="N", help=help_seeds)
     help_more = "flags for one training, such as panoptic_fpn='--trainer.devices 2 --trainer.strategy ddp --data.batch_size 2'"
     parser.add_argument("--more", nargs="+", default=[], metavar="TRAINING=FLAGS", help=help_more)
     return parser
@@ -128,45 +137,57 @@ def compare(args: Namespace) -> None:
     root, out = data_set.root.resolve(), Path(args.output).expanduser().resolve()
     out.mkdir(parents=True, exist_ok=True)
     split = data_set.split(args.split)
-    systems = all_systems(root, out, Configs(**configs, epochs=epochs, more=more), data_set.usual_split(for_training=True))
-    for system in systems:
-        for command in system.preparations:
-            run(*command)
-        for name, command in system.trainings.items():
-            train(name, out, *command)
-    results = [score_system(system, split, out) for system in systems]
+    truth_classes = () if args.truth_classes is None else ("--truth-classes", args.truth_classes)
+    about = (Configs(**configs, epochs=epochs, more=more), data_set.usual_split(for_training=True), truth_classes)
+    # A single comparison keeps the seeds of its configurations, and its results right below the output.
+    folders = {None: out} if args.seeds == 1 else {seed: out / f"seed{seed}" for seed in range(args.seeds)}
+    of_seeds = []
+    for seed, folder in folders.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        systems = all_systems(root, folder, *about, seed, args.systems)
+        for system in systems:
+            for command in system.preparations:
+                run(*command)
+            for name, command in system.trainings.items():
+                train(name, folder, *command)
+        of_seeds.append([score_system(system, split, folder) for system in systems])
+    results = [list(of_system) for of_system in zip(*of_seeds, strict=True)]
     note = (
         f"{len(split)} images, {split.name}. Training: CPU seconds of the commands; each system has its last epoch's "
-        "weights, averaged ones of SOLOv2 and of Panoptic FPN, which trains in bfloat16 where the CPU has it. ms: median from "
+        "weights, averaged ones where its configuration says so. ms: median from "
         "pixels to panoptic ids, one thread. Instances are merged from a score of 0.2 (SOLOv2) and 0.5 (Mask R-CNN) on; AP "
         "counts those above 0.05."
     )
+    if args.seeds > 1:
+        note += f" Mean and sample standard deviation of {args.seeds} trainings with seeds 0 to {args.seeds - 1}."
     for path in write_comparison(results, note, out, split.taxonomy, len(split)):
         print(f"wrote {path}")
 
 
-def write_comparison(results: list[dict], note: str, out: Path, taxonomy: "Taxonomy", num_images: int) -> list[Path]:
+def write_comparison(results: list[list[dict]], note: str, out: Path, taxonomy: "Taxonomy", num_images: int) -> list[Path]:
     """Print the tables; write them, all numbers, the report and its figures into `out`, and return what was written.
 
     Args:
-        results: a system each, as benchmarks.comparison.score_system gives them; classes in the report are those of the first.
+        results: of each system those of benchmarks.comparison.score_system, one a seed; classes in the report are those of the
+            first system's first.
     """
-    from benchmarks.comparison import sizes_table, systems_table, to_markdown
+    from benchmarks.comparison import classes_table, sizes_table, systems_table, to_markdown
     from data.images import write_image
     from evaluation.figures import bar_chart, scatter_chart
     from evaluation.report import write_report
     from evaluation.size_breakdown import SIZES
 
-    table, by_size = systems_table(results, note), sizes_table(results)
-    print("\n\n".join(f"{t.title}\n{to_markdown(t)}\n{t.note}" for t in (table, by_size)))
+    tables = (systems_table(results, note), sizes_table(results), classes_table(results, taxonomy))
+    print("\n\n".join(f"{t.title}\n{to_markdown(t)}\n{t.note}" for t in tables))
     write_json(out / "compare.json", results)
     with atomic_path(out / "compare.md") as partial:
-        partial.write_text("\n\n".join(f"{to_markdown(t)}\n\n{t.note}" for t in (table, by_size)) + "\n")
+        partial.write_text("\n\n".join(f"{to_markdown(t)}\n\n{t.note}" for t in tables) + "\n")
 
-    names = [result["name"] for result in results]
-    groups = {n: {g: r["scores"][g]["pq"] for g in ("All", "Things", "Stuff")} for n, r in zip(names, results, strict=True)}
-    recalls = {n: {s: r["sizes"][s]["recall"] for s in SIZES} for n, r in zip(names, results, strict=True)}
-    speeds = {n: (r["milliseconds"], r["scores"]["All"]["pq"]) for n, r in zip(names, results, strict=True)}
+    named = {seeds[0]["name"]: seeds for seeds in results}
+    kinds = ("All", "Things", "Stuff")
+    groups = {name: {g: _mean(s["scores"][g]["pq"] for s in seeds) for g in kinds} for name, seeds in named.items()}
+    recalls = {name: {z: _mean(s["sizes"][z]["recall"] for s in seeds) for z in SIZES} for name, seeds in named.items()}
+    speeds = {name: (_mean(s["milliseconds"] for s in seeds), groups[name]["All"]) for name, seeds in named.items()}
     figures = {
         "PQ": bar_chart(groups, "PQ (%)"),
         "PQ against time": scatter_chart(speeds, "milliseconds an image, one CPU thread", "PQ (%)"),
@@ -179,14 +200,19 @@ def write_comparison(results: list[dict], note: str, out: Path, taxonomy: "Taxon
     write_report(
         out / "report.html",
         "Comparison of systems",
-        results[0]["scores"],
+        results[0][0]["scores"],
         taxonomy,
-        tables=(table, by_size),
+        tables=tables,
         figures=figures,
         facts={"command": f"python scripts/compare.py {' '.join(sys.argv[1:])}", "images": num_images},
-        introduction=f"Classes and groups below are those of {names[0]}.",
+        introduction=f"Classes and groups below are those of {next(iter(named))}" + (", seed 0." if len(results[0]) > 1 else "."),
     )
     return written
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -150,9 +151,12 @@ def test_rows_say_what_there_is_not_and_what_is_not_exact():
     group = {"pq": 0.5, "sq": 0.75, "rq": None, "n": 1}
     result = {"name": "x", "scores": dict.fromkeys(("All", "Things", "Stuff"), group), "mask_ap": None, "miou": 0.25}
     result |= {"parameters": 1_500_000, "training_seconds": 60.4, "is_time_exact": False, "milliseconds": 12.6}
-    table = comparison.systems_table([result], "a note")
+    table = comparison.systems_table([[result]], "a note")
     assert table.rows == (("x", "50.0", "75.0", "n/a", "50.0", "50.0", "n/a", "25.0", "1.5", "> 60", "13"),)
     assert len(table.columns) == len(table.rows[0])
+    better = result | {"scores": dict.fromkeys(("All", "Things", "Stuff"), group | {"pq": 0.52}), "training_seconds": 70.4}
+    (row,) = comparison.systems_table([[result, better]], "a note").rows
+    assert (row[1], row[3], row[-2]) == ("51.0 ± 1.4", "n/a", "> 65")  # 2 / sqrt(2)
     assert comparison.to_markdown(SimpleNamespace(columns=("a", "b"), rows=((1, 2),))).splitlines()[2] == "| 1   |   2 |"
 
 
@@ -163,7 +167,7 @@ def test_everything_that_is_written_is_named_and_shows_the_results(tmp_path, cap
         groups = {group: {"pq": quality, "sq": 0.75, "rq": 0.5, "n": 1} for group in GROUPS}
         sizes = {size: {"recall": quality, "total": 4} for size in SIZES}
         row = {"name": name, "scores": scores | groups, "mask_ap": None, "miou": 0.25, "sizes": sizes, "parameters": 1}
-        results.append(row | {"training_seconds": 60.4, "is_time_exact": True, "milliseconds": 12.6})
+        results.append([row | {"mask_ap_of": {}, "training_seconds": 60.4, "is_time_exact": True, "milliseconds": 12.6}])
     written = compare.write_comparison(results, "a note", tmp_path, CITYSCAPES, num_images=3)
     assert sorted(written) == sorted(tmp_path.iterdir())
     assert {path.suffix for path in written} == {".md", ".json", ".html", ".png"}
@@ -182,3 +186,21 @@ def test_seconds_are_cpu_time_of_the_command():
     waited = compare.children_seconds() - before
     compare.run("-c", "import time; t = time.process_time()\nwhile time.process_time() < t + 0.5: pass")
     assert compare.children_seconds() - before - waited > waited + 0.25
+
+
+def test_seeds_are_flags_of_every_training_in_folders_of_their_own(tmp_path, data_root, commands, monkeypatch):
+    scored = []
+    monkeypatch.setattr("benchmarks.systems.find_last", lambda folder: folder / "epoch_3.pth")
+    monkeypatch.setattr(comparison, "score_system", lambda system, split, folder: scored.append((system.name, folder)) or {})
+    monkeypatch.setattr(compare, "write_comparison", lambda results, *others: [str(results)])
+    arguments = ["--data-root", str(data_root), "--output", str(tmp_path), "--seeds", "2", "--systems", "original", "two_stages"]
+    compare.compare(compare.build_parser().parse_args(arguments))
+    assert [command[command.index("--seed") + 1] for command in commands] == ["0"] * 3 + ["1"] * 3
+    assert [Path(command[command.index("--output") + 1]).parent.name for command in commands] == ["seed0"] * 3 + ["seed1"] * 3
+    names = ["SOLOv2 + EfficientPS semantics", "original EfficientPS (Mask R-CNN)"]
+    assert scored == [(name, tmp_path / f"seed{seed}") for seed in (0, 1) for name in names]
+
+
+def test_every_name_of_a_system_is_one(tmp_path):
+    assert [len(all_systems(tmp_path, tmp_path, configs_with(), names=[name])) for name in compare.SYSTEMS] == [1] * 5
+    assert len(all_systems(tmp_path, tmp_path, configs_with())) == len(compare.SYSTEMS)
