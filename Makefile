@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 DEMO := outputs/demo
+HALF := $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n > 3 ? n / 2 : 1)))
 .DEFAULT_GOAL := help
+SHELL := bash
 # How long OpenMP's threads spin before they sleep. By default a busy neighbour slows training far beyond its share.
 export GOMP_SPINCOUNT ?= 100000
 # The demo and the tests use drawn data, whatever data set the user works with.
 unexport CITYSCAPES_DATASET CITYSCAPES_DIR COCO_DATASET
-.PHONY: help setup iabn demo test test-all lint clean
+.PHONY: help setup iabn demo demo-stage1 demo-stage2 test test-all lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -29,21 +31,17 @@ iabn: setup ## in-place ABN for --model.norm iabn, optional; needs a C++ compile
 	$(RUN) scripts/build_inplace_abn.py
 
 demo: setup ## the main job on the embedded data set: draw, train both stages, dump, fuse, score, report
-	@echo "== 1/6 draw Streets"
+	@echo "== 1/4 draw Streets"
 	$(RUN) scripts/draw_streets.py
 	$(RUN) scripts/prepare_cityscapes.py
-	@echo "== 2/6 stage 1: train SOLOv2"
-	cd solov2 && ../$(RUN) train.py
-	@echo "== 3/6 stage 1: dump soft masks"
-	cd solov2 && ../$(RUN) eval.py
-	@echo "== 4/6 stage 2: train the semantic model"
-	$(RUN) efficientps/train_net.py
-	@echo "== 5/6 fuse; then what each stage gives away: the floor, and the ceilings"
+	@echo "== 2/4 train both stages at once, each on half of the cores; stage 1 then dumps soft masks"
+	@$(MAKE) --no-print-directory -j2 demo-stage1 demo-stage2
+	@echo "== 3/4 fuse; then what each stage gives away: the floor, and the ceilings"
 	$(RUN) fusion/solo_fusion.py --output $(DEMO) --keep panoptic instances semantic
 	$(RUN) fusion/solo_fusion.py --output $(DEMO)/floor --semantics $(DEMO) --instances none --keep panoptic semantic
 	$(RUN) fusion/solo_fusion.py --output $(DEMO)/truth_masks --semantics $(DEMO) --instances truth
 	$(RUN) fusion/solo_fusion.py --output $(DEMO)/truth_both --semantics truth --instances truth
-	@echo "== 6/6 score with both evaluators, report"
+	@echo "== 4/4 score with both evaluators, report"
 	$(RUN) scripts/evaluate.py --truth datasets/streets/gtFine/cityscapes_panoptic_val.json --prediction $(DEMO)/panoptic.json \
 		--official --output $(DEMO)/evaluated.json --report $(DEMO)/report.html --picture $(DEMO)/typical.png \
 		--images datasets/streets/leftImg8bit/val \
@@ -52,6 +50,16 @@ demo: setup ## the main job on the embedded data set: draw, train both stages, d
 		--compare "truth masks and semantics at stride 4 (ceiling)=$(DEMO)/truth_both/scores.json"
 	@echo "panoptic PNGs: $(DEMO)/panoptic/  their JSON: $(DEMO)/panoptic.json  scores: $(DEMO)/results.md, $(DEMO)/scores.json"
 	@echo "open the report: $(DEMO)/report.html   try an image: $(RUN) scripts/predict.py --images IMAGE"
+
+# Two at once would mix their bars: in a pipe they write lines instead, at least one every 30 seconds.
+NAMED = set -o pipefail; named() { while IFS= read -r line; do printf '%s\n' "$$1: $$line"; done; };
+demo-stage1 demo-stage2: export OMP_NUM_THREADS ?= $(HALF)
+
+demo-stage1:
+	@$(NAMED) cd solov2 && (../$(RUN) train.py && ../$(RUN) eval.py) 2>&1 | named "stage 1"
+
+demo-stage2:
+	@$(NAMED) $(RUN) efficientps/train_net.py 2>&1 | named "stage 2"
 
 test: setup ## all tests, two at once
 	$(RUN) -m pytest -n 2 --dist loadfile

@@ -16,15 +16,6 @@ from solov2.checkpoints import read_checkpoint
 FEW = ("--epochs", "1", "--precision", "32", "--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1")
 CROPS = ("--data.batch_size", "1", "--data.crop_height", "64", "--data.crop_width", "64")
 CROPS += ("--trainer.check_val_every_n_epoch", "1")
-    "--data.batch_size",
-    "1",
-    "--data.crop_height",
-    "64",
-    "--data.crop_width",
-    "64",
-    "--trainer.check_val_every_n_epoch",
-    "1",
-)
 HEAD = {"box_channels": 16, "mask_channels": 16, "num_rois": 8, "num_proposals_training": 20, "num_proposals": 20}
 STILL = ("--model.optimizer.lr", "1e-30", "--model.optimizer.weight_decay", "0", "--ema-decay", "0")
 
