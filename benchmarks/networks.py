@@ -125,14 +125,14 @@ def _timed(
     if is_cuda:
         gc.collect()
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_peak_memory_stats(device)
     seconds = []
     for _ in range(repeats + max(1, repeats // 3)):
         start = time.perf_counter()
         run()
         if is_cuda:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)
     median = statistics.median(seconds[-repeats:])
-    peak = torch.cuda.max_memory_allocated() / 1e6 if is_cuda else None
+    peak = torch.cuda.max_memory_allocated(device) / 1e6 if is_cuda else None
     return Measured(name, what, precision, 1000 * median, images / median, peak)

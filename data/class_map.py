@@ -11,6 +11,7 @@ map:
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from data.layouts import coco_derived
@@ -19,6 +20,7 @@ from data.panoptic_png import PanopticMap, describe_segments
 from data.split import Split
 from data.taxonomy import Taxonomy, recognise
 from runtime.files import InputError, digest_of, first_few, read_yaml
+from runtime.progress import note
 
 FOLDER = Path(__file__).with_name("class_maps")
 VOID = "void"
@@ -39,16 +41,20 @@ class ClassMap:
         """Dataset id of each class of `source` -> dataset id of the target, None for void.
 
         Raises:
-            InputError: if the map does not say what becomes of one of them.
+            InputError: if the map says nothing of one of them, or makes things of stuff, whose objects nobody told apart.
         """
-        ids = {c.name: c.dataset_id for c in self.target.categories} | {VOID: None}
+        targets = {c.name: c for c in self.target.categories}
         table, absent = {}, []
         for category in source.categories:
             to = self.pairs.get(category.name, self.pairs.get(category.dataset_id))
             if to is None:
                 absent.append(category.name)
-            else:
-                table[category.dataset_id] = ids[to]
+                continue
+            target = targets.get(to)
+            if target is not None and target.is_thing and not category.is_thing:
+                found = f"makes {target.name}, a thing, of {category.name}, whose objects are not told apart"
+                raise InputError(f"class map {self.name}: {found}; map it to stuff, or to void")
+            table[category.dataset_id] = None if target is None else target.dataset_id
         if absent:
             near = difflib.get_close_matches(absent[0], map(str, self.pairs), n=3)
             meant = f", which has {first_few(near)}" if near else ""
@@ -56,6 +62,13 @@ class ClassMap:
                 f"class map {self.name}: says nothing of {first_few(absent)}{meant}; add `{absent[0]}: ...` to its map, or `void`"
             )
         return table
+
+    def describe(self, source: Taxonomy) -> str:
+        """One line that says what becomes of the classes."""
+        table = self.table(source)
+        lost = [c.name for c in source.categories if table[c.dataset_id] is None]
+        words = f"void are {len(lost)}, {first_few(lost)}" if lost else "none is void"
+        return f"{len(table)} classes become {self.target.num_classes} by class map {self.name}; {words}"
 
     def digest(self) -> str:
         """Changes with what it does."""
@@ -77,19 +90,25 @@ def read_class_map(given: str | Path) -> ClassMap:
     if not path.is_file():
         path = Path(given).expanduser()
         if path.suffix not in (".yaml", ".yml") or not path.is_file():
-            raise InputError(
-                f"class map {given}: no such map; give one of {', '.join(shipped_maps())}, or the path of a YAML file"
-            )
+            known = ", ".join(shipped_maps())
+            raise InputError(f"class map {given}: no such map; give one of {known}, or the path of a YAML file")
     content = read_yaml(path)
-    if not isinstance(content, dict) or not isinstance(content.get("classes"), list) or not isinstance(content.get("map"), dict):
-        raise InputError(
-            f"{path}: is no class map; it needs `classes`, a list of id, name and isthing, and `map`, names to names"
-        )
-    target = recognise(Taxonomy.from_coco_categories(path.stem, content["classes"]))
-    known = {c.name for c in target.categories} | {VOID}
-    if strangers := sorted({str(to) for to in content["map"].values() if to not in known}):
-        raise InputError(f"{path}: maps to {first_few(strangers)}, but `classes` has no such name; add it there, or map to void")
-    return ClassMap(path.stem, target, content["map"])
+    classes, pairs = (content.get(key) if isinstance(content, dict) else None for key in ("classes", "map"))
+    if not isinstance(classes, list) or not isinstance(pairs, dict):
+        needed = "`classes`, a list of id, name and isthing, and `map`, of names to names"
+        raise InputError(f"{path}: is no class map; it needs {needed}")
+    try:
+        target = recognise(Taxonomy.from_coco_categories(path.stem, classes))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    known = {c.name for c in target.categories}
+    if VOID in known:
+        raise InputError(f"{path}: has a class named {VOID}, which says of pixels that they have none; give it another name")
+    strangers = {str(to) for to in pairs.values() if not isinstance(to, str) or to not in (*known, VOID)}
+    if strangers:
+        found = first_few(sorted(strangers))
+        raise InputError(f"{path}: maps to {found}, but `classes` has no such name; add it there, or map to {VOID}")
+    return ClassMap(path.stem, target, pairs)
 
 
 class MappedSplit:
@@ -103,6 +122,7 @@ class MappedSplit:
         self._map = class_map
         self._table = class_map.table(split.taxonomy)
         self.taxonomy = class_map.target
+        _say_once(class_map.describe(split.taxonomy))
         self.name = f"{split.name} by {class_map.name}"
 
     def __getattr__(self, name: str) -> object:
@@ -130,6 +150,11 @@ class MappedSplit:
     def ensure_instances_json(self, track: Track = track_nothing) -> bool:
         """Write that JSON, unless it is there and of this truth; return whether it was written."""
         return coco_derived.ensure_instances_json(self, track)
+
+
+@cache
+def _say_once(line: str) -> None:
+    note(line)
 
 
 def map_classes(truth: PanopticMap, table: Mapping[int, int | None], target: Taxonomy) -> PanopticMap:

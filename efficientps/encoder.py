@@ -32,7 +32,7 @@ class Encoder(EfficientNetFeatures):
             block._bn1 = _norm_act(block._bn1, norm_momentum)
             # The projection is linear, but in the first stage, which does not expand, the official one activates it.
             block._bn2 = _norm_act(block._bn2, norm_momentum, activated=not is_expanded)
-        super().__init__(net)
+        super().__init__(net, "net")
 
 
 def build_encoder(variant: str, norm_momentum: float) -> EfficientNetFeatures:

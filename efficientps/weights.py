@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from backbones.efficientnet import NORM_EPS, EfficientNetLite
+from backbones.efficientnet import NORM_EPS
 from efficientps.network import SemanticEfficientPS
 from efficientps.official_weights import official_names
 from training.weights_file import Source, lite_sources
@@ -29,10 +29,10 @@ def is_separable(names: Iterable[str]) -> bool:
 
 def sources(network: SemanticEfficientPS) -> tuple[Source, ...]:
     """The official model as a whole, and sources of an encoder trained on ImageNet; with an EfficientNet-Lite those alone."""
+    if lite := lite_sources(network):
+        return lite
     official = official_names(network)
     encoder = {ours: theirs for ours, theirs in official.items() if ours.startswith("encoder.")}
-    if isinstance(network.encoder, EfficientNetLite):
-        return lite_sources(network)
     return (
         Source(
             "official EfficientPS",

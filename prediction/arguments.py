@@ -89,6 +89,8 @@ def split_of(args: Namespace) -> "Split":
     if args.images:
         if args.split is not None:
             raise InputError(f"--split {args.split} is of a data set, but --images names other images; give one of both")
+        if args.truth_classes is not None:
+            raise InputError(f"--truth-classes {args.truth_classes} is for a truth, which --images has not; leave it out")
         from data.layouts.image_files import ImageFiles
 
         return ImageFiles(args.images)

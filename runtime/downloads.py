@@ -17,7 +17,9 @@ UNFINISHED = ".download"
 """Ends the name of a file that is not whole; the next call goes on with it."""
 BLOCK = 1 << 20
 DIGITS = 16
-"""Of a SHA-256 are compared."""
+"""Of a SHA-256 are compared, as many as file_digest gives."""
+BUSY = (408, 429)
+"""Answers of a server that may give another one soon."""
 
 
 def download(address: str, path: Path, sha256: str, largest: int, advance: Callable[[int, int | None], None]) -> bool:
@@ -28,7 +30,7 @@ def download(address: str, path: Path, sha256: str, largest: int, advance: Calla
     Args:
         sha256: the digits with which the file's SHA-256 begins.
         largest: bytes that it may have.
-        advance: is told how many bytes are there, and of how many, if that is known.
+        advance: gets the number of bytes so far, and of how many, where that is known.
 
     Raises:
         InputError: if it cannot be fetched, or is another file.
@@ -45,9 +47,9 @@ def download(address: str, path: Path, sha256: str, largest: int, advance: Calla
             _fetch(address, partial, largest, advance)
             break
         except HTTPError as error:
-            if error.code < 500:
-                raise InputError(f"{address}: the server says {error.code} {error.reason}; look whether it has moved") from None
-            problem = f"the server says {error.code} {error.reason}"
+            problem = f"the server says {error.code} {shorten(error.reason)}"
+            if error.code < 500 and error.code not in BUSY:
+                raise InputError(f"{address}: {problem}; look whether it has moved") from None
         except (URLError, HTTPException, TimeoutError, ConnectionError, socket.gaierror) as error:
             problem = shorten(getattr(error, "reason", error) or type(error).__name__)
         there = partial.stat().st_size if partial.exists() else 0
@@ -76,11 +78,11 @@ def _fetch(address: str, partial: Path, largest: int, advance: Callable[[int, in
             return
         raise
     with answer:
-        begins = re.match(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+        begins = re.match(r"bytes (\d+)-(\d+)/", answer.headers.get("Content-Range", ""))
         if answer.status != 206 or begins is None or int(begins[1]) != there:
             there, begins = 0, None
         length = answer.headers.get("Content-Length")
-        total = int(begins[2]) if begins else int(length) if length and length.isdecimal() else None
+        total = int(begins[2]) + 1 if begins else int(length) if length and length.isdecimal() else None
         if total is not None and total > largest:
             found = f"has {total / 1e6:.0f} MB, but at most {largest / 1e6:.0f} were expected"
             raise InputError(f"{address}: {found}; look whether it is this file")

@@ -89,7 +89,8 @@ def _interruptible() -> Iterator[None]:
     There Python prints what was raised and goes on, so the signal is sent again. What an interrupted constructor left behind,
     finalisers complain about; nobody who has pressed Ctrl-C is to read that.
     """
-    if threading.current_thread() is not threading.main_thread():
+    is_outer = getattr(signal.getsignal(signal.SIGTERM), "__qualname__", "").startswith(_interruptible.__name__)
+    if is_outer or threading.current_thread() is not threading.main_thread():
         yield
         return
     is_interrupted = False
@@ -117,7 +118,8 @@ def _interruptible() -> Iterator[None]:
         if not is_interrupted:  # else what is half-built dies after this
             sys.unraisablehook = hook
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # one that was set outside of Python cannot be set again
+                signal.signal(number, handler)
 
 
 @contextmanager

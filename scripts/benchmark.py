@@ -159,12 +159,15 @@ def run_networks(device: str, repeats: int, output: Path | None) -> None:
     Raises:
         InputError: if the device is not there.
     """
-    from runtime.device import check_device
+    from benchmarks import networks  # first: it sets what torch reads when it is loaded
 
-    check_device(device)
+    # isort: split
     import torch
 
-    from benchmarks import networks
+    from runtime.device import check_device
+
+    if check_device(device).partition(":")[0] not in ("cpu", "cuda"):
+        raise InputError(f"--device {device}: the clock is only right on cuda and cpu; give one of these")
 
     where = torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor()
     print(f"{where}\n{'network':28s} {'':8s} {'precision':9s} {'ms':>9s} {'images/s':>9s} {'peak MB':>8s}", flush=True)

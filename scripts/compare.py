@@ -137,7 +137,9 @@ def compare(args: Namespace) -> None:
     root, out = data_set.root.resolve(), Path(args.output).expanduser().resolve()
     out.mkdir(parents=True, exist_ok=True)
     split = data_set.split(args.split)
-    truth_classes = () if args.truth_classes is None else ("--truth-classes", args.truth_classes)
+    is_file = args.truth_classes is not None and Path(args.truth_classes).is_file()
+    classes = Path(args.truth_classes).resolve() if is_file else args.truth_classes  # trainings run in another folder
+    truth_classes = () if classes is None else ("--truth-classes", classes)
     about = (Configs(**configs, epochs=epochs, more=more), data_set.usual_split(for_training=True), truth_classes)
     # A single comparison keeps the seeds of its configurations, and its results right below the output.
     folders = {None: out} if args.seeds == 1 else {seed: out / f"seed{seed}" for seed in range(args.seeds)}

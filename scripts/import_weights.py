@@ -24,8 +24,8 @@ from jsonargparse import ArgumentParser, Namespace
 from data.panoptic_file import read_taxonomy
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC, TAXONOMIES, Taxonomy
 from runtime.command_line import REPOSITORY, current_spelling, make_parser
-from runtime.downloads import download
-from runtime.files import InputError, one_line_errors
+from runtime.downloads import UNFINISHED, download
+from runtime.files import InputError, on_interruption, one_line_errors
 from runtime.progress import progress_bar
 from training.published_weights import PUBLISHED
 
@@ -134,7 +134,8 @@ def describe_solov2(target: str, config: str, checkpoint: "dict[str, Tensor]") -
 
     path = find_config(config)
     network = build_network(load_config(path, needed=("model",)).model, str(path))
-    return Target(target, network.state_dict(), sources(network), checkpoint, "python solov2/train.py --weights")
+    command = f"python solov2/train.py --config {config} --weights"
+    return Target(target, network.state_dict(), sources(network), checkpoint, command)
 
 
 def describe_efficientps(target: str, family: str, variant: str, checkpoint: "dict[str, Tensor]") -> Target:
@@ -149,8 +150,12 @@ def describe_efficientps(target: str, family: str, variant: str, checkpoint: "di
         network = EfficientPS(CITYSCAPES.num_classes, list(CITYSCAPES.thing_ids), {}, **settings)
     known = sources(network)
     is_whole = known[0].marker in checkpoint
-    words = f"{target} with fpn_channels 256, is_separable {str(settings['is_separable']).lower()}" if is_whole else target
-    return Target(words, network.state_dict(), known, checkpoint, "python efficientps/train_net.py --model.weights")
+    words, flags = target, f"--model.variant {variant}"
+    if is_whole:
+        separable = str(settings["is_separable"]).lower()
+        words += f" with fpn_channels 256, is_separable {separable}"
+        flags += f" --model.fpn_channels 256 --model.is_separable {separable}"
+    return Target(words, network.state_dict(), known, checkpoint, f"python efficientps/train_net.py {flags} --model.weights")
 
 
 def describe_panoptic_fpn(target: str, backbone: str, classes: Taxonomy, checkpoint: "dict[str, Tensor]") -> Target:
@@ -191,6 +196,12 @@ def find_classes(name: str) -> Taxonomy:
     return TAXONOMIES[name] if name else COCO_PANOPTIC
 
 
+def check_output(output: Path | None) -> None:
+    """Refuse the name of a weights file that is none."""
+    if output is not None and output.suffix != ".safetensors":
+        raise InputError(f"--output {output}: must end in .safetensors")
+
+
 def published_table() -> str:
     """What can be downloaded, a line each."""
     rows = [("--download", "task", "classes", "licence", "size", "listed in", "--for")]
@@ -212,14 +223,24 @@ def fetch_published(args: Namespace) -> None:
         near = get_close_matches(args.download, PUBLISHED, n=3, cutoff=0.4)
         raise InputError(f"--download {args.download}: no such weights; give one of {', '.join(near or PUBLISHED)}, see --list")
     published = PUBLISHED[args.download]
+    check_output(args.output)
     args.checkpoint = WEIGHTS / "downloads" / published.file_name
     args.network = args.network or published.target
     args.output = args.output or WEIGHTS / f"{published.name}.safetensors"
-    with progress_bar() as bar:
+    describe = partial(describe_unfinished, args.checkpoint)
+    with on_interruption(describe), progress_bar() as bar:
         task = bar.add_task(f"fetching {published.file_name}", total=None)
         advance = partial(_advance, bar, task)
         is_new = download(published.address, args.checkpoint, published.sha256, 2_000_000 * published.megabytes, advance)
     print(f"{'wrote' if is_new else 'was there:'} {args.checkpoint}, {published.licence}, from {published.address}")
+
+
+def describe_unfinished(path: Path) -> str:
+    """What an interrupted download has left."""
+    there = path.with_name(path.name + UNFINISHED)
+    if not there.exists():
+        return "before anything was fetched; run the same command again"
+    return f"{there.stat().st_size / 1e6:.1f} MB are kept in {there}; run the same command again to go on from there"
 
 
 def _advance(bar: "Progress", task: "TaskID", there: int, total: int | None) -> None:
@@ -235,8 +256,7 @@ def run(args: Namespace) -> None:
         fetch_published(args)
     if not (args.checkpoint and args.network and args.output):
         raise InputError("a checkpoint, --for and --output are needed, or --download NAME; --list tells what is known")
-    if args.output.suffix != ".safetensors":
-        raise InputError(f"--output {args.output}: must end in .safetensors")
+    check_output(args.output)
     # First: it sets what torch reads when it is loaded.
     import solov2  # noqa: F401
     from training.weights_file import count_names, find_source, match, write_weights

@@ -50,9 +50,12 @@ def run(args: Namespace) -> None:
     import solov2  # noqa: F401
     from solov2.checkpoints import find_checkpoint
     from solov2.predictor import load_predictor
-    from solov2.settings import find_config, output_folder, parse_options
+    from solov2.settings import find_config, load_config, output_folder, parse_options
 
-    split, work_dir = split_of(args), output_folder(find_config(args.config))
+    config_path = find_config(args.config)
+    if args.truth_classes is None and not args.images:
+        args.truth_classes = load_config(config_path).get("truth_classes")
+    split, work_dir = split_of(args), output_folder(config_path)
     if args.images:
         place = Path(args.images).expanduser().resolve()
         # Under a name of its own, so that a folder called val is not taken for the split.

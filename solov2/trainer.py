@@ -25,7 +25,6 @@ from solov2.settings import find_config, load_config, output_folder, parse_optio
 from solov2.trained_settings import TrainedSettings, TrainedSettingsHook, read_settings
 from solov2.training_options import apply_training_options
 from solov2.weights import StartFromWeights
-from training.arguments import RANDOM
 
 NEEDED = ("data_root", "model", "train_dataloader", "test_dataloader", "optim_wrapper", "train_cfg")
 """Settings without which nothing can be trained."""
@@ -69,7 +68,8 @@ def build_runner(config: Config, resume_from: Path | None, weights: str | None =
     """mmdet's Runner with model, data and schedule in place.
 
     Args:
-        weights: packaged or of scripts/import_weights.py, to start from where there is nothing to go on from.
+        weights: to start from where nothing is resumed: packaged ones, a file of scripts/import_weights.py, or RANDOM; None: what
+            the configuration loads by mmengine's own settings.
 
     Raises:
         InputError: if the checkpoint to go on from is of another model.
@@ -77,7 +77,7 @@ def build_runner(config: Config, resume_from: Path | None, weights: str | None =
     if resume_from is not None:
         config.load_from, config.resume = str(resume_from), True
     elif weights is not None:
-        config.model.backbone.init_cfg = None  # nothing is downloaded only to be overwritten
+        config.model.backbone.init_cfg = config.load_from = None  # nothing is loaded only to be overwritten
     try:
         runner = ShortLogRunner.from_cfg(config)
     except (KeyError, TypeError, ValueError, AssertionError) as error:
@@ -145,8 +145,7 @@ def train(args: Namespace) -> None:
         if last is not None:
             place = relative_to_repository(last)
             say(f"going on from {place}, epoch {num_epochs_done} of {config.train_cfg.max_epochs}", flush=True)
-        given = args.weights or config.get("weights")
-        runner = build_runner(config, last, None if given == RANDOM else given)
+        runner = build_runner(config, last, args.weights or (None if config.get("load_from") else config.get("weights")))
         runner.register_hook(TrainedSettingsHook(settings))
         runner.register_hook(FiniteTrainingHook(), "VERY_HIGH")
         with on_interruption(partial(_describe_kept, work_dir)):

@@ -14,12 +14,14 @@ from torch import nn
 from backbones.packaged_weights import PACKAGES, load_packaged
 from runtime.files import InputError
 from solov2.lite_backbone import LiteBackbone
+from training.arguments import RANDOM
 from training.checkpoints import check_learns
 from training.weights_file import Source, lite_sources, load_weights_file
 
 FROM_SCRATCH = "--cfg-options model.backbone.frozen_stages=-1 model.backbone.norm_cfg.requires_grad=True"
+"""The flags with which all parts of a ResNet learn."""
 LITE_FROM_SCRATCH = "--cfg-options model.backbone.trainable_stages=5 model.backbone.norm=bn"
-"""The flags with which all parts of the backbone learn."""
+"""The same for an EfficientNet-Lite."""
 
 
 def build_network(model: dict, source: str, head: str | None = None) -> nn.Module:
@@ -64,7 +66,7 @@ class StartFromWeights(Hook):
     """Loads weights after mmengine's Runner has initialised the model, and before the first step; refuses what cannot learn.
 
     Args:
-        weights: name of packaged ones, or the path of a file of scripts/import_weights.py; None: what the configuration loads.
+        weights: name of packaged ones, the path of a file of scripts/import_weights.py, or RANDOM; None: what mmengine loads.
         config: of the training.
     """
 
@@ -74,7 +76,9 @@ class StartFromWeights(Hook):
 
     def before_train(self, runner: Runner) -> None:
         network = getattr(runner.model, "module", runner.model)
-        if self.weights is not None:
+        if self.weights == RANDOM:
+            loaded = set()
+        elif self.weights is not None:
             load = load_packaged if self.weights in PACKAGES else load_weights_file
             summary, loaded = load(network, self.weights)
             if is_main_process():

@@ -49,7 +49,7 @@ def find_last(output: Path, settings: dict, taxonomy: Taxonomy, is_averaged: boo
         done, before = checkpoint["epoch"] + 1, checkpoint["hyper_parameters"]
         known, trained = _taxonomy(before), {name: before[name] for name in FIXED_ON_RESUME}
         trained["optimizer"] = asdict(OptimizerSettings()) | dict(trained["optimizer"])  # an older checkpoint knows fewer
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{last}: is no checkpoint of this training ({shorten(error)}); give --no-resume") from None
     if difference := known.difference(taxonomy):
         raise InputError(f"{last}: was trained on other classes, {difference}; give another --output, or --no-resume")

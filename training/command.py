@@ -62,8 +62,9 @@ class TrainCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """The data set that nobody named is the embedded one of the layout."""
-        if "layout" not in (self.config.data or ()):
-            raise InputError("the configuration's `data` is empty; leave it out, or give its settings")
+        for name in ("data", "model"):
+            if not self.config.get(name):
+                raise InputError(f"the configuration's `{name}` is empty; leave it out, or give its settings")
         data_set = find_data_set(self.config.data_root, self.config.data.layout)
         self.config.data.data_root = str(data_set.root)
         self.config.data.layout = data_set.layout

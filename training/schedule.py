@@ -94,7 +94,7 @@ def learning_rate_factor(step: int, total_steps: float, settings: OptimizerSetti
     warmed = min(1.0, step / settings.warmup_steps) if settings.warmup_steps else 1.0
     warmup = settings.warmup_factor + (1 - settings.warmup_factor) * warmed
     if settings.decay == "cosine":
-        rest = total_steps - settings.warmup_steps
-        done = min(1.0, max(0.0, (step - settings.warmup_steps) / rest)) if rest > 0 else 0.0
+        start = min(settings.warmup_steps, total_steps / 2)  # a short training falls, too
+        done = min(1.0, max(0.0, (step - start) / (total_steps - start)))
         return warmup * (1 + math.cos(math.pi * done)) / 2
     return warmup * settings.gamma ** sum(step >= m * total_steps for m in settings.milestones)

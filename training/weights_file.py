@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from backbones.efficientnet import EfficientNetLite
+from backbones.packaged_weights import find_lite
 from runtime.checkpoint_file import check_plain, read_checkpoint_file
 from runtime.files import InputError, atomic_path, parse_json, remove_partial_files, shorten
 
@@ -140,11 +140,10 @@ def find_source(sources: Iterable[Source], names: Iterable[str]) -> Source | Non
 
 def lite_sources(network: nn.Module) -> tuple[Source, ...]:
     """The checkpoints that can start an EfficientNet-Lite within a network; none where it has no such backbone."""
-    found = [(prefix, module) for prefix, module in network.named_modules() if isinstance(module, EfficientNetLite)]
-    if not found:
+    if (found := find_lite(network)) is None:
         return ()
-    prefix, backbone = found[0]
-    names = {f"{prefix}.net.{name}": name for name in backbone.net.state_dict()}
+    prefix, backbone = found
+    names = {f"{prefix}.lite.{name}": name for name in backbone.lite.state_dict()}
     return (Source("EfficientNet-Lite", marker="_conv_stem.weight", names=names, has_squeeze=False),)
 
 

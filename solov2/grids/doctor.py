@@ -165,6 +165,7 @@ def diagnose(args: Namespace) -> None:
     config = load_config(config_path, parse_options(args.cfg_options))
     layout, mask_stride = read_layout(config, config_path)
     resize = Resize(tuple(args.size[::-1])) if args.size else training_resize(config)
+    args.truth_classes = args.truth_classes or config.get("truth_classes")
     path = find_annotations(args)
     is_default = config_path == DEFAULT_CONFIG
     shown = f"{relative_to_repository(config_path)}{' (the default)' if is_default else ''}"

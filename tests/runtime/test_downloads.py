@@ -19,7 +19,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 @pytest.fixture
 def server(monkeypatch):
     """`cuts`: after how many bytes each answer's connection breaks; `asked`: the ranges that were asked for, in order."""
-    state = SimpleNamespace(cuts=[], asked=[], has_ranges=True, content=CONTENT)
+    state = SimpleNamespace(cuts=[], asked=[], has_ranges=True, content=CONTENT, total=len(CONTENT))
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -29,7 +29,13 @@ def server(monkeypatch):
                 self.send_response(302)
                 self.send_header("Location", "/file")
                 return self.end_headers()
-            if self.path in ("/404", "/503"):
+            if self.path == "/loop":
+                self.send_response(302)
+                self.send_header("Location", "/loop")
+                return self.end_headers()
+            if self.path == "/429" and len(state.asked) > 1:
+                self.path = "/file"  # not busy any more
+            if self.path in ("/404", "/503", "/429"):
                 return self.send_error(int(self.path[1:]))
             begin = int(re.match(r"bytes=(\d+)-", asked)[1]) if asked and state.has_ranges else 0
             if begin >= len(state.content):
@@ -38,7 +44,7 @@ def server(monkeypatch):
             self.send_response(206 if asked and state.has_ranges else 200)
             self.send_header("Content-Length", str(len(body)))
             if asked and state.has_ranges:
-                self.send_header("Content-Range", f"bytes {begin}-{len(state.content) - 1}/{len(state.content)}")
+                self.send_header("Content-Range", f"bytes {begin}-{len(state.content) - 1}/{state.total}")
             self.end_headers()
             self.wfile.write(body[: state.cuts.pop(0)] if state.cuts else body)
 
@@ -80,6 +86,17 @@ def test_broken_connections_are_gone_on_with(server, tmp_path):
     assert server.asked == [None, "bytes=1000-", "bytes=501000-", "bytes=501000-"]
 
 
+def test_a_range_of_a_file_of_unknown_length_is_one(server, tmp_path):
+    server.cuts, server.total = [1000], "*"
+    assert fetch(server, tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_a_busy_server_is_asked_again(server, tmp_path):
+    assert fetch(server, tmp_path / "file", "429")
+    assert server.asked == [None, None]
+
+
 def test_where_the_server_cannot_go_on_it_begins_anew(server, tmp_path):
     server.cuts, server.has_ranges = [700_000], False
     assert fetch(server, tmp_path / "file")
@@ -119,7 +136,12 @@ def test_a_damaged_file_that_is_there_is_not_taken(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("404", "says 404 Not Found; look whether it has moved"), ("503", r"says 503 .*try later")]
+    ("name", "words"),
+    [
+        ("404", "says 404 Not Found; look whether it has moved"),
+        ("503", r"says 503 .*try later"),
+        ("loop", r"http://127.*/loop: the server says 302 .*look whether it has moved$"),
+    ],
 )
 def test_refusals_are_said(name, words, server, tmp_path):
     with pytest.raises(InputError, match=words):

@@ -301,6 +301,20 @@ def test_an_interruption_holds_around_finalisers_which_say_nothing(work, number,
     assert said == []
 
 
+def test_commands_that_call_others_keep_finalisers_quiet_too(capsys, monkeypatch):
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+
+    def command() -> None:
+        with one_line_errors():
+            InterruptedWhileBuilt(signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as end, one_line_errors():
+        command()
+    end.value.__context__ = end.value.__traceback__ = None
+    assert (end.value.code, len(capsys.readouterr().err.splitlines()), said) == (143, 1, [])
+
+
 def test_an_error_of_a_finaliser_is_shown_where_nothing_was_interrupted(monkeypatch):
     said = []
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: said.append(unraisable.exc_type))

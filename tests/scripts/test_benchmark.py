@@ -4,8 +4,9 @@ import json
 import sys
 
 import pytest
+import torch
 
-from benchmarks import write
+from benchmarks import networks, write
 from benchmarks.side_by_side import Contest, additional_peak_memory, time_contest
 from scripts import benchmark
 
@@ -55,3 +56,19 @@ def test_wrong_arguments_name_what_is_needed(arguments, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         benchmark.main()
     assert "NAME" in capsys.readouterr().err
+
+
+def test_every_network_is_timed_in_both_precisions(monkeypatch):
+    passes = networks.forward_passes()
+    few = {name: passes[name] for name in ("EfficientPS semantics Lite0", "original EfficientPS Lite0", "Pan-SECB")}
+    monkeypatch.setattr(networks, "forward_passes", lambda: few)
+    rows = list(networks.measure(torch.device("cpu"), 1, (64, 64), (64, 64)))
+    expected = [(name, "forward", precision) for name in few for precision in networks.PRECISIONS]
+    expected += [(f"EfficientPS semantics {v}", "step", precision) for v in ("lite0", "b5") for precision in networks.PRECISIONS]
+    assert [(row.network, row.what, row.precision) for row in rows] == expected
+    assert all(row.milliseconds > 0 and row.images_per_second > 0 and row.megabytes is None for row in rows)
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch, fails_in_one_line):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "cuda" in fails_in_one_line(benchmark.main, "networks")

@@ -502,7 +502,7 @@ def test_a_lite_file_starts_a_lite_backbone(target, import_weights, tmp_path):
     assert "lite0.pth is EfficientNet-Lite" in printed
     assert "left out of the checkpoint: 2 (_fc 2)" in printed
     _, tensors = read_weights(tmp_path / "w.safetensors")
-    found = {name.partition("net.")[2]: tensor for name, tensor in tensors.items()}
+    found = {name.partition("lite.")[2]: tensor for name, tensor in tensors.items()}
     expected = {k: v for k, v in torch.load(tmp_path / "lite0.pth").items() if not k.startswith("_fc.")}
     assert found.keys() == expected.keys()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
@@ -517,3 +517,25 @@ def test_a_lite_file_is_not_taken_for_an_efficientnet_nor_the_reverse(classifier
     torch.save(classifier.state_dict(), tmp_path / "b0.pth")
     arguments = (tmp_path / "b0.pth", "--for", "efficientps-lite0", "--output", tmp_path / "w.safetensors")
     assert "b0.pth: it is an EfficientNet, with squeeze" in fails_in_one_line(SCRIPT["main"], *arguments)
+
+
+def test_weights_of_an_efficientnet_never_load_into_a_lite(classifier, import_weights, tmp_path):
+    torch.save(classifier.state_dict(), tmp_path / "b0.pth")
+    printed = import_weights(tmp_path / "b0.pth", "--for", "efficientps-b0", "--output", tmp_path / "w.safetensors")
+    assert "train with: python efficientps/train_net.py --model.variant b0 --model.weights" in printed
+    with pytest.raises(InputError, match="is not in this network; the file is for efficientps-b0"):
+        load_weights_file(SemanticEfficientPS(19, "lite0"), tmp_path / "w.safetensors")
+    with pytest.raises(RuntimeError, match=r"encoder\.lite"):
+        SemanticEfficientPS(19, "lite0").load_state_dict(SemanticEfficientPS(19, "b0").state_dict())
+
+
+def test_a_name_of_the_output_is_looked_at_before_anything_is_fetched(fails_in_one_line):
+    arguments = ("--download", "tf_efficientnet_b7", "--output", "b7.pth")
+    assert "b7.pth: must end in .safetensors" in fails_in_one_line(SCRIPT["main"], *arguments)
+
+
+def test_an_interrupted_download_says_what_it_has_kept(tmp_path):
+    describe = SCRIPT["describe_unfinished"]
+    assert "before anything was fetched" in describe(tmp_path / "a.pth")
+    (tmp_path / "a.pth.download").write_bytes(bytes(1_500_000))
+    assert describe(tmp_path / "a.pth").startswith(f"1.5 MB are kept in {tmp_path}/a.pth.download; run the same command again")

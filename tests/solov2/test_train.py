@@ -235,7 +235,7 @@ def test_a_loss_of_nan_ends_the_training_before_a_checkpoint_is_written(streets,
         ("train_cfg.max_epochs=x", "max_epochs is 'x', but a whole number"),
         ("optim_wrapper.optimizer.lr=nan", "lr is nan, but a number from 0 on"),
         ("optim_wraper.optimizer.lr=1", "optim_wraper.optimizer.lr: no such setting"),
-        ("model.backbone.trainable_stages=4", "parts of the network stay as they are, backbone.features.net._conv_stem.weight"),
+        ("model.backbone.trainable_stages=4", "parts of the network stay as they are, backbone.features.lite._conv_stem.weight"),
     ],
 )
 def test_settings_that_nothing_can_be_learned_with_are_refused(option, words, streets, tmp_path, fails_in_one_line):

@@ -51,3 +51,23 @@ def test_a_file_for_another_model_is_refused_in_one_line(streets, tiny, tmp_path
     weights, _ = write_start(tmp_path, {})
     arguments = ("--data-root", streets, "--output", tmp_path / "run", "--weights", weights, *tiny)
     assert "the file is for solov2:streets_r18" in fails_in_one_line(train.main, *arguments)
+
+
+def test_random_weights_are_not_those_that_the_config_downloads(streets, tiny, tmp_path, fails_in_one_line):
+    online = ("model.backbone.init_cfg={'type':'Pretrained','checkpoint':'torchvision://none'}", "model.backbone.frozen_stages=1")
+    arguments = ("--data-root", streets, "--output", tmp_path / "run", "--weights", "none", *tiny, *online)
+    assert "parts of the network stay as they are, backbone.conv1.weight" in fails_in_one_line(train.main, *arguments)
+
+
+def test_a_configs_own_weights_give_way_to_load_from(streets, tmp_path, monkeypatch, capsys):
+    data = ["--data-root", streets, "--epochs", "1"]
+    options = ["--cfg-options", "optim_wrapper.optimizer.lr=0.0", "custom_hooks=[]"]
+    for name, more in (("first", ["--weights", "none"]), ("second", [])):
+        loads = ["model.backbone.trainable_stages=5"]
+        loads += [f"load_from={tmp_path / 'first' / 'epoch_1.pth'}"] if name == "second" else []
+        monkeypatch.setattr("sys.argv", list(map(str, ["train.py", *data, "--output", tmp_path / name, *more, *options, *loads])))
+        train.main()
+    assert "weights lite0" not in capsys.readouterr().out
+    first, second = (read_checkpoint(tmp_path / name / "epoch_1.pth")["state_dict"] for name in ("first", "second"))
+    parameters = [name for name in first if "running" not in name and "num_batches" not in name]
+    assert all(torch.equal(first[name], second[name]) for name in parameters)
