@@ -269,10 +269,14 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write `value` atomically; keys keep their order, so the same value gives the same bytes."""
+def write_json(path: Path, value: object, *, is_compact: bool = False) -> None:
+    """Write `value` atomically; keys keep their order, so the same value gives the same bytes.
+
+    Args:
+        is_compact: on one line, which Python writes many times as fast.
+    """
     with atomic_path(path) as partial:
-        partial.write_text(json.dumps(value, indent=1) + "\n")
+        partial.write_text(json.dumps(value, indent=None if is_compact else 1) + "\n")
 
 
 def read_json(path: Path) -> object:

@@ -212,11 +212,11 @@ def write_scene(paths: dict[str, Path], scene: Scene) -> None:
     colors[:, 3] = 255
     for number, color in LABELS.values():
         colors[number, :3] = color
-    write_image(paths["instance_ids"], scene.instance_ids.astype(np.uint16))
-    write_image(paths["label_ids"], label_ids)
-    write_image(paths["color"], colors[label_ids])
-    write_json(paths["polygons"], scene.polygons)
-    write_image(paths["image"], scene.image)
+    write_image(paths["instance_ids"], scene.instance_ids.astype(np.uint16), is_quick=True)
+    write_image(paths["label_ids"], label_ids, is_quick=True)
+    write_image(paths["color"], colors[label_ids], is_quick=True)
+    write_json(paths["polygons"], scene.polygons, is_compact=True)
+    write_image(paths["image"], scene.image, is_quick=True)
 
 
 def write_streets(root: Path, settings: StreetsSettings, progress: Callable[[int, int], None] | None = None) -> None:
