@@ -190,12 +190,12 @@ def test_drawing_killed_half_way_goes_on_to_the_same_bytes(root, tmp_path, monke
     again = tmp_path / "again"
     written = []
 
-    def write_image_or_die(path, pixels):
+    def write_image_or_die(path, pixels, **options):
         written.append(path)
         if len(written) == 10:
             (path.parent / f"{PARTIAL}{2**22 + 1}-abc.png").write_bytes(b"what a killed writer leaves")
             raise KeyboardInterrupt
-        original(path, pixels)
+        original(path, pixels, **options)
 
     original = streets.write_image
     monkeypatch.setattr(streets, "write_image", write_image_or_die)
