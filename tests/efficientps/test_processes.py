@@ -17,7 +17,8 @@ PLAIN = (
     *("--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", "1"),
     *("--trainer.num_sanity_val_steps", "0", "--trainer.check_val_every_n_epoch", "1", "--trainer.limit_val_batches", "1"),
     *("--trainer.callbacks+=training.callbacks.FixedNorms", "--model.fpn_channels", "32", "--data.num_workers", "0"),
-    *("--model.optimizer.name", "sgd", "--model.optimizer.lr", "0.01", "--model.optimizer.milestones", "[]"),
+    *("--model.optimizer.name", "sgd", "--model.optimizer.lr", "0.01"),
+    *("--model.optimizer.decay", "steps", "--model.optimizer.milestones", "[]"),
     *("--data.crop_height", "128", "--data.crop_width", "256", "--data.scale_range", "[1, 1]", "--data.flip_probability", "0"),
     *("--data.brightness", "0", "--data.contrast", "0", "--data.saturation", "0", "--data.hue", "0"),
 )

@@ -253,6 +253,14 @@ def test_yaml_of_settings_is_read(tmp_path):
     assert read_yaml(tmp_path / "a.yaml") == {"base": "b.yaml", "data": {"crop": [64, 128]}}
 
 
+@pytest.fixture(autouse=True)
+def hears_interruptions():
+    """A shell lets what it starts in the background ignore SIGINT, the tests, too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interruption_is_one_line_that_says_what_was_kept(number, code, capsys):
     def work() -> None:
