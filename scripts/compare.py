@@ -4,8 +4,8 @@
     $ python scripts/compare.py --seeds 3 --systems two_stages original
     $ python scripts/compare.py --epochs stage1=26 stage2=20 joint=26 panoptic_fpn=26 crops=4 finetune=6 --output outputs/longer
 
-Without arguments it uses the embedded data set and trains each system for 15 to 27 minutes of CPU time: the original EfficientPS
-as long as SOLOv2 and the semantic model together, Panoptic FPN and Pan-SECB as long as their own configurations.
+Without arguments it uses the embedded data set and trains each system for some minutes: the original EfficientPS about as long as
+SOLOv2 and the semantic model together, Panoptic FPN and Pan-SECB as long as their own configurations.
 Everything that is trained or predicted lies under --output; run the same command again after a kill, and only what is missing is
 done. Seconds are CPU time of the training commands, which a busy machine does not change much; set OMP_NUM_THREADS=1 for numbers
 that are not those of threads waiting for each other.
@@ -33,14 +33,14 @@ CONFIGS = REPOSITORY / "configs"
 SYSTEMS = ("two_stages", "original", "semantics_alone", "panoptic_fpn", "pan_secb")
 """The functions of benchmarks/systems.py, whose import takes seconds, which --help has not."""
 TRAININGS = {
-    "stage1": (CONFIGS / "solov2" / "streets_lite0.py", 13),
-    "stage2": (CONFIGS / "efficientps" / "streets_lite0.yaml", 10),
-    "joint": (CONFIGS / "efficientps" / "streets_lite0_maskrcnn.yaml", 13),
+    "stage1": (CONFIGS / "solov2" / "streets_lite0.py", 6),
+    "stage2": (CONFIGS / "efficientps" / "streets_lite0.yaml", 2),
+    "joint": (CONFIGS / "efficientps" / "streets_lite0_maskrcnn.yaml", 3),
     "panoptic_fpn": (CONFIGS / "panoptic_fpn" / "streets_r18.yaml", 13),
     "crops": (CONFIGS / "pan_secb" / "streets.yaml", 2),
     "finetune": (CONFIGS / "pan_secb" / "streets_finetune.yaml", 3),
 }
-"""Of each training its configuration and its length in epochs: the joint one takes as long as both stages."""
+"""Of each training its configuration and its length in epochs: the joint one is to take as long as both stages."""
 
 
 def build_parser() -> ArgumentParser:
