@@ -102,6 +102,7 @@ class TrainCLI(LightningCLI):
             EpochSeeds(),
             FiniteTraining(),
         ]
+        settings.enable_model_summary = bool(settings.enable_model_summary)  # by default Lightning shows one of ten lines
         if not sys.stdout.isatty() and settings.enable_progress_bar is not False:
             settings.enable_progress_bar = False  # it would show nothing before an epoch's end
             callbacks.append(TrainingLines())
@@ -180,6 +181,9 @@ def fit(cli: TrainCLI) -> None:
     """Go on or start with what the arguments have built, and say what was written."""
     rate = learning_rate(cli.model.optimizer_settings, cli.trainer, cli.datamodule)
     say(f"config {cli.config.config[-1]}, output {cli.output}, learning rate {rate:g}", flush=True)
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in cli.model.parameters()]
+    total, learning = sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
+    say(f"{total / 1e6:.1f} million parameters, of which {learning / 1e6:.1f} learn", flush=True)
     if cli.trainer.is_global_zero:
         remove_partial_files(cli.output)
     if not cli.config.resume:
