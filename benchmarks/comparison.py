@@ -52,7 +52,7 @@ def score_system(system: System, split: Split, output: Path) -> dict:
 
 
 def count_parameters(checkpoint: Path) -> int:
-    """Trained numbers of the network in a checkpoint of any training command; no running statistics."""
+    """Parameters of the network in a checkpoint of any training command, frozen ones too; no running statistics."""
     weights = read_checkpoint(checkpoint)["state_dict"]
     return sum(w.numel() for name, w in weights.items() if not name.endswith(BUFFERS))
 

@@ -1,4 +1,4 @@
-"""The networks of EfficientPS (Mohan & Valada, IJCV 2021), made of encoder, two-way FPN and heads; see README, Deviations."""
+"""The networks of EfficientPS (Mohan & Valada, IJCV 2021), made of encoder, two-way FPN and heads; see docs/deviations.md."""
 
 from torch import Tensor, nn
 

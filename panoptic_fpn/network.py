@@ -1,6 +1,6 @@
 """Panoptic FPN (Kirillov et al., CVPR 2019): a semantic and a Mask R-CNN branch on one feature pyramid.
 
-Differs: the semantic branch may tell apart all classes instead of stuff and one "other"; see README, Deviations.
+Differs: the semantic branch may tell apart all classes instead of stuff and one "other"; see docs/deviations.md.
 """
 
 from dataclasses import asdict, dataclass, field

@@ -2,7 +2,7 @@
 
     $ python scripts/compare.py
     $ python scripts/compare.py --seeds 3 --systems two_stages original
-    $ python scripts/compare.py --epochs stage1=26 stage2=20 joint=26 panoptic_fpn=26 crops=4 finetune=6 --output outputs/longer
+    $ python scripts/compare.py --epochs stage1=12 stage2=4 joint=6 panoptic_fpn=26 crops=4 finetune=6 --output outputs/longer
 
 Without arguments it uses the embedded data set and trains each system for some minutes: the original EfficientPS about as long as
 SOLOv2 and the semantic model together, Panoptic FPN and Pan-SECB as long as their own configurations.
@@ -74,7 +74,8 @@ def read_choices(flag: str, given: list[str], kind: type) -> dict:
         if name not in TRAININGS or not value or is_wrong:
             needed = {int: "N, at least 1", Path: "FILE", str: "FLAGS"}[kind]
             raise InputError(f"--{flag} {entry}: needed are {' '.join(TRAININGS)}, each =" + needed)
-        choices[name] = kind(value)
+        # Trainings run in another folder.
+        choices[name] = Path(value).resolve() if kind is Path and Path(value).exists() else kind(value)
     return choices
 
 

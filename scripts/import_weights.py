@@ -155,6 +155,8 @@ def describe_efficientps(target: str, family: str, variant: str, checkpoint: "di
         separable = str(settings["is_separable"]).lower()
         words += f" with fpn_channels 256, is_separable {separable}"
         flags += f" --model.fpn_channels 256 --model.is_separable {separable}"
+    if family != "efficientps":  # the configuration with the head's sizes of above
+        flags = f"--config configs/efficientps/cityscapes_b5_maskrcnn.yaml {flags}"
     return Target(words, network.state_dict(), known, checkpoint, f"python efficientps/train_net.py {flags} --model.weights")
 
 
@@ -225,6 +227,8 @@ def fetch_published(args: Namespace) -> None:
     published = PUBLISHED[args.download]
     check_output(args.output)
     args.checkpoint = WEIGHTS / "downloads" / published.file_name
+    if args.network not in (None, published.target) and args.output is None:
+        raise InputError(f"--for {args.network} is not what {published.name} is listed for; give --output, too")
     args.network = args.network or published.target
     args.output = args.output or WEIGHTS / f"{published.name}.safetensors"
     describe = partial(describe_unfinished, args.checkpoint)

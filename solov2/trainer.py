@@ -74,10 +74,10 @@ def build_runner(config: Config, resume_from: Path | None, weights: str | None =
     Raises:
         InputError: if the checkpoint to go on from is of another model.
     """
+    if resume_from is not None or weights is not None:
+        config.model.backbone.init_cfg = config.load_from = None  # nothing is loaded only to be overwritten
     if resume_from is not None:
         config.load_from, config.resume = str(resume_from), True
-    elif weights is not None:
-        config.model.backbone.init_cfg = config.load_from = None  # nothing is loaded only to be overwritten
     try:
         runner = ShortLogRunner.from_cfg(config)
     except (KeyError, TypeError, ValueError, AssertionError) as error:

@@ -121,6 +121,12 @@ class TrainCLI(LightningCLI):
             settings.precision = "32-true"
         if 0 < epochs < (settings.check_val_every_n_epoch or 0):
             settings.check_val_every_n_epoch = epochs  # else a short training would end without validation
+        every_val = settings.check_val_every_n_epoch
+        if epochs > 0 and every_val and epochs % every_val:
+            advice = "give --trainer.check_val_every_n_epoch a divisor, or use last.ckpt"
+            say(
+                f"note: validated every {every_val} epochs, not after the last of {epochs}: best.ckpt is an earlier one; {advice}"
+            )
         kwargs |= {"callbacks": callbacks, "logger": logger, "plugins": [AtomicCheckpointIO()]}
         return super().instantiate_trainer(**kwargs)
 

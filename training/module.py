@@ -24,7 +24,7 @@ class PanopticModule(pl.LightningModule):
     Args:
         taxonomy: of the predictions.
         optimizer: rate and schedule.
-        weights: file to start from, where nothing is resumed; the command loads it.
+        weights: name of packaged weights or a file to start from, where nothing is resumed; the command loads it.
         monitor: the score that picks best.ckpt.
     """
 

@@ -2,7 +2,7 @@
 
     $ python solov2/train.py --config configs/solov2/photos_lite0.py --data-root PHOTOS
 
-From random weights: --weights none.
+From random weights all must learn: --weights none --cfg-options model.backbone.trainable_stages=5.
 """
 
 _base_ = "./streets_lite0.py"

@@ -1,6 +1,6 @@
 """SOLOv2 with a narrow ResNet-18 on Streets (192x384), from scratch, small enough for two CPU cores.
 
-Another number of epochs is two options: train_cfg.max_epochs=N param_scheduler.1.end=N.
+Another number of epochs is --epochs N.
 """
 
 _base_ = "./cityscapes_r50.py"

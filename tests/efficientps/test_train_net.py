@@ -179,6 +179,11 @@ def test_a_data_set_of_the_coco_layout_teaches_its_own_classes_and_no_others_go_
     assert "against 19, without" in line
 
 
+def test_a_best_checkpoint_that_is_not_the_end_is_said(train):
+    assert "validated every 2 epochs, not after the last of 3" in train(3, "--trainer.check_val_every_n_epoch", "2")
+    assert "validated every" not in train(4, "--trainer.check_val_every_n_epoch", "2")
+
+
 def test_learning_rate_warms_up_and_drops_at_the_milestones():
     settings = OptimizerSettings(warmup_steps=10, warmup_factor=0.5, milestones=(0.5, 0.8), gamma=0.1)
     factors = [learning_rate_factor(step, 100, settings) for step in (0, 5, 10, 49, 50, 79, 80, 99)]

@@ -539,3 +539,14 @@ def test_an_interrupted_download_says_what_it_has_kept(tmp_path):
     assert "before anything was fetched" in describe(tmp_path / "a.pth")
     (tmp_path / "a.pth.download").write_bytes(bytes(1_500_000))
     assert describe(tmp_path / "a.pth").startswith(f"1.5 MB are kept in {tmp_path}/a.pth.download; run the same command again")
+
+
+def test_another_target_than_the_listed_one_needs_a_name_of_its_own(fails_in_one_line):
+    arguments = ("--download", "torchvision-resnet50", "--for", STREETS)
+    assert "is listed for; give --output, too" in fails_in_one_line(SCRIPT["main"], *arguments)
+
+
+def test_the_command_to_train_with_has_an_instance_head_where_the_weights_have_one(import_weights, classifier, tmp_path):
+    torch.save(classifier.state_dict(), tmp_path / "b0.pth")
+    printed = import_weights(tmp_path / "b0.pth", "--for", "efficientps-instances-b0", "--output", tmp_path / "w.safetensors")
+    assert "train_net.py --config configs/efficientps/cityscapes_b5_maskrcnn.yaml --model.variant b0" in printed

@@ -37,6 +37,10 @@ def test_training_begins_with_the_files_weights(streets, tiny, tmp_path, monkeyp
     trained = read_checkpoint(tmp_path / "run" / "epoch_1.pth")["state_dict"]
     parameters = [name for name in backbone if "running" not in name and "num_batches" not in name]
     assert all(torch.equal(trained[name], backbone[name]) for name in parameters)
+    # To be gone on with needs no download either.
+    monkeypatch.setattr("sys.argv", list(map(str, ["train.py", *arguments, "train_cfg.max_epochs=2"])))
+    train.main()
+    assert (tmp_path / "run" / "epoch_2.pth").exists()
 
 
 def test_building_a_network_leaves_the_config_as_it_is(tiny_config):
