@@ -82,7 +82,7 @@ def build_parser() -> ArgumentParser:
     parser = make_parser("import_weights.py", __doc__, has_config=False)
     help_checkpoint = "a .pth, .pt, .bin, .ckpt, .safetensors or detectron2 .pkl file"
     parser.add_argument("checkpoint", nargs="?", type=Path | None, default=None, help=help_checkpoint)
-    help_download = "fetch a published one instead, see --list; it is kept in weights/downloads, checked, and gone on with"
+    help_download = "fetch a published one instead, see --list; it is checked, kept in weights/downloads, and resumed"
     parser.add_argument("--download", type=str | None, default=None, metavar="NAME", help=help_download)
     help_for = f"{TARGETS}; default with --download: what it is listed for"
     parser.add_argument("--for", dest="network", type=str | None, default=None, metavar="NETWORK", help=help_for)

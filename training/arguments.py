@@ -33,10 +33,8 @@ def add_training_arguments(parser: ArgumentParser, output: str) -> None:
     help_output = f"folder of checkpoints and logs; default: {output}"
     group.add_argument("--output", "--work-dir", type=str | None, default=None, metavar="DIR", help=help_output)
     add_switch(parser, "--resume", True, "go on from the output's last checkpoint where there is one; --no-resume starts anew")
-    help_weights = (
-        "packaged weights by name, such as lite0, or a file of scripts/import_weights.py, to start from where nothing is "
-    )
-    help_weights += "resumed; none: random ones"
+    help_weights = "to start from where nothing is resumed: packaged ones by name, such as lite0, a file of "
+    help_weights += "scripts/import_weights.py, or none: random ones"
     group.add_argument("--weights", type=str | None, default=None, metavar="NAME|FILE", help=help_weights)
     group.add_argument("--epochs", type=PositiveInt | None, default=None, help="of the whole training")
     help_precision = "mixed where the device has it; else 32 bits, and a line that says so"

@@ -123,10 +123,8 @@ class TrainCLI(LightningCLI):
             settings.check_val_every_n_epoch = epochs  # else a short training would end without validation
         every_val = settings.check_val_every_n_epoch
         if epochs > 0 and every_val and epochs % every_val:
-            advice = "give --trainer.check_val_every_n_epoch a divisor, or use last.ckpt"
-            say(
-                f"note: validated every {every_val} epochs, not after the last of {epochs}: best.ckpt is an earlier one; {advice}"
-            )
+            found = f"validated every {every_val} epochs, not after the last of {epochs}: best.ckpt is an earlier one"
+            say(f"note: {found}; give --trainer.check_val_every_n_epoch a divisor, or use last.ckpt", flush=True)
         kwargs |= {"callbacks": callbacks, "logger": logger, "plugins": [AtomicCheckpointIO()]}
         return super().instantiate_trainer(**kwargs)
 
