@@ -12,7 +12,7 @@ executed: plain tensors are read, of detectron2's .pkl files plain arrays; anyth
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -27,7 +27,7 @@ from runtime.command_line import REPOSITORY, current_spelling, make_parser
 from runtime.downloads import UNFINISHED, download
 from runtime.files import InputError, on_interruption, one_line_errors
 from runtime.progress import progress_bar
-from training.published_weights import PUBLISHED
+from training.published_weights import PUBLISHED, Published
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from training.weights_file import Source
 
 WEIGHTS = REPOSITORY / "weights"
-LITES = ("lite0", "lite1", "lite2")
-BACKBONES = {"r18": "resnet18", "r34": "resnet34", "r50": "resnet50", "r101": "resnet101"} | dict(zip(LITES, LITES))
+RESNETS = {"r18": "resnet18", "r34": "resnet34", "r50": "resnet50", "r101": "resnet101"}
 """Of Panoptic FPN, by their names in --for."""
 PANOPTIC_FPN = "panoptic-fpn"
 TARGETS = (
@@ -108,31 +107,32 @@ def read_checkpoint(path: Path) -> "dict[str, Tensor]":
     return read_tensors(path)
 
 
-def describe_network(target: str, checkpoint: "dict[str, Tensor]") -> Target:
-    """What `--for` names; the checkpoint's names may tell more about it.
+def find_network(target: str) -> "Callable[[dict[str, Tensor]], Target]":
+    """What `--for` names, as a function of the checkpoint, whose names may tell more about it.
 
     Raises:
         InputError: if there is no such network.
     """
+    from backbones.efficientnet import LITE_SCALES
     from efficientps.encoder import VARIANTS
+    from solov2.settings import find_config
 
     kind, _, rest = target.partition(":")
     if kind == "solov2" and rest:
-        return describe_solov2(target, rest, checkpoint)
+        return partial(describe_solov2, target, rest, find_config(rest))
     family, _, variant = kind.rpartition("-")
-    if family == PANOPTIC_FPN and variant in BACKBONES:
-        return describe_panoptic_fpn(target, BACKBONES[variant], find_classes(rest), checkpoint)
+    if family == PANOPTIC_FPN and variant in (*RESNETS, *LITE_SCALES):
+        return partial(describe_panoptic_fpn, target, RESNETS.get(variant, variant), find_classes(rest))
     if target == kind and variant in VARIANTS and family in ("efficientps", "efficientps-instances"):
-        return describe_efficientps(target, family, variant, checkpoint)
+        return partial(describe_efficientps, target, family, variant)
     raise InputError(f"--for {target}: no such network; give {TARGETS}")
 
 
-def describe_solov2(target: str, config: str, checkpoint: "dict[str, Tensor]") -> Target:
+def describe_solov2(target: str, config: str, path: Path, checkpoint: "dict[str, Tensor]") -> Target:
     """The network of a configuration, with the configuration's own number of classes."""
-    from solov2.settings import find_config, load_config
+    from solov2.settings import load_config
     from solov2.weights import build_network, sources
 
-    path = find_config(config)
     network = build_network(load_config(path, needed=("model",)).model, str(path))
     command = f"python solov2/train.py --config {config} --weights"
     return Target(target, network.state_dict(), sources(network), checkpoint, command)
@@ -213,11 +213,11 @@ def published_table() -> str:
     return "\n".join([*lines, "No address has been tried. A file must have the SHA-256 whose first digits its name ends in."])
 
 
-def fetch_published(args: Namespace) -> None:
-    """Put the file of --download, and the defaults that it has, into the arguments.
+def find_published(args: Namespace) -> Published:
+    """What --download names; its place and the defaults that it has go into the arguments.
 
     Raises:
-        InputError: if nothing is published under this name, or it cannot be fetched.
+        InputError: if nothing is published under this name.
     """
     if args.checkpoint is not None:
         raise InputError(f"{args.checkpoint} and --download {args.download} are given; give one of both")
@@ -231,12 +231,20 @@ def fetch_published(args: Namespace) -> None:
         raise InputError(f"--for {args.network} is not what {published.name} is listed for; give --output, too")
     args.network = args.network or published.target
     args.output = args.output or WEIGHTS / f"{published.name}.safetensors"
-    describe = partial(describe_unfinished, args.checkpoint)
-    with on_interruption(describe), progress_bar() as bar:
+    return published
+
+
+def fetch(published: Published, path: Path) -> None:
+    """Download published weights, unless they are there.
+
+    Raises:
+        InputError: if they cannot be fetched.
+    """
+    with on_interruption(partial(describe_unfinished, path)), progress_bar() as bar:
         task = bar.add_task(f"fetching {published.file_name}", total=None)
         advance = partial(_advance, bar, task)
-        is_new = download(published.address, args.checkpoint, published.sha256, 2_000_000 * published.megabytes, advance)
-    print(f"{'wrote' if is_new else 'was there:'} {args.checkpoint}, {published.licence}, from {published.address}")
+        is_new = download(published.address, path, published.sha256, 2_000_000 * published.megabytes, advance)
+    print(f"{'wrote' if is_new else 'was there:'} {path}, {published.licence}, from {published.address}")
 
 
 def describe_unfinished(path: Path) -> str:
@@ -256,8 +264,7 @@ def run(args: Namespace) -> None:
     if args.list:
         print(f"{published_table()}\n\n{KNOWN}")
         return
-    if args.download is not None:
-        fetch_published(args)
+    published = None if args.download is None else find_published(args)
     if not (args.checkpoint and args.network and args.output):
         raise InputError("a checkpoint, --for and --output are needed, or --download NAME; --list tells what is known")
     check_output(args.output)
@@ -265,9 +272,12 @@ def run(args: Namespace) -> None:
     import solov2  # noqa: F401
     from training.weights_file import count_names, find_source, match, write_weights
 
+    describe = find_network(args.network)  # before a long download
+    if published is not None:
+        fetch(published, args.checkpoint)
     checkpoint = read_checkpoint(args.checkpoint)
     try:
-        target = describe_network(args.network, checkpoint)
+        target = describe(checkpoint)
         source = find_source(target.sources, checkpoint)
         if source is None:
             wanted = " or ".join(source.name for source in target.sources)

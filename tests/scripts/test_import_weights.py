@@ -444,7 +444,7 @@ def test_a_published_checkpoint_is_fetched_checked_and_made_a_weights_file(impor
     published = SCRIPT["PUBLISHED"]["torchvision-resnet18"]
     address = f"http://127.0.0.1:{http.server_port}/resnet18-{digits}.pth"
     monkeypatch.setitem(SCRIPT["PUBLISHED"], published.name, replace(published, address=address))
-    monkeypatch.setitem(SCRIPT["fetch_published"].__globals__, "WEIGHTS", tmp_path / "weights")
+    monkeypatch.setitem(SCRIPT["find_published"].__globals__, "WEIGHTS", tmp_path / "weights")
     printed = import_weights("--download", published.name)
     assert f"wrote {tmp_path}/weights/downloads/resnet18-{digits}.pth, BSD-3-Clause, from {address}" in printed
     assert f"wrote {tmp_path}/weights/torchvision-resnet18.safetensors; train with:" in printed
@@ -550,3 +550,9 @@ def test_the_command_to_train_with_has_an_instance_head_where_the_weights_have_o
     torch.save(classifier.state_dict(), tmp_path / "b0.pth")
     printed = import_weights(tmp_path / "b0.pth", "--for", "efficientps-instances-b0", "--output", tmp_path / "w.safetensors")
     assert "train_net.py --config configs/efficientps/cityscapes_b5_maskrcnn.yaml --model.variant b0" in printed
+
+
+def test_a_network_is_looked_up_before_anything_is_fetched(tmp_path, fails_in_one_line):
+    arguments = ("--download", "torchvision-resnet50", "--output", tmp_path / "w.safetensors")
+    assert "--for resnet-b0: no such network" in fails_in_one_line(SCRIPT["main"], *arguments, "--for", "resnet-b0")
+    assert "nowhere.py" in fails_in_one_line(SCRIPT["main"], *arguments, "--for", "solov2:nowhere.py")
