@@ -75,7 +75,16 @@ class OneLineErrors:
 
 
 class OneLineParser(OneLineErrors, ArgumentParser):
-    """A parser whose errors are one line, as all errors of the commands."""
+    """A parser whose errors are one line, as all errors of the commands, and whose numbers are plain ones."""
+
+    def parse_args(self, *args: object, **kwargs: object) -> Namespace:
+        """As jsonargparse's, but a PositiveInt is an int: in a checkpoint its own type would keep the file from being read."""
+        found = super().parse_args(*args, **kwargs)
+        for name, value in list(found.items()):
+            for plain in (int, float):
+                if isinstance(value, plain) and type(value) not in (plain, bool):
+                    found[name] = plain(value)
+        return found
 
 
 def make_parser(prog: str, description: str, *, has_config: bool = True) -> ArgumentParser:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import pytest
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt
 
 from runtime.command_line import add_settings, add_switch, current_spelling, given_settings, make_parser
 from runtime.files import InputError
@@ -62,3 +63,11 @@ def test_a_switch_is_turned_on_and_off():
 def test_empty_text_is_refused_as_a_variable_that_is_unset_gives_it(arguments):
     with pytest.raises(InputError, match="is given empty text; give a value"):
         current_spelling(arguments)
+
+
+def test_numbers_are_plain_ones_so_that_a_checkpoint_may_hold_them():
+    parser = make_parser("it.py", "Do it.")
+    parser.add_argument("--seed", type=NonNegativeInt | None, default=None)
+    parser.add_argument("--share", type=ClosedUnitInterval, default=0.5)
+    found = parser.parse_args(["--seed", "7", "--share", "0.25"])
+    assert (type(found.seed), found.seed, type(found.share), found.share) == (int, 7, float, 0.25)
