@@ -3,7 +3,7 @@
 from efficientnet_pytorch import EfficientNet
 from torch import nn
 
-from backbones.efficientnet import LITE_SCALES, NORM_EPS, EfficientNetFeatures, EfficientNetLite, plain_parameters
+from backbones.efficientnet import LITE_SCALES, NORM_EPS, STAGES, EfficientNetFeatures, EfficientNetLite, plain_parameters
 from efficientps.norm import NormAct
 from runtime.files import InputError
 
@@ -35,15 +35,22 @@ class Encoder(EfficientNetFeatures):
         super().__init__(net, "net")
 
 
-def build_encoder(variant: str, norm_momentum: float) -> EfficientNetFeatures:
+def build_encoder(variant: str, norm_momentum: float, trainable_stages: int = STAGES) -> EfficientNetFeatures:
     """The paper's EfficientNet, or an EfficientNet-Lite, which is another function.
 
+    Args:
+        trainable_stages: of a Lite, see EfficientNetLite.
+
     Raises:
-        InputError: for another variant.
+        InputError: for another variant, or a B0..B7 of which a part is not to learn.
     """
     if variant not in VARIANTS:
         raise InputError(f"EfficientNet variant {variant!r} is unknown; choose one of {', '.join(VARIANTS)}")
-    return (EfficientNetLite if variant in LITE_SCALES else Encoder)(variant, norm_momentum)
+    if variant in LITE_SCALES:
+        return EfficientNetLite(variant, norm_momentum, trainable_stages=trainable_stages)
+    if trainable_stages != STAGES:
+        raise InputError(f"trainable_stages is {trainable_stages}, but {variant} learns as a whole; leave it out, or take a Lite")
+    return Encoder(variant, norm_momentum)
 
 
 def _norm_act(norm: nn.BatchNorm2d, momentum: float, activated: bool = True) -> NormAct:

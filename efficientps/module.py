@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backbones.efficientnet import LITE_SCALES
+from backbones.efficientnet import LITE_SCALES, STAGES
 from data.network_input import NetworkInput
 from data.panoptic_png import PanopticMap
 from data.resizing import logits_on_image, resize_image
@@ -38,6 +38,8 @@ class EfficientPSModule(PanopticModule):
         fpn_channels: width of the two-way FPN.
         is_separable: separable (paper) or standard (official code) FPN output convolutions.
         norm_momentum: of the encoder's running statistics.
+        trainable_stages: how many of the five stages of an EfficientNet-Lite learn, counted from the last; 0: it stays what its
+            weights are, which suits a hundred images.
         hardest_fraction: share of the pixels that the loss sees.
         optimizer: rate and schedule.
         num_pictures: validation images drawn in TensorBoard after each epoch.
@@ -55,6 +57,7 @@ class EfficientPSModule(PanopticModule):
         fpn_channels: int = 256,
         is_separable: bool = True,
         norm_momentum: float = 0.01,
+        trainable_stages: int = STAGES,
         hardest_fraction: float = 0.25,
         optimizer: OptimizerSettings = OptimizerSettings(),
         num_pictures: int = 4,
@@ -75,6 +78,7 @@ class EfficientPSModule(PanopticModule):
             "fpn_channels": fpn_channels,
             "is_separable": is_separable,
             "norm_momentum": norm_momentum,
+            "trainable_stages": trainable_stages,
         }
         if has_instances:
             network |= {"thing_ids": list(self.taxonomy.thing_ids), "instance_head": asdict(instance_head)}

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from backbones.efficientnet import STAGES
 from detection.instance_head import InstanceHead, InstanceHeadSettings
 from efficientps.encoder import build_encoder
 from efficientps.mask_head import MaskHead
@@ -20,6 +21,7 @@ class SemanticEfficientPS(nn.Module):
         fpn_channels: width of the pyramid.
         is_separable: the FPN's output convolutions, separable (paper) or standard (official code).
         norm_momentum: of the encoder's running statistics.
+        trainable_stages: how many stages of an EfficientNet-Lite learn; 0: it stays what its weights are.
     """
 
     def __init__(
@@ -29,9 +31,10 @@ class SemanticEfficientPS(nn.Module):
         fpn_channels: int = 256,
         is_separable: bool = True,
         norm_momentum: float = 0.01,
+        trainable_stages: int = STAGES,
     ):
         super().__init__()
-        self.encoder = build_encoder(variant, norm_momentum)
+        self.encoder = build_encoder(variant, norm_momentum, trainable_stages)
         self.two_way_fpn = TwoWayFPN(self.encoder.channels, fpn_channels, is_separable)
         self.semantic_head = SemanticHead(fpn_channels, num_classes)
         for conv in (m for m in self.two_way_fpn.modules() if isinstance(m, nn.Conv2d)):
@@ -51,7 +54,7 @@ class EfficientPS(SemanticEfficientPS):
     """The original: its heads share one pyramid. `semantic_head` and `instance_head` are called one by one on `pyramid(image)`.
 
     Args:
-        num_classes, variant, fpn_channels, is_separable, norm_momentum: as SemanticEfficientPS.
+        num_classes, variant, fpn_channels, is_separable, norm_momentum, trainable_stages: as SemanticEfficientPS.
         thing_ids: train ids of the things, ascending.
         instance_head: sizes of the head, fields of InstanceHeadSettings.
     """
