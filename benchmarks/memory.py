@@ -66,7 +66,7 @@ def measure(num_images: int) -> dict[str, tuple[float, float]]:
     write_checkpoint(root, checkpoint)
     data = ("--data-root", str(root), "--device", "cpu")
     keep = ("--keep", "panoptic", "instances", "semantic")
-    halves = ("--instances", str(run), "--semantics", str(run), "--rule", "merge")
+    halves = ("--instances", str(run), "--semantics", str(run), "--rule", "heuristic")
     commands = {
         "predict.py": ("scripts/predict.py", *data, "--checkpoint", str(checkpoint), "--output", str(run), *keep),
         "solo_fusion.py": ("fusion/solo_fusion.py", *data, *halves, "--output", str(fused)),

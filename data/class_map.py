@@ -1,7 +1,8 @@
-"""A class map: which class of one taxonomy becomes which of another, many to one; read wherever truth comes in.
+"""A class map: which class of one taxonomy becomes which of another, many to one; read wherever truth or predictions come in.
 
-classes:                                # of the result, as `categories` of a COCO panoptic JSON
-  - {id: 1, name: vehicle, isthing: 1}
+classes:                                # of the result, as `categories` of a COCO panoptic JSON, or the name of known ones,
+  - {id: 1, name: vehicle, isthing: 1}  # such as cityscapes; of predictions they may be left out: then those of the data
+from: coco_panoptic                     # optional: known classes or a list of names, whose ids or places numbers are
 map:
   car: vehicle                          # by name, or by id
   bicycle: vehicle
@@ -9,7 +10,7 @@ map:
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,8 +19,8 @@ from data.layouts import coco_derived
 from data.layouts.coco_derived import Track, track_nothing
 from data.panoptic_png import PanopticMap, describe_segments
 from data.split import Split
-from data.taxonomy import Taxonomy, recognise
-from runtime.files import InputError, digest_of, first_few, read_yaml
+from data.taxonomy import TAXONOMIES, Taxonomy, recognise
+from runtime.files import InputError, digest_of, first_few, read_yaml, shorten
 from runtime.progress import note
 
 FOLDER = Path(__file__).with_name("class_maps")
@@ -36,6 +37,13 @@ class ClassMap:
     """The classes that it leads to."""
     pairs: Mapping[str | int, str]
     """Name or dataset id -> name of a target, or void."""
+    sources: tuple[tuple[int, str], ...] = ()
+    """(id, name) of the classes that numbers without names are of, in their order."""
+
+    def target_of(self, key: int, name: str | None) -> str | None:
+        """The name of the target, or void, of a class that somebody calls by number or also by name; None: it says nothing."""
+        by_number = self.pairs.get(key, self.pairs.get(str(key)))
+        return by_number if name is None else self.pairs.get(name, by_number)
 
     def table(self, source: Taxonomy) -> dict[int, int | None]:
         """Dataset id of each class of `source` -> dataset id of the target, None for void.
@@ -46,7 +54,7 @@ class ClassMap:
         targets = {c.name: c for c in self.target.categories}
         table, absent = {}, []
         for category in source.categories:
-            to = self.pairs.get(category.name, self.pairs.get(category.dataset_id))
+            to = self.target_of(category.dataset_id, category.name)
             if to is None:
                 absent.append(category.name)
                 continue
@@ -56,12 +64,13 @@ class ClassMap:
                 raise InputError(f"class map {self.name}: {found}; map it to stuff, or to void")
             table[category.dataset_id] = None if target is None else target.dataset_id
         if absent:
-            near = difflib.get_close_matches(absent[0], map(str, self.pairs), n=3)
-            meant = f", which has {first_few(near)}" if near else ""
-            raise InputError(
-                f"class map {self.name}: says nothing of {first_few(absent)}{meant}; add `{absent[0]}: ...` to its map, or `void`"
-            )
+            raise InputError(self.says_nothing_of(absent))
         return table
+
+    def says_nothing_of(self, absent: Sequence[str]) -> str:
+        """The error for classes that are not in it."""
+        meant = near(absent[0], map(str, self.pairs))
+        return f"class map {self.name}: says nothing of {first_few(absent)}{meant}; add `{absent[0]}: ...` to its map, or `void`"
 
     def describe(self, source: Taxonomy) -> str:
         """One line that says what becomes of the classes."""
@@ -80,8 +89,11 @@ def shipped_maps() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def read_class_map(given: str | Path) -> ClassMap:
+def read_class_map(given: str | Path, target: Taxonomy | None = None) -> ClassMap:
     """A shipped map by name, or one from a YAML file.
+
+    Args:
+        target: the classes that a map leads to which names none; None: it must name them.
 
     Raises:
         InputError: if there is none, or it is no class map.
@@ -94,21 +106,52 @@ def read_class_map(given: str | Path) -> ClassMap:
             raise InputError(f"class map {given}: no such map; give one of {known}, or the path of a YAML file")
     content = read_yaml(path)
     classes, pairs = (content.get(key) if isinstance(content, dict) else None for key in ("classes", "map"))
-    if not isinstance(classes, list) or not isinstance(pairs, dict):
+    are_classes = isinstance(classes, list | str) or (classes is None and target is not None)
+    if not are_classes or not isinstance(pairs, dict) or not pairs:
         needed = "`classes`, a list of id, name and isthing, and `map`, of names to names"
         raise InputError(f"{path}: is no class map; it needs {needed}")
-    try:
-        target = recognise(Taxonomy.from_coco_categories(path.stem, classes))
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    known = {c.name for c in target.categories}
+    sources = _read_sources(path, content.get("from"))
+    found = target if classes is None else _read_target(path, classes)
+    known = {c.name for c in found.categories}
     if VOID in known:
         raise InputError(f"{path}: has a class named {VOID}, which says of pixels that they have none; give it another name")
     strangers = {str(to) for to in pairs.values() if not isinstance(to, str) or to not in (*known, VOID)}
     if strangers:
-        found = first_few(sorted(strangers))
-        raise InputError(f"{path}: maps to {found}, but `classes` has no such name; add it there, or map to {VOID}")
-    return ClassMap(path.stem, target, pairs)
+        named = "`classes` has" if classes is not None else "the data have"
+        what = f"maps to {first_few(sorted(strangers))}, but {named} no such name{near(min(strangers), known)}"
+        raise InputError(f"{path}: {what}; add it there, or map to {VOID}")
+    return ClassMap(path.stem, found, pairs, sources)
+
+
+def _read_target(path: Path, classes: list | str) -> Taxonomy:
+    if isinstance(classes, str):
+        if classes not in TAXONOMIES:
+            raise InputError(
+                f"{path}: classes {classes!r} are unknown; give a list of classes, or one of {', '.join(TAXONOMIES)}"
+            )
+        return TAXONOMIES[classes]
+    try:
+        return recognise(Taxonomy.from_coco_categories(path.stem, classes))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _read_sources(path: Path, given: object) -> tuple[tuple[int, str], ...]:
+    """(id, name) of what `from` names."""
+    if given is None:
+        return ()
+    if isinstance(given, list) and all(isinstance(name, str) for name in given):
+        return tuple(enumerate(given))
+    if given not in TAXONOMIES:
+        known = ", ".join(TAXONOMIES)
+        raise InputError(f"{path}: `from` is {shorten(repr(given), 60)}, but a list of names or one of {known} was needed")
+    return tuple((c.dataset_id, c.name) for c in TAXONOMIES[given].categories)
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """Words that name what may have been meant; none where nothing is like it."""
+    found = difflib.get_close_matches(name, list(known), n=3)
+    return f", which has {first_few(found)}" if found else ""
 
 
 class MappedSplit:

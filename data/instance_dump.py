@@ -68,20 +68,44 @@ def from_full_logits(
     An instance without a positive logit has no mask and is left out. A crop keeps one cell around the positive
     logits, so that bilinear upsampling inside the box equals that of the full frame.
     """
+    grid = grid_size(*size, stride)
+
+    def whole() -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+        for logits in mask_logits:
+            assert logits.shape == grid, (logits.shape, size, stride)
+            yield (0, 0), logits
+
+    about = {"image_id": image_id, "size": size, "stride": stride, "taxonomy": taxonomy, "producer": producer}
+    return from_crops(whole(), train_ids, scores, **about)
+
+
+def from_crops(
+    crops: Iterable[tuple[tuple[int, int], np.ndarray]],
+    train_ids: Sequence[int],
+    scores: Sequence[float],
+    *,
+    image_id: str,
+    size: tuple[int, int],
+    stride: int,
+    taxonomy: Taxonomy,
+    producer: str,
+) -> InstanceLogits:
+    """As from_full_logits, of logits that were cut out: (row, column) of the first cell, and a map that ends one cell or more
+    beyond each object's positive logits, or where the grid ends."""
     height, width = size
-    rows, columns = grid_size(height, width, stride)
-    kept, boxes, crop_boxes, crops = [], [], [], []
-    for k, logits in enumerate(mask_logits):
-        assert logits.shape == (rows, columns), (logits.shape, size, stride)
+    found, kept, boxes, crop_boxes = [], [], [], []
+    for k, ((top, left), logits) in enumerate(crops):
+        rows, columns = logits.shape
         positive = logits > 0
         ys, xs = np.flatnonzero(positive.any(1)), np.flatnonzero(positive.any(0))
         if len(ys) == 0:
             continue
         y1, y2, x1, x2 = int(ys[0]), int(ys[-1]) + 1, int(xs[0]), int(xs[-1]) + 1
-        boxes.append((x1 * stride, y1 * stride, min(x2 * stride, width), min(y2 * stride, height)))
-        crop = (max(y1 - 1, 0), max(x1 - 1, 0), min(y2 + 1, rows), min(x2 + 1, columns))
-        crop_boxes.append(crop)
-        crops.append(to_float16(logits[crop[0] : crop[2], crop[1] : crop[3]]))
+        box = ((left + x1) * stride, (top + y1) * stride, (left + x2) * stride, (top + y2) * stride)
+        boxes.append((*box[:2], min(box[2], width), min(box[3], height)))
+        y1, x1, y2, x2 = max(y1 - 1, 0), max(x1 - 1, 0), min(y2 + 1, rows), min(x2 + 1, columns)
+        crop_boxes.append((top + y1, left + x1, top + y2, left + x2))
+        found.append(to_float16(logits[y1:y2, x1:x2]))
         kept.append(k)
     kept = np.array(kept, dtype=np.int64)
     scores = np.asarray(scores, dtype=np.float32)[kept]
@@ -97,7 +121,7 @@ def from_full_logits(
         scores=scores[order],
         boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4)[order],
         crop_boxes=np.array(crop_boxes, dtype=np.int32).reshape(-1, 4)[order],
-        crops=tuple(crops[k] for k in order),
+        crops=tuple(found[k] for k in order),
     )
 
 

@@ -7,6 +7,8 @@ text that ends inside a number is read past its end. Here the lengths are checke
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from data.segment_runs import Runs
+from runtime.compiled import kernel
 from runtime.files import InputError, shorten
 
 FIRST_DIGIT, LAST_DIGIT = 48, 111
@@ -25,13 +27,72 @@ def decode_mask(segmentation: object, size: tuple[int, int]) -> np.ndarray:
     Raises:
         InputError: if it is of another size or form, or its lengths do not add up to the image's pixels.
     """
-    if isinstance(segmentation, list):
-        return _fill_polygons(segmentation, size)
-    if not isinstance(segmentation, dict):
+    mask = np.zeros(size, dtype=bool)
+    found = decode_crop(segmentation, size)
+    if found is not None:
+        (y, x), crop = found
+        mask[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
+    return mask
+
+
+def decode_crop(segmentation: object, size: tuple[int, int], margin: int = 0) -> tuple[tuple[int, int], np.ndarray] | None:
+    """What decode_mask gives, cut out: of a large image with many small objects this is much less than all their pixels.
+
+    Args:
+        margin: pixels around the object that are kept, as far as the image goes.
+
+    Returns:
+        (y, x) of its first pixel in the image, and the (h, w) bool mask; None where the mask is empty.
+
+    Raises:
+        InputError: as decode_mask.
+    """
+    counts = read_segmentation(segmentation, size)
+    ends = np.cumsum(counts)
+    is_run = counts[1::2] > 0
+    starts, ends = ends[:-1:2][is_run], ends[1::2][is_run]
+    if not len(starts):
+        return None
+    x, y, width, height = Runs(size, starts, ends, np.ones(1, np.int64), np.zeros(1, np.int64)).boxes()[0].tolist()
+    y1, x1 = max(y - margin, 0), max(x - margin, 0)
+    y2, x2 = min(y + height + margin, size[0]), min(x + width + margin, size[1])
+    columns = np.zeros((x2 - x1, y2 - y1), dtype=np.bool_)
+    _paint(starts, ends, size[0], x1, y1, columns)
+    return (y1, x1), np.ascontiguousarray(columns.T)
+
+
+@kernel
+def _paint(starts, ends, height, x1, y1, columns):
+    """Set the pixels of runs down the columns of an image in a part of it, which holds them all."""
+    for k in range(len(starts)):
+        position = starts[k]
+        while position < ends[k]:
+            x = position // height
+            end = min(ends[k], (x + 1) * height)
+            first = position - x * height - y1
+            columns[x - x1, first : first + end - position] = True
+            position = end
+
+
+def read_segmentation(segmentation: object, size: tuple[int, int] | None) -> np.ndarray:
+    """The (R,) int64 run lengths of an RLE or of polygons, background first, down the columns.
+
+    Args:
+        size: (height, width) of the image; None believes an RLE, and looks at polygons no closer than that they are a list.
+
+    Raises:
+        InputError: as decode_mask.
+    """
+    if isinstance(segmentation, dict):
+        return read_counts(segmentation, size)
+    if not isinstance(segmentation, list):
         raise InputError(f"mask is {shorten(repr(segmentation), 40)}, but an RLE or polygons were needed; export with masks")
-    counts = read_counts(segmentation, size)
-    is_object = np.arange(len(counts)) % 2 == 1
-    return np.repeat(is_object, counts).reshape(size[1], size[0]).T
+    if size is None:
+        return np.zeros(0, np.int64)
+    filled = check_polygons(segmentation, size)
+    if not filled:
+        return np.array([size[0] * size[1]])
+    return read_counts(coco_mask.merge(coco_mask.frPyObjects(filled, *size)), size)
 
 
 def read_counts(rle: dict, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -89,14 +150,6 @@ def _decompress(text: bytes) -> np.ndarray:
     for first in (1, 2):  # each number but the first three is the difference to the second last
         numbers[first::2] = np.cumsum(numbers[first::2])
     return numbers
-
-
-def _fill_polygons(polygons: list, size: tuple[int, int]) -> np.ndarray:
-    """The union of polygons, as pycocotools fills them."""
-    filled = check_polygons(polygons, size)
-    if not filled:
-        return np.zeros(size, dtype=bool)
-    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(filled, *size))).astype(bool)
 
 
 def check_polygons(polygons: list, size: tuple[int, int]) -> list[list[float]]:

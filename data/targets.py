@@ -134,9 +134,9 @@ def panoptic_to_scored_instances(panoptic: PanopticMap, taxonomy: Taxonomy, *, i
     )
 
 
-def mask_to_logits(mask: np.ndarray) -> np.ndarray:
+def mask_to_logits(mask: np.ndarray, confidence: float = BINARY_CONFIDENCE) -> np.ndarray:
     """A binary mask as logits of one certainty, whatever its shape."""
-    return np.where(mask, np.float32(BINARY_CONFIDENCE), np.float32(-BINARY_CONFIDENCE))
+    return np.where(mask, np.float32(confidence), np.float32(-confidence))
 
 
 def panoptic_to_semantic_logits(
@@ -154,11 +154,18 @@ def panoptic_to_semantic_logits(
         InputError: as panoptic_to_semantic.
     """
     semantic = panoptic_to_semantic(panoptic, taxonomy)
-    height, width = semantic.shape
-    logits = np.full((taxonomy.num_classes, *grid_size(height, width, stride)), -confidence, dtype=np.float32)
-    for train_id in np.unique(semantic[semantic != VOID_TRAIN_ID]):
-        logits[train_id] = cell_logits(semantic == train_id, stride, confidence)
-    return SemanticLogits(image_id, height, width, stride, taxonomy.name, producer, logits)
+    logits = semantic_to_logits(semantic, taxonomy, stride, confidence)
+    return SemanticLogits(image_id, *semantic.shape, stride, taxonomy.name, producer, logits)
+
+
+def semantic_to_logits(
+    train_ids: np.ndarray, taxonomy: Taxonomy, stride: int, confidence: float = TRUTH_CONFIDENCE
+) -> np.ndarray:
+    """(H, W) train ids -> (C, ceil(H / stride), ceil(W / stride)) float32, as in cell_logits; of void all are -confidence."""
+    logits = np.full((taxonomy.num_classes, *grid_size(*train_ids.shape, stride)), -confidence, dtype=np.float32)
+    for train_id in np.unique(train_ids[train_ids != VOID_TRAIN_ID]):
+        logits[train_id] = cell_logits(train_ids == train_id, stride, confidence)
+    return logits
 
 
 def cell_logits(mask: np.ndarray, stride: int, confidence: float) -> np.ndarray:

@@ -27,6 +27,7 @@ def fuse(
     settings: FusionSettings = FusionSettings(),
     device: str | torch.device = "cpu",
     engine: str = "auto",
+    train_ids: np.ndarray | None = None,
 ) -> PanopticMap:
     """Fuse the two predictions of one image; the result does not depend on the order of the instances.
 
@@ -36,6 +37,8 @@ def fuse(
     Args:
         engine: what does the pixel work: compiled (CPU only), torch, or auto, which is compiled on a CPU and torch elsewhere.
             The result is the same but for pixels where two logits agree to the last bits.
+        train_ids: (H, W) uint8 class of each pixel, VOID_TRAIN_ID for none, where a model gives that and the logits are made
+            of it; None: that of the largest logit.
 
     Raises:
         InputError: if the two are of different images, sizes or taxonomies, or hold NaN.
@@ -50,7 +53,7 @@ def fuse(
     return compose(
         claims.winner,
         [Claimant(int(instances.train_ids[k]), float(instances.scores[k])) for k in chosen],
-        claims.semantic_train_ids,
+        claims.semantic_train_ids if train_ids is None else train_ids,
         taxonomy,
         min_stuff_area=settings.min_stuff_area,
         min_thing_area=settings.min_thing_area,
@@ -78,6 +81,18 @@ def semantic_only(
 ) -> PanopticMap:
     """The floor of the fusion: the semantic argmax alone, where each connected region of a thing class is one object."""
     argmax = semantic_argmax(semantic, taxonomy, device, engine)
+    return map_only(semantic.image_id, argmax, taxonomy, settings)
+
+
+def map_only(
+    image_id: str, train_ids: np.ndarray, taxonomy: Taxonomy, settings: FusionSettings = FusionSettings()
+) -> PanopticMap:
+    """As semantic_only, of the class of each pixel.
+
+    Args:
+        train_ids: (H, W) uint8, VOID_TRAIN_ID for none.
+    """
+    argmax = train_ids
     regions, train_ids = np.zeros(argmax.shape, dtype=np.int32), []  # 0: no thing
     for train_id in taxonomy.thing_ids:
         num_regions, found = cv2.connectedComponents((argmax == train_id).astype(np.uint8))
@@ -86,7 +101,7 @@ def semantic_only(
     areas = np.bincount(regions.ravel(), minlength=len(train_ids) + 1)[1:]
     largest = np.argsort(-areas, kind="stable")[:MAX_INSTANCES_PER_IMAGE]
     if len(areas) > len(largest):
-        note(f"image {semantic.image_id!r}: segment ids number the {len(largest)} largest of {len(areas)} regions of things")
+        note(f"image {image_id!r}: segment ids number the {len(largest)} largest of {len(areas)} regions of things")
     place = np.full(len(train_ids) + 1, -1, dtype=np.int16)
     place[largest + 1] = np.arange(len(largest))
     return compose(

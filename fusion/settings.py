@@ -24,6 +24,9 @@ class FusionSettings:
     """Smallest area that a stuff class may have, in pixels of a 1024x2048 image; smaller becomes void (EfficientPS tests)."""
     min_thing_area: float = 0
     """Smallest area of a thing, same unit; its pixels go back to the semantic prediction. The official code has no limit."""
+    map_confidence: float = 3.0
+    """Logit of a class map's class, and minus that of all others, where a semantic model gives no logits; instances then win
+    where their own logits outweigh it."""
     variant: Literal["paper", "official"] = "paper"
     """paper, or official: mask logits times 4, support is the whole box, and outside of it instances score 0, not -inf."""
 
@@ -36,6 +39,8 @@ class FusionSettings:
         for name in ("min_stuff_area", "min_thing_area"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"fusion {name} is {getattr(self, name)}, but an area of 0 or more is needed")
+        if not 0 < self.map_confidence <= 100:
+            raise InputError(f"fusion map_confidence is {self.map_confidence}, but a logit above 0 and up to 100 is needed")
 
     @property
     def lowest_score(self) -> float:
@@ -97,5 +102,9 @@ class ClusterSettings:
             raise InputError(f"clustering vote is {self.vote!r}; choose semantic or seed")
 
 
-RULES: dict[str, tuple[str, type]] = {"logits": ("fusion", FusionSettings), "merge": ("merging", MergeSettings)}
+RULES: dict[str, tuple[str, type]] = {
+    "logit": ("fusion", FusionSettings),
+    "heuristic": ("merging", MergeSettings),
+    "argmax": ("fusion", FusionSettings),
+}
 """Rules that join two halves (prediction/fused.py): name -> prefix of the flags of its settings, and the settings."""

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import PositiveFloat, PositiveInt
 
+from fusion.settings import RULES
 from prediction.selection import KINDS, Shard
 from prediction.views import ViewSettings
-from runtime.command_line import add_data_arguments, add_switch, relative_to_repository
+from runtime.command_line import add_data_arguments, add_settings, add_switch, given_settings, relative_to_repository
 from runtime.files import InputError
 
 if TYPE_CHECKING:
     from data.split import Split
+    from prediction.fused import FusedPredictor
     from prediction.predictor import Predictor
     from prediction.run import Run
 
@@ -44,6 +46,86 @@ def add_model_arguments(parser: ArgumentParser, checkpoint: Path | None, help_ch
     help_tta = "test-time augmentation: factors of the size at which the network sees an image"
     group.add_argument("--tta.scales", "--tta-scales", type=tuple[float, ...], default=(1.0,), help=help_tta)
     group.add_argument("--tta.flip", "--tta-flip", type=bool, default=False, help="see each scale also flipped left to right")
+
+
+def add_half_arguments(parser: ArgumentParser, instances: str, semantics: str) -> ArgumentParser:
+    """What is joined, and how the two are read; the group is returned for more.
+
+    Args:
+        instances, semantics: words that say what is taken where nothing is given.
+    """
+    group = parser.add_argument_group("halves, of any tool: docs/joint.md")
+    help_instances = (
+        "a folder of instance dumps, such as solov2/eval.py writes, a COCO result JSON (RLE or polygons), a folder of "
+    )
+    help_instances += "ultralytics' or Cityscapes' txt files, a panoptic JSON, a checkpoint of any training here, "
+    help_instances += "torchvision:NAME, hf:NAME|FOLDER, onnx:FILE, `model` (that of --checkpoint), `truth`, or `none` "
+    help_instances += f"(things are regions of the semantic argmax); default: {instances}"
+    group.add_argument("--instances", "--stage1-checkpoint", type=str | None, default=None, metavar="WHAT", help=help_instances)
+    help_semantics = (
+        "a folder of semantic dumps, of class-map PNGs or of .npy or .npz arrays (C, h, w), a panoptic JSON, a checkpoint, "
+    )
+    help_semantics += f"torchvision:NAME, hf:NAME|FOLDER, onnx:FILE, `model`, or `truth`; default: {semantics}"
+    group.add_argument("--semantics", "--stage2-checkpoint", type=str | None, default=None, metavar="WHAT", help=help_semantics)
+    help_images = "annotation JSON that tells which image and class a number in a result JSON is"
+    group.add_argument("--instances-images", type=str | None, default=None, metavar="FILE", help=help_images)
+    help_names = "YAML with `names`, such as ultralytics' data sets have: which class a number in txt files or a channel is"
+    group.add_argument("--class-names", type=str | None, default=None, metavar="FILE", help=help_names)
+    for half in ("instances", "semantics"):
+        help_classes = (
+            f"class map of the {half}: a shipped one, such as coco-to-cityscapes, a YAML file, or `names`, which leaves out "
+        )
+        help_classes += "what has no equal name here; of numbers also dataset-ids or train-ids (docs/formats.md)"
+        group.add_argument(f"--{half}-classes", type=str | None, default=None, metavar="NAME|FILE", help=help_classes)
+    help_confidence = "logit inside a mask that is binary, as most files have them, and minus that outside"
+    group.add_argument("--instances-confidence", type=PositiveFloat, default=10.0, metavar="LOGIT", help=help_confidence)
+    return group
+
+
+def add_rule_arguments(parser: ArgumentParser) -> None:
+    """The rule that joins the halves, and a flag for each of its settings."""
+    group = parser.add_argument_group("rule")
+    help_rule = "that joins the halves: logit (EfficientPS), heuristic (Panoptic FPN), or argmax (the semantics alone)"
+    group.add_argument("--rule", choices=tuple(RULES), default=next(iter(RULES)), help=help_rule)
+    for prefix, settings in dict(RULES.values()).items():
+        rules = " or ".join(name for name, (other, _) in RULES.items() if other == prefix)
+        short = {"min_score": "--min-score"} if prefix == "fusion" else {}
+        add_settings(parser, prefix, settings, f"--rule {rules}", short)
+
+
+def halves_of(
+    args: Namespace, split: "Split", instances: str, semantics: str, checkpoint: Path | None = None
+) -> "FusedPredictor":
+    """What the arguments say is to be fused, and how.
+
+    Args:
+        instances, semantics: what is taken where nothing is given.
+        checkpoint: what `model` means.
+
+    Raises:
+        InputError: if something is missing, or does not fit.
+    """
+    from prediction.fused import RULES as MAKERS
+    from prediction.fused import FusedPredictor
+    from prediction.sources.find import Halves, HalvesSettings
+
+    files = {"images_json": args.instances_images, "names_yaml": args.class_names}
+    settings = HalvesSettings(
+        checkpoint=checkpoint,
+        device=device_of(args),
+        views=views_of(args),
+        instances_classes=args.instances_classes,
+        semantics_classes=args.semantics_classes,
+        instances_confidence=args.instances_confidence,
+        **{name: None if given is None else Path(given).expanduser() for name, given in files.items()},
+    )
+    is_alone = args.rule == "argmax" and args.instances is None
+    halves = Halves(split, "none" if is_alone else args.instances or instances, args.semantics or semantics, settings)
+    found = halves.find()
+    if not halves.has_model and not views_of(args).is_plain:
+        raise InputError("--tta is of a live model of this project, but neither half is one; leave it out")
+    prefix, rule_settings = RULES[args.rule]
+    return FusedPredictor(*found, MAKERS[args.rule](rule_settings(**given_settings(args[prefix])), settings.device))
 
 
 def add_run_arguments(parser: ArgumentParser, output: Path, keep: tuple[str, ...], shown_output: str | None = None) -> None:

@@ -8,14 +8,17 @@ import numpy as np
 from data.instance_dump import InstanceLogits
 from data.panoptic_png import PanopticMap
 from data.semantic_dump import SemanticLogits, SemanticMap
+from data.targets import semantic_to_logits
 from data.taxonomy import MAX_INSTANCES_PER_IMAGE, Taxonomy
 from fusion.heuristic_merge import merge
-from fusion.logit_fusion import fuse, semantic_argmax, semantic_only
+from fusion.logit_fusion import fuse, map_only, semantic_argmax, semantic_only
 from fusion.settings import FusionSettings, MergeSettings
 from prediction.predictor import NetworkPredictor, Prediction, Predictor
 from runtime.files import InputError, digest_of
 from runtime.progress import note
 
+MAP_STRIDE = 4
+"""Of the logits that are made of a class map, in pixels."""
 RULE_VERSION = "3"
 """Raise it when a rule gives other pixels for the same input, so that old PNGs are not taken for new ones."""
 
@@ -59,14 +62,38 @@ class LogitRule:
         self.settings, self.device = settings, device
 
     def fuse(self, instances: InstanceLogits | None, semantic: SemanticLogits | SemanticMap, taxonomy: Taxonomy) -> PanopticMap:
-        """See Rule."""
-        if isinstance(semantic, SemanticMap):
-            raise InputError(
-                f"{semantic.image_id}: the semantics are a class map, but logit fusion needs logits; take --rule merge"
-            )
+        """See Rule; of a class map it makes logits of one certainty."""
         if instances is None:
-            return semantic_only(semantic, taxonomy, self.settings, self.device)
-        return fuse(instances, semantic, taxonomy, self.settings, self.device)
+            return regions_of(semantic, taxonomy, self.settings, self.device)
+        if isinstance(semantic, SemanticLogits):
+            return fuse(instances, semantic, taxonomy, self.settings, self.device)
+        logits = semantic_to_logits(semantic.train_ids, taxonomy, MAP_STRIDE, self.settings.map_confidence)
+        about = (semantic.image_id, *semantic.train_ids.shape, MAP_STRIDE, semantic.taxonomy, semantic.producer)
+        return fuse(instances, SemanticLogits(*about, logits), taxonomy, self.settings, self.device, train_ids=semantic.train_ids)
+
+
+class ArgmaxRule:
+    """The semantics alone: each connected region of a thing class is an object, whatever instances there are.
+
+    Args:
+        device: that does the pixel work.
+    """
+
+    needs_instances = False
+
+    def __init__(self, settings: FusionSettings = FusionSettings(), device: str = "cpu"):
+        self.settings, self.device = settings, device
+
+    def fuse(self, instances: InstanceLogits | None, semantic: SemanticLogits | SemanticMap, taxonomy: Taxonomy) -> PanopticMap:
+        """See Rule."""
+        return regions_of(semantic, taxonomy, self.settings, self.device)
+
+
+def regions_of(semantic: SemanticLogits | SemanticMap, taxonomy: Taxonomy, settings: FusionSettings, device: str) -> PanopticMap:
+    """As fusion.logit_fusion.semantic_only, also of a class map."""
+    if isinstance(semantic, SemanticMap):
+        return map_only(semantic.image_id, semantic.train_ids, taxonomy, settings)
+    return semantic_only(semantic, taxonomy, settings, device)
 
 
 class MergeRule:
@@ -84,7 +111,7 @@ class MergeRule:
         return merge(instances, train_ids, taxonomy, self.settings)
 
 
-RULES: dict[str, type[Rule]] = {"logits": LogitRule, "merge": MergeRule}
+RULES: dict[str, type[Rule]] = {"logit": LogitRule, "heuristic": MergeRule, "argmax": ArgmaxRule}
 """By the names of fusion.settings.RULES, which has their settings."""
 
 
@@ -105,9 +132,12 @@ class FusedPredictor:
         if instances is not None and "instances" not in instances.gives:
             raise InputError("what was given for the instances gives none; give an instance model or its dumps")
         if instances is None and rule.needs_instances:
-            raise InputError("the merge needs instances; give --instances, or take --rule logits")
+            raise InputError("the heuristic rule needs instances; give --instances, or take --rule logit")
         if instances is not None and (difference := instances.taxonomy.difference(semantics.taxonomy)):
-            raise InputError(f"instances and semantics are of different classes, {difference}; give halves of the same classes")
+            raise InputError(
+                f"instances and semantics are of different classes, {difference}; "
+                "give --instances-classes or --semantics-classes, or --truth-classes where the data set's classes differ"
+            )
         self.instances, self.semantics, self.rule = instances, semantics, rule
         self.taxonomy = semantics.taxonomy
         self.gives = ("panoptic", "semantic") if instances is None else ("panoptic", "instances", "semantic")

@@ -4,7 +4,8 @@
     $ python scripts/benchmark.py fusion
 
 NAME is one step, `all` of them, `chain` (the whole solo_fusion.py on 100 prepared dumps), `growth`, `memory` (peaks of three
-commands on 200, 1,000 and 4,000 tiny images), or `networks` (forward passes and training steps on --device, which is a GPU).
+commands on 200, 1,000 and 4,000 tiny images), `results` (another tool's result list of 100 and of 1,000 images), `forms` (the PQ
+of the truth of Streets in each form of other tools), or `networks` (forward passes and training steps on --device, a GPU).
 Each row of a step says whether the two results were equal in this run; the exit code is 1 if any was not. A ratio below the
 promised one is marked, nothing more: clocks are no tests. Memory is additional peak memory, each side in a fresh process. Needs
 Linux.
@@ -14,7 +15,9 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
+import tempfile
 from dataclasses import asdict
 from importlib import import_module
 from importlib.metadata import version
@@ -26,6 +29,7 @@ from benchmarks.side_by_side import ONE_THREAD
 os.environ.update(ONE_THREAD)  # before the libraries that read it are loaded
 
 from benchmarks.side_by_side import Contest, additional_peak_memory, memory_in_fresh_processes, time_contest
+from runtime.command_line import REPOSITORY
 from runtime.files import InputError, one_line_errors, write_json
 
 STEPS = {
@@ -38,7 +42,7 @@ STEPS = {
     "dump": ("dump",),
 }
 """Name on the command line -> modules of benchmarks/ whose ROWS it runs."""
-OTHERS = ("all", "chain", "growth", "memory", "networks")
+OTHERS = ("all", "chain", "growth", "memory", "results", "forms", "networks")
 NUM_CHAIN_IMAGES = (25, 100)
 
 
@@ -153,6 +157,31 @@ def run_memory() -> None:
             print(f"{num_images:8d} {command:18s} {megabytes:9.0f} {seconds:8.0f}", flush=True)
 
 
+def run_results() -> None:
+    """Print what reading another tool's result list costs."""
+    from benchmarks import result_lists
+
+    for num_images in result_lists.NUM_IMAGES:
+        command = [sys.executable, "-m", "benchmarks.result_lists", str(num_images)]
+        result_lists.write_list(num_images)
+        found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY).stdout)
+        decoded = result_lists.decode_seconds(num_images)
+        ratio = (found["open"] + found["read"]) / decoded
+        ours = f"open {found['open']:.1f} s, read and convert {found['read']:.1f} s, {found['megabytes']:.0f} MB more"
+        print(f"{num_images:5d} images: {ours}; pycocotools' decode alone {decoded:.1f} s; {ratio:.2f} of that", flush=True)
+
+
+def run_forms() -> None:
+    """Print what each form of other tools loses of the truth of Streets."""
+    from benchmarks import foreign_forms
+    from data.drawn.embedded import find_data_set
+
+    split = find_data_set(None, "cityscapes", None).split()
+    with tempfile.TemporaryDirectory() as folder:
+        for half, form, quality in foreign_forms.measure(split, Path(folder)):
+            print(f"{half:10s} {form:80s} PQ {100 * quality:.1f}", flush=True)
+
+
 def run_networks(device: str, repeats: int, output: Path | None) -> None:
     """Print, and write where that is asked for, what networks take on a device.
 
@@ -200,7 +229,7 @@ def main() -> None:
         if arguments.name == "networks":
             run_networks(arguments.device, arguments.repeats, arguments.output)
             return
-        others = {"chain": run_chain, "growth": run_growth, "memory": run_memory}
+        others = {"chain": run_chain, "growth": run_growth, "memory": run_memory, "results": run_results, "forms": run_forms}
         if arguments.name in others:
             others[arguments.name]()
             return

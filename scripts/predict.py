@@ -14,20 +14,24 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
-from fusion.settings import FusionSettings
+from fusion.settings import RULES
 from prediction.arguments import (
+    add_half_arguments,
     add_input_arguments,
     add_model_arguments,
+    add_rule_arguments,
     add_run_arguments,
     device_of,
+    halves_of,
     predict_and_score,
     split_of,
     views_of,
 )
-from runtime.command_line import OUTPUTS, add_settings, current_spelling, given_settings, make_parser
+from runtime.command_line import OUTPUTS, current_spelling, given_settings, make_parser, relative_to_repository
 from runtime.files import InputError, one_line_errors
 
 if TYPE_CHECKING:
+    from data.split import Split
     from prediction.predictor import Predictor
 
 OUTPUT = OUTPUTS / "predict"
@@ -39,41 +43,38 @@ def build_parser() -> ArgumentParser:
     parser = make_parser("predict.py", __doc__)
     add_input_arguments(parser)
     add_model_arguments(parser, None, "of one training that gives everything, instead of the two below")
-    group = parser.add_argument_group("two stages")
-    help_instances = "checkpoint of stage 1; default: the last one in outputs/solov2/streets_lite0"
-    group.add_argument("--instances", "--stage1-checkpoint", type=str | None, default=None, metavar="FILE", help=help_instances)
-    help_config = "instead: the configuration of solov2/train.py whose last checkpoint is taken"
+    group = add_half_arguments(parser, "the last checkpoint in outputs/solov2/streets_lite0", relative_to_repository(STAGE_2))
+    help_config = "instead of --instances: the configuration of solov2/train.py whose last checkpoint is taken"
     group.add_argument("--stage1-config", type=str | None, default=None, metavar="FILE", help=help_config)
-    help_semantics = "checkpoint of stage 2; default: outputs/efficientps/streets_lite0/best.ckpt"
-    group.add_argument("--semantics", "--stage2-checkpoint", type=str | None, default=None, metavar="FILE", help=help_semantics)
     add_run_arguments(parser, OUTPUT, ("panoptic", "overlay"))
-    add_settings(parser, "fusion", FusionSettings, "fusion", {"min_score": "--min-score"})
+    add_rule_arguments(parser)
     return parser
 
 
-def predictor_of(args: Namespace) -> "Predictor":
-    """The network, or the two, that the arguments name.
+def predictor_of(args: Namespace, split: "Split") -> "Predictor":
+    """The network, or the two halves, that the arguments name.
 
     Raises:
         InputError: if a checkpoint is missing or of no use.
     """
-    device = device_of(args)
     if args.checkpoint is None:
         # First: it sets what torch reads when it is loaded.
         import solov2  # noqa: F401
-    from prediction.fused import FusedPredictor, LogitRule, with_panoptic
-    from prediction.models import load_predictor
+    if args.checkpoint is not None and args.instances is None and args.semantics is None:
+        from prediction.fused import RULES as MAKERS
+        from prediction.fused import with_panoptic
+        from prediction.models import load_predictor
 
-    views, rule = views_of(args), LogitRule(FusionSettings(**given_settings(args.fusion)), device)
-    if args.checkpoint is not None:
-        return with_panoptic(load_predictor(Path(args.checkpoint).expanduser(), device, views), rule)
+        device, (prefix, settings) = device_of(args), RULES[args.rule]
+        rule = MAKERS[args.rule](settings(**given_settings(args[prefix])), device)
+        return with_panoptic(load_predictor(Path(args.checkpoint).expanduser(), device, views_of(args)), rule)
     from solov2.checkpoints import find_checkpoint
     from solov2.settings import find_config, output_folder
 
     folder = output_folder(find_config(args.stage1_config)) if args.stage1_config else STAGE_1
-    instances = load_predictor(find_checkpoint(args.instances, folder), device, views)
-    semantics = load_predictor(Path(args.semantics or STAGE_2).expanduser(), device, views)
-    return FusedPredictor(instances, semantics, rule)
+    instances = args.instances or str(find_checkpoint(None, folder))
+    checkpoint = None if args.checkpoint is None else Path(args.checkpoint).expanduser()
+    return halves_of(args, split, instances, str(STAGE_2), checkpoint)
 
 
 def run(args: Namespace) -> None:
@@ -82,7 +83,7 @@ def run(args: Namespace) -> None:
         raise InputError("--images is needed: an image, a video, a folder of both, or a quoted glob; or --data-root")
     split = split_of(args)
     facts = {"checkpoint": args.checkpoint, "instances": args.instances, "semantics": args.semantics}
-    predict_and_score(args, split, predictor_of(args), Path(args.output or OUTPUT).expanduser(), facts)
+    predict_and_score(args, split, predictor_of(args, split), Path(args.output or OUTPUT).expanduser(), facts)
 
 
 def main() -> None:

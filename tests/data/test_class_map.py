@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from cityscapesscripts.helpers.labels import labels
 
 from data.class_map import ClassMap, MappedSplit, map_classes, read_class_map, shipped_maps
 from data.layouts.find import open_data_set
@@ -44,13 +45,32 @@ def test_things_stay_apart_and_stuff_becomes_one_segment(traffic):
 
 
 def test_cocos_supercategories_are_those_of_its_133_classes():
-    assert shipped_maps() == ["coco-supercategories"]
     shipped = read_class_map("coco-supercategories")
     assert (len(shipped.target.thing_ids), len(shipped.target.stuff_ids)) == (12, 15)
     table = shipped.table(COCO_PANOPTIC)
     assert set(table.values()) == set(shipped.target.dataset_ids.tolist())
     is_thing = {c.dataset_id: c.is_thing for c in shipped.target.categories}
     assert all(is_thing[table[c.dataset_id]] == c.is_thing for c in COCO_PANOPTIC.categories)
+
+
+def test_shipped_maps_to_cityscapes_say_something_of_each_of_their_classes():
+    assert [name for name in shipped_maps() if "supercategories" not in name] == [
+        "cityscapes-ids",
+        "cityscapes-train-ids",
+        "coco-to-cityscapes",
+        "vistas-to-cityscapes",
+    ]
+    coco = read_class_map("coco-to-cityscapes").table(COCO_PANOPTIC)
+    assert {coco[c.dataset_id] for c in COCO_PANOPTIC.categories if c.name in ("car", "road", "bench")} == {26, 7, None}
+    vistas = read_class_map("vistas-to-cityscapes")
+    assert [name for _, name in vistas.sources] == list(vistas.pairs)
+    ids, train_ids = read_class_map("cityscapes-ids"), read_class_map("cityscapes-train-ids")
+    for label in labels:
+        name = "void" if label.ignoreInEval else label.name
+        if label.id >= 0:
+            assert ids.target_of(label.id, None) == name
+        if 0 <= label.trainId < 255:
+            assert train_ids.target_of(label.trainId, None) == name
 
 
 @pytest.mark.parametrize("root", ["streets", "snapshots"])
@@ -123,7 +143,7 @@ def test_what_becomes_void_is_said(traffic):
 
 
 def test_an_unknown_map_is_refused_with_the_shipped_ones():
-    with pytest.raises(InputError, match="no such map; give one of coco-supercategories"):
+    with pytest.raises(InputError, match="no such map; give one of cityscapes-ids, .*coco-supercategories"):
         read_class_map("coco")
 
 

@@ -28,7 +28,7 @@ from fusion.solo_fusion import build_parser, main, predictor_of, run
 from prediction.fused import FusedPredictor, LogitRule
 from prediction.run import Run, predict_split
 from prediction.score import score
-from prediction.sources import Truth
+from prediction.sources.truth import Truth
 from runtime.command_line import current_spelling
 
 REPOSITORY = Path(__file__).parents[2]
@@ -201,7 +201,7 @@ def test_without_instances_each_region_of_a_thing_class_is_an_object(streets, tm
 
 def test_the_merge_of_panoptic_fpn_is_another_rule(streets, tmp_path):
     given = ("--data-root", streets, "--instances", "truth", "--semantics", "truth")
-    scores = fuse_with(tmp_path / "merge", *given, "--rule", "merge", "--merging.min_stuff_area", "0")
+    scores = fuse_with(tmp_path / "merge", *given, "--rule", "heuristic", "--merging.min_stuff_area", "0")
     assert 0.5 < scores["All"]["pq"] < 1.0
     fuse_with(tmp_path / "logits", *given, "--fusion.min_stuff_area", "0")
     png = f"panoptic/{FIRST_IMAGE}_panoptic.png"
@@ -289,8 +289,8 @@ def test_bad_input_is_one_line_and_writes_nothing(streets, dumps, checkpoint, tm
     known = {"--data-root": streets, "--instances": dumps / "instances", "--semantics": dumps / "semantics"}
     cases = [
         ({"--instances": broken}, "broken instance-dump"),
-        ({"--instances": tmp_path / "empty"}, "no instances dumps there"),
-        ({"--instances": tmp_path / "nowhere"}, "is not there; give a folder of dumps"),
+        ({"--instances": tmp_path / "empty"}, "holds neither dumps nor .txt files"),
+        ({"--instances": tmp_path / "nowhere"}, "is not there; give a folder, a checkpoint"),
         ({"--semantics": "model", "--checkpoint": tmp_path / "truncated.ckpt"}, "broken checkpoint"),
         (
             {"--semantics": "model", "--checkpoint": tmp_path / "other.ckpt"},

@@ -16,7 +16,8 @@ from data.coco_json import is_whole
 from data.layouts.image_files import ImageFiles
 from data.panoptic_file import PanopticFile, read_panoptic_json, read_panoptic_map, read_taxonomy
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC, Taxonomy
-from prediction.sources import CocoResultInstances
+from prediction.sources.coco_results import CocoResults
+from prediction.sources.foreign import MappedInstances
 from runtime.files import InputError
 from tests.fuzz.drawn import draw_ids, to_rgb
 from tests.fuzz.mutations import mutate_json, mutate_text, places_to_change
@@ -255,7 +256,7 @@ def check_results(content: bytes, folder: Path, expected: int | None) -> None:
         image_folder.mkdir()
         for name in ("a.png", "b.png"):
             Image.new("RGB", SIZE[::-1]).save(image_folder / name)
-    predictor = CocoResultInstances(path, CITYSCAPES, ImageFiles(image_folder), annotations)
+    predictor = MappedInstances(CocoResults(path, ImageFiles(image_folder), annotations), CITYSCAPES)
     found = predictor.predict("a", np.zeros((*SIZE, 3), np.uint8)).instances
     wanted = []
     for entry in json.loads(content):

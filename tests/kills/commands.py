@@ -139,7 +139,7 @@ def draw_inputs(folder: Path) -> None:
     from pan_secb.crop_cutting import CropSettings, generate
     from prediction.models import load_predictor
     from prediction.run import predict_split
-    from prediction.sources import Truth
+    from prediction.sources.truth import Truth
     from tests.systems import efficientps, pan_secb, panoptic_fpn, solov2_checkpoint
 
     torch.manual_seed(0)

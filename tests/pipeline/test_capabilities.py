@@ -15,7 +15,7 @@ from prediction.fused import FusedPredictor, LogitRule, MergeRule
 from prediction.run import Run, predict_split
 from prediction.score import score
 from prediction.selection import KINDS
-from prediction.sources import DumpedInstances, DumpedSemantics
+from prediction.sources.dumps import DumpedInstances, DumpedSemantics
 from prediction.views import ViewSettings
 from runtime.files import InputError
 from tests.systems import SYSTEMS

@@ -24,7 +24,10 @@ from prediction.predictor import Prediction
 from prediction.run import Run, predict_split
 from prediction.score import score
 from prediction.selection import KINDS, Shard
-from prediction.sources import CocoResultInstances, DumpedInstances, DumpedSemantics, Truth
+from prediction.sources.coco_results import CocoResults
+from prediction.sources.dumps import DumpedInstances, DumpedSemantics
+from prediction.sources.foreign import MappedInstances
+from prediction.sources.truth import Truth
 from runtime.files import InputError
 from tests.systems import build_system
 
@@ -60,7 +63,7 @@ def predictors(split, dumps, tmp_path_factory):
         "truth": Truth(split),
         "dumps": FusedPredictor(DumpedInstances(dumps.folder, CITYSCAPES), semantics, LogitRule()),
         "merged dumps": FusedPredictor(DumpedInstances(dumps.folder, CITYSCAPES), semantics, MergeRule()),
-        "result file": FusedPredictor(CocoResultInstances(results, CITYSCAPES, split), semantics, LogitRule()),
+        "result file": FusedPredictor(MappedInstances(CocoResults(results, split), CITYSCAPES), semantics, LogitRule()),
         "no instances": FusedPredictor(None, semantics, LogitRule()),
         "network": build_system("Pan-SECB", split.root, folder),
         "two networks": build_system("two stages", split.root, folder),
@@ -224,7 +227,7 @@ def test_halves_that_give_nothing_of_what_they_are_given_for_are_refused(split, 
         FusedPredictor(instances, instances, LogitRule())
     with pytest.raises(InputError, match="given for the instances gives none"):
         FusedPredictor(semantics, semantics, LogitRule())
-    with pytest.raises(InputError, match="the merge needs instances"):
+    with pytest.raises(InputError, match="the heuristic rule needs instances"):
         FusedPredictor(None, semantics, MergeRule())
 
 

@@ -17,7 +17,10 @@ from data.targets import panoptic_to_instance_logits, panoptic_to_semantic, pano
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
 from fusion.logit_fusion import semantic_argmax
 from prediction.predictor import Predictor
-from prediction.sources import CocoResultInstances, DumpedInstances, DumpedSemantics, Truth
+from prediction.sources.coco_results import CocoResults
+from prediction.sources.dumps import DumpedInstances, DumpedSemantics
+from prediction.sources.foreign import MappedInstances
+from prediction.sources.truth import Truth
 from runtime.files import InputError
 
 IMAGE_ID = "town_000001_000019"
@@ -53,14 +56,14 @@ class Images(FileSplit):
 
 def source(
     tmp_path: Path, content: object, images: list[dict] | None = None, split: FileSplit | None = None, **others
-) -> CocoResultInstances:
+) -> MappedInstances:
     path = tmp_path / "results.json"
     path.write_text(json.dumps(content))
     images_json = None
     if images is not None:
         images_json = tmp_path / "annotations.json"
         images_json.write_text(json.dumps({"images": images, **others}))
-    return CocoResultInstances(path, CITYSCAPES, split or Images(), images_json)
+    return MappedInstances(CocoResults(path, split or Images(), images_json), CITYSCAPES)
 
 
 def read(tmp_path: Path, content: object, images: list[dict] | None = None):
@@ -127,7 +130,7 @@ def test_results_of_which_some_fit_no_image_say_how_many(tmp_path):
     found = source(tmp_path, [result(), result(image_id="a"), result(image_id="b")], None, split)
     assert any("2 images in" in note and "such as a, b; left out" in note for note in found.notes)
     assert any("2 of 3 images of val of somewhere have no result" in note for note in found.notes)
-    assert any("category ids taken for 26 car" in note for note in found.notes)
+    assert any("classes by number, 26 for car" in note for note in found.notes)
     assert len(found.predict("town_000002_000019", IMAGE).instances) == 0
 
 
@@ -147,7 +150,7 @@ def test_a_name_that_fits_two_images_is_refused(tmp_path):
 
 def test_classes_of_another_name_are_refused_where_the_annotation_file_names_them(tmp_path):
     images = [{"id": 3, "file_name": f"{IMAGE_ID}.png"}]
-    with pytest.raises(InputError, match=r"category id 26 is 'car' in the data set, but 'zebra' in .*annotations.json"):
+    with pytest.raises(InputError, match=r"zebra is none of our classes; give --instances-classes"):
         source(tmp_path, [result(image_id=3)], images, categories=[{"id": 26, "name": "zebra"}, {"id": 1, "name": "person"}])
     assert source(tmp_path, [result(image_id=3)], images, categories=[{"id": 26, "name": "car"}]).notes
 
@@ -155,15 +158,15 @@ def test_classes_of_another_name_are_refused_where_the_annotation_file_names_the
 @pytest.mark.parametrize(
     ("content", "images", "words"),
     [
-        ({"annotations": []}, None, "give a COCO result list"),
+        ({"annotations": []}, None, "holds no list of results; give a COCO result list"),
         ([{"image_id": 1, "category_id": 26, "bbox": [0, 0, 1, 1], "score": 1}], None, "with masks, not boxes"),
         ([result(image_id=3)], None, "--instances-images"),
         ([result(image_id=9)], [{"id": 3, "file_name": "a.png"}], "none of its images is one of .*: 9 against"),
         ([result(image_id=9)], [{"id": 3}], "entry 0 of `images` lacks `file_name`"),
-        ([result(category_id=7)], None, "category id 7, but things are"),
+        ([result(category_id=7)], None, "none of its classes is one of our things"),
         ([result(segmentation={"size": [6, 9], "counts": [54]})], None, r"size \[6, 9\], but its image is \[6, 8\]"),
         ([result(segmentation=[[0, 0, 5, 0, 5]])], None, "polygon"),
-        ([result(score="high")], None, "`score` 'high'"),
+        ([result(score="high")], None, "score 'high', but 0 to 1"),
         ([result(score=float("nan"))], None, "score nan"),
         ([result(segmentation={"size": list(SIZE)})], None, "has counts None"),
         ([result(category_id=[26])], None, "`category_id`"),
@@ -283,7 +286,7 @@ def test_a_folder_that_lies_in_a_run_but_is_no_part_of_it_does_not_follow_it(dum
 @pytest.mark.parametrize("categories", [[{"id": "26", "name": "zebra"}], [{"id": 26.0, "name": "zebra"}], {"26": "zebra"}])
 def test_classes_whose_ids_became_text_are_compared_as_well(tmp_path, categories):
     images = [{"id": 3, "file_name": f"{IMAGE_ID}.png"}]
-    with pytest.raises(InputError, match="26 is 'car' in the data set, but 'zebra'"):
+    with pytest.raises(InputError, match="zebra is none of our classes"):
         source(tmp_path, [result(image_id=3)], images, categories=categories)
 
 

@@ -17,7 +17,7 @@ from data.layouts.cityscapes import find_images
 from data.layouts.find import open_data_set
 from data.taxonomy import CITYSCAPES
 from prediction.run import Run
-from prediction.sources import DumpedInstances
+from prediction.sources.dumps import DumpedInstances
 from runtime.files import PARTIAL, read_json
 from solov2 import eval as evaluation
 from solov2.checkpoints import read_checkpoint
