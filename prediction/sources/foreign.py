@@ -219,10 +219,13 @@ def resize_logits(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def probabilities_to_logits(probabilities: np.ndarray) -> np.ndarray:
-    """Log-odds, of what float16 can tell apart: at most 11 either way, which is 1.7e-5."""
-    lowest = 1 / (1 + np.exp(11.0))
-    clipped = np.clip(probabilities.astype(np.float32), lowest, 1 - lowest)
-    return np.log(clipped / (1 - clipped))
+    """Log-odds, of what float16 can tell apart: 11 either way, which is 1.7e-5.
+
+    Sums of shares may exceed 1, as those of mask classification do: they keep their order.
+    """
+    lowest = np.float32(1 / (1 + np.exp(11.0)))
+    shares = probabilities.astype(np.float32)
+    return np.log(np.maximum(shares, lowest)) - np.log(np.maximum(1 - shares, lowest))
 
 
 class FolderOfFiles:
