@@ -11,12 +11,13 @@ map:
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 from data.layouts import coco_derived
 from data.layouts.coco_derived import Track, track_nothing
+from data.panoptic_file import PanopticFile
 from data.panoptic_png import PanopticMap, describe_segments
 from data.split import Split
 from data.taxonomy import TAXONOMIES, Taxonomy, recognise
@@ -198,6 +199,17 @@ class MappedSplit:
 @cache
 def _say_once(line: str) -> None:
     note(line)
+
+
+def map_file(file: PanopticFile, class_map: ClassMap) -> PanopticFile:
+    """A panoptic JSON whose maps are of the classes that a map leads to; a line says what becomes of its classes.
+
+    Raises:
+        InputError: as ClassMap.table.
+    """
+    table = class_map.table(file.taxonomy)
+    note(f"{file.json_path}: {class_map.describe(file.taxonomy)}")
+    return replace(file, taxonomy=class_map.target, moved=partial(map_classes, table=table, target=class_map.target))
 
 
 def map_classes(truth: PanopticMap, table: Mapping[int, int | None], target: Taxonomy) -> PanopticMap:

@@ -119,6 +119,29 @@ def _by_name(classes: ForeignClasses, taxonomy: Taxonomy, flag: str, *, leaves_o
     return ClassMatch(found, _notes(classes, found, taxonomy, "by name", {}))
 
 
+def class_map_between(given: str | Path, source: Taxonomy, target: Taxonomy) -> ClassMap:
+    """The class map that leads from one taxonomy to another: a shipped one, a YAML file, or NAMES.
+
+    Raises:
+        InputError: if there is no such map, it leads to other classes, or no names are equal.
+    """
+    if given != NAMES:
+        found = read_matching(given, target)
+        if isinstance(found, ClassMap):
+            return found
+        raise InputError(f"class map {given} says what numbers are, but these classes have names; give {NAMES}, or a class map")
+    own = {plain_name(c.name): c for c in target.categories}
+    pairs = {}
+    for category in source.categories:
+        to = own.get(plain_name(category.name))
+        fits = to is not None and (category.is_thing or not to.is_thing)
+        pairs[category.name] = to.name if fits else VOID
+    if set(pairs.values()) == {VOID}:
+        theirs, ours = (first_few([c.name for c in t.categories]) for t in (source, target))
+        raise InputError(f"none of the classes {theirs} has the name of one of {ours}; give a class map")
+    return ClassMap(NAMES, target, pairs)
+
+
 def joint_taxonomy(semantics: ForeignClasses, instances: ForeignClasses | None) -> Taxonomy:
     """The classes of a result that two models name between them, where no data set says which are wanted.
 

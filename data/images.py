@@ -77,6 +77,16 @@ def _read_header(path: Path) -> tuple[tuple[int, int], int]:
         return (image.width, image.height) if is_turned else (image.height, image.width), turn
 
 
+def read_png_text(path: Path) -> dict[str, str]:
+    """The texts that stand in front of a PNG's pixels, by keyword, without decoding one.
+
+    Raises:
+        InputError: as read_image_size.
+    """
+    with _refusing_broken_images(path), _open_checked(path) as image:
+        return {name: text for name, text in image.info.items() if isinstance(text, str)}
+
+
 def check_size_of_truth(truth_path: Path, size: tuple[int, int], image_path: Path) -> None:
     """Refuse a truth of another size (height, width) than its upright image has.
 

@@ -1,7 +1,7 @@
 """The COCO panoptic layout: one JSON (images, annotations, categories) and a folder of panoptic PNGs."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -9,12 +9,14 @@ import numpy as np
 
 from data.coco_json import read_entries
 from data.images import existing_spelling
-from data.panoptic_png import PanopticMap, Segment, check_listed, read_segment_ids
+from data.panoptic_png import PanopticMap, Segment, check_listed, read_segment_ids, read_segments
 from data.segment_runs import find_runs
 from data.taxonomy import CITYSCAPES, TAXONOMIES, Taxonomy, recognise
-from runtime.files import InputError, first_few, is_plain_name, read_json, shorten, write_json
+from runtime.files import InputError, first_few, is_plain_name, read_json, shorten, walk_files, write_json
 
 ImageId = str | int
+PANOPTIC_ENDING = "_panoptic"
+"""Behind the image id in the name of a panoptic PNG of a run folder."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class PanopticAnnotation:
 class PanopticFile:
     """A panoptic JSON and its folder; annotations by image id, in the order of the file.
 
-    `image_files` holds the images' file names by image id where the JSON has `images`.
+    `image_files` holds the images' file names by image id where the JSON has `images`. `moved` is what read_panoptic_map does to
+    each map, such as a class map, after which it is of the taxonomy.
     """
 
     json_path: Path
@@ -41,6 +44,7 @@ class PanopticFile:
     taxonomy: Taxonomy
     annotations: dict[ImageId, PanopticAnnotation]
     image_files: dict[ImageId, str] = field(default_factory=dict)
+    moved: Callable[[PanopticMap], PanopticMap] | None = None
 
 
 def read_panoptic_json(
@@ -85,6 +89,32 @@ def read_panoptic_json(
     return PanopticFile(json_path, folder, taxonomy, annotations, _read_image_files(content.get("images")))
 
 
+def read_panoptic_folder(folder: Path, taxonomy: Taxonomy) -> PanopticFile:
+    """Panoptic PNGs that list their own segments, as write_panoptic_png writes them, without a JSON.
+
+    Args:
+        taxonomy: whose dataset ids the segments' category ids are.
+
+    Raises:
+        InputError: if there is none, one lists no segments, or a category is none of the taxonomy's.
+    """
+    annotations: dict[ImageId, PanopticAnnotation] = {}
+    for name in walk_files(Path(folder), (".png",)):
+        segments = read_segments(Path(folder) / name)
+        if segments is None:
+            raise InputError(f"{Path(folder) / name}: lists no segments; write it with save_panoptic, or give a panoptic JSON")
+        strangers = sorted({s.category_id for s in segments} - taxonomy.dataset_id_to_train_id.keys())
+        if strangers:
+            found = f"category ids {first_few(strangers)} are not in {taxonomy.name}"
+            known = first_few(taxonomy.dataset_ids.tolist())
+            raise InputError(f"{Path(folder) / name}: {found}, which has {known}; write these, or give a JSON with `categories`")
+        image_id = name.removesuffix(".png").removesuffix(PANOPTIC_ENDING)
+        annotations[image_id] = PanopticAnnotation(image_id, name, segments)
+    if not annotations:
+        raise InputError(f"{folder}: no PNGs there; give the folder that save_panoptic wrote, or a panoptic JSON")
+    return PanopticFile(Path(folder), Path(folder), taxonomy, annotations)
+
+
 def read_taxonomy(json_path: Path) -> Taxonomy:
     """The classes of a panoptic JSON; a known taxonomy, with its name, where they are the same.
 
@@ -106,18 +136,26 @@ def read_panoptic_map(file: PanopticFile, image_id: ImageId) -> PanopticMap:
     Raises:
         InputError: if the image is not in the file, its PNG does not read, or PNG and JSON name different ids.
     """
-    listed, path = read_listed_map(file, image_id)
+    listed, path = _read_as_listed(file, image_id)
     areas = count_ids(listed.segment_ids)
     check_listed(areas, (s.segment_id for s in listed.segments), f"{path} and {file.json_path}")
-    return PanopticMap(listed.segment_ids, tuple(replace(s, area=areas[s.segment_id]) for s in listed.segments))
+    found = PanopticMap(listed.segment_ids, tuple(replace(s, area=areas[s.segment_id]) for s in listed.segments))
+    return found if file.moved is None else file.moved(found)
 
 
 def read_listed_map(file: PanopticFile, image_id: ImageId) -> tuple[PanopticMap, Path]:
     """The PNG of one image with the segments as the JSON lists them, areas and all unchecked, and the PNG's path.
 
+    Of a file with another taxonomy than its own it is as read_panoptic_map, since what is moved must be right.
+
     Raises:
         InputError: if the image is not in the file, or its PNG does not read.
     """
+    listed, path = _read_as_listed(file, image_id)
+    return (listed if file.moved is None else read_panoptic_map(file, image_id)), path
+
+
+def _read_as_listed(file: PanopticFile, image_id: ImageId) -> tuple[PanopticMap, Path]:
     annotation = file.annotations.get(image_id)
     if annotation is None:
         raise InputError(f"{file.json_path}: no annotation for image {image_id!r}; add one")

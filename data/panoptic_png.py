@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data.coco_json import is_whole, read_flag
-from data.images import open_image, upright
+from data.images import open_image, read_png_text, upright
 from data.png_file import MAX_SEGMENT_ID as MAX_SEGMENT_ID
 from data.png_file import RGB8, check_segment_ids, has_end, read_depths, read_plain_png, write_id_png
 from data.segment_runs import Runs, find_runs
@@ -190,6 +190,21 @@ def read_panoptic_png(path: Path, producer: str | None = None) -> PanopticMap | 
         return PanopticMap(segment_ids, tuple(Segment.from_json(entry) for entry in parse_json(text[SEGMENTS_CHUNK])))
     except (ValueError, TypeError):  # somebody else's chunk of this name
         return None
+
+
+def read_segments(path: Path) -> tuple[Segment, ...] | None:
+    """The segments that a PNG of write_panoptic_png lists, without its pixels; None of a PNG of anybody else.
+
+    Raises:
+        InputError: if the file does not read, or what it lists are no segments.
+    """
+    listed = read_png_text(path).get(SEGMENTS_CHUNK)
+    if listed is None:
+        return None
+    try:
+        return tuple(Segment.from_json(entry) for entry in parse_json(listed))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: the segments in its header do not read ({shorten(error)}); write it again") from None
 
 
 def describe_segments(

@@ -24,7 +24,7 @@ from data import instance_dump, semantic_dump
 from data.images import is_made_by, write_image
 from data.instance_dump import InstanceLogits, read_instances, write_instances
 from data.layouts.image_files import ImageFiles
-from data.panoptic_file import ImageId, write_panoptic_json
+from data.panoptic_file import PANOPTIC_ENDING, ImageId, write_panoptic_json
 from data.panoptic_png import PanopticMap, Segment, read_panoptic_png, write_panoptic_png
 from data.semantic_dump import SemanticLogits, SemanticMap, read_semantics, write_semantics
 from data.split import Split
@@ -83,7 +83,7 @@ class Run:
 
     def png(self, image_id: str) -> Path:
         """The panoptic PNG of an image."""
-        return self.place("panoptic") / f"{image_id}_panoptic.png"
+        return self.place("panoptic") / f"{image_id}{PANOPTIC_ENDING}.png"
 
     def drawing(self, image_id: str) -> Path:
         """The overlay of an image."""

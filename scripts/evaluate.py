@@ -40,7 +40,8 @@ def build_parser() -> ArgumentParser:
     parser = make_parser("evaluate.py", __doc__, has_config=False)
     files = parser.add_argument_group("files")
     files.add_argument("--truth", type=Path | None, metavar="A.json", help="COCO panoptic JSON of the truth")
-    files.add_argument("--prediction", type=Path | None, metavar="B.json", help="COCO panoptic JSON of the prediction")
+    help_prediction = "COCO panoptic JSON of the prediction, or the folder of PNGs that save_panoptic wrote"
+    files.add_argument("--prediction", type=Path | None, metavar="B.json|DIR", help=help_prediction)
     files.add_argument("--truth-folder", type=Path | None, metavar="DIR", help="its PNGs; default: A.json without .json")
     files.add_argument("--prediction-folder", type=Path | None, metavar="DIR", help="its PNGs; default: B.json without .json")
     help_taxonomy = (
@@ -48,6 +49,10 @@ def build_parser() -> ArgumentParser:
         "default: Cityscapes, by ids or train ids"
     )
     files.add_argument("--taxonomy", type=str | None, metavar="NAME", help=help_taxonomy)
+    for side, words in (("truth", "their own are"), ("prediction", "the truth's are")):
+        help_classes = f"class map of the {side}: a shipped one, such as coco-to-cityscapes, or a YAML file (docs/formats.md)"
+        help_classes += ", or `names`, which leaves out what has no equal name" if side == "prediction" else ""
+        files.add_argument(f"--{side}-classes", type=str | None, metavar="NAME|FILE", help=f"{help_classes}; default: {words}")
     result = parser.add_argument_group("result")
     help_official = "also run cityscapesscripts' evaluator and compare every digit"
     result.add_argument("--official", action="store_true", help=help_official)
@@ -73,6 +78,8 @@ def check(args: Namespace) -> None:
     """
     if (args.truth is None) != (args.prediction is None):
         raise InputError("give both --truth and --prediction, or neither for the demo's result")
+    if args.official and (args.truth_classes or args.prediction_classes):
+        raise InputError("--official reads the files as they are, without class maps; leave one of both out")
     if args.picture and args.picture.suffix.lower() != ".png":
         raise InputError(f"--picture {args.picture}, but a name that ends in .png is needed")
 
@@ -293,7 +300,9 @@ def report(
 
 def run(args: Namespace) -> None:
     """Everything that the command does."""
-    from data.panoptic_file import read_panoptic_json
+    from data.class_map import map_file, read_class_map
+    from data.class_matching import class_map_between
+    from data.panoptic_file import read_panoptic_folder, read_panoptic_json
     from evaluation.panoptic_quality import format_table
 
     check(args)
@@ -301,7 +310,15 @@ def run(args: Namespace) -> None:
         use_demo(args)
     output = args.output or OUTPUT
     truth = read_panoptic_json(args.truth, args.truth_folder, read_taxonomy(args.taxonomy))
-    prediction = read_panoptic_json(args.prediction, args.prediction_folder, truth.taxonomy, is_prediction=True)
+    if args.truth_classes is not None:
+        truth = map_file(truth, read_class_map(args.truth_classes, truth.taxonomy))
+    if args.prediction.is_dir():
+        prediction = read_panoptic_folder(args.prediction, truth.taxonomy)
+    else:
+        prediction = read_panoptic_json(args.prediction, args.prediction_folder, truth.taxonomy, is_prediction=True)
+    if args.prediction_classes is not None:
+        class_map = class_map_between(args.prediction_classes, prediction.taxonomy, truth.taxonomy)
+        prediction = map_file(prediction, class_map)
     result = score(truth, prediction, args.workers)
     tables = compare_runs(args, result.scores)
     print(format_table(result.scores))

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.panoptic_file import read_panoptic_json, write_panoptic_json
+from data.panoptic_file import read_panoptic_json, read_panoptic_map, write_panoptic_json
 from data.panoptic_png import describe_segments, write_segment_ids
 from data.taxonomy import CITYSCAPES
 from evaluation.panoptic_quality import evaluate_files
+from prediction.pipeline import save_panoptic
 from runtime.files import InputError
 from scripts.evaluate import find_images
 
@@ -87,6 +88,38 @@ def test_the_real_street_against_itself_is_perfect(tmp_path):
     result = run("--truth", path, "--prediction", path, "--official", "--output", "scores.json", folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "scores.json").read_text())["All"] == {"pq": 1.0, "sq": 1.0, "rq": 1.0, "n": 5}
+
+
+def test_predictions_of_other_classes_are_scored_by_a_class_map(snapshots, tmp_path):
+    """The truth in COCO's 133 classes and in its 27 supercategories says the same."""
+    truth = snapshots / "annotations" / "panoptic_val2017.json"
+    content = json.loads(truth.read_text())
+    other = [c | {"id": 1000 + k, "name": c["name"].replace("-", "_").title()} for k, c in enumerate(content["categories"])]
+    ids = {c["id"]: o["id"] for c, o in zip(content["categories"], other, strict=True)}
+    for annotation in content["annotations"]:
+        for info in annotation["segments_info"]:
+            info["category_id"] = ids[info["category_id"]]
+    (tmp_path / "other.json").write_text(json.dumps(content | {"categories": other}))
+    folder = ("--prediction-folder", truth.with_suffix(""))
+    arguments = ("--truth", truth, "--prediction", tmp_path / "other.json", *folder, "--prediction-classes", "names")
+    scores = run(*arguments, folder=tmp_path)
+    assert scores.returncode == 0, scores.stderr
+    assert "100.0" in scores.stdout
+
+
+def test_a_folder_of_pngs_that_list_their_segments_is_a_prediction(scene, tmp_path):
+    truth, _ = scene
+    file = read_panoptic_json(truth)
+    for image_id in file.annotations:
+        panoptic = read_panoptic_map(file, image_id)
+        infos = [{"id": s.segment_id, "category_id": s.category_id, "score": 0.5} for s in panoptic.segments]
+        save_panoptic(tmp_path / "maps", image_id, panoptic.segment_ids, infos)
+    done = run("--truth", truth, "--prediction", tmp_path / "maps", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "100.0" in done.stdout
+    write_segment_ids(tmp_path / "maps" / "x.png", np.ones((4, 4), np.uint32))
+    done = run("--truth", truth, "--prediction", tmp_path / "maps", folder=tmp_path)
+    assert "x.png: lists no segments; write it with save_panoptic" in done.stderr
 
 
 @pytest.fixture
