@@ -47,7 +47,7 @@ def compose(
     """
     owners = _owners(winner, semantic_train_ids)
     regions = describe_segments(owners, category_of=lambda owner: owner)
-    too_small = [r.segment_id - FIRST_OWNER for r in regions if r.area < _pixels(min_thing_area, winner)]
+    too_small = [r.segment_id - FIRST_OWNER for r in regions if r.area < pixel_limit(min_thing_area, winner.size)]
     if any(place >= 0 for place in too_small):
         kept = np.where(np.isin(winner, too_small), -1, winner).astype(np.int16)
         return compose(kept, claimants, semantic_train_ids, taxonomy, min_stuff_area=min_stuff_area)
@@ -64,7 +64,7 @@ def compose(
         elif train_id >= taxonomy.num_classes:
             known = f"{taxonomy.name} has 0 to {taxonomy.num_classes - 1} and {VOID_TRAIN_ID} for void"
             raise InputError(f"semantic map holds train id {train_id}, but {known}")
-        elif taxonomy.is_thing[train_id] or region.area < _pixels(min_stuff_area, winner):
+        elif taxonomy.is_thing[train_id] or region.area < pixel_limit(min_stuff_area, winner.size):
             continue
         segment_id = segment_of[region.segment_id] = taxonomy.segment_id(train_id, number)
         category_id = int(taxonomy.dataset_ids[train_id])
@@ -72,9 +72,12 @@ def compose(
     return PanopticMap(look_up(segment_of, owners), tuple(sorted(segments, key=lambda segment: segment.segment_id)))
 
 
-def _pixels(area: float, winner: np.ndarray) -> float:
-    """An area limit for this image; rounded, so that one that was scaled to the reference and back is the number meant."""
-    return round(area * winner.size / AREA_REFERENCE, 6)
+def pixel_limit(area: float, num_pixels: int) -> float:
+    """An area limit for an image of so many pixels.
+
+    Rounded, so that one that was scaled to the reference and back is the number meant.
+    """
+    return round(area * num_pixels / AREA_REFERENCE, 6)
 
 
 @kernel
