@@ -1,6 +1,7 @@
 """The fusion command on a tiny Streets: its results, its inputs, its errors."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -310,3 +311,17 @@ def test_bad_input_is_one_line_and_writes_nothing(streets, dumps, checkpoint, tm
         line = fails_in_one_line(main, "--output", tmp_path / "out", *options)
         assert words in line
         assert not (tmp_path / "out" / "panoptic.json").exists()
+
+
+def test_readmes_lines_of_python_run_as_they_stand(streets, joint_checkpoint, capsys):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert len(code.strip().splitlines()) == 5
+    split = CityscapesSplit(streets, "val")
+    for name in ("outputs/solov2/streets_lite0", "outputs/efficientps/streets_lite0"):
+        assert name in code
+        code = code.replace(name, str(joint_checkpoint.parent))
+    exec(code.replace("street.png", str(split.image_path(0))), {})
+    shape, segments = capsys.readouterr().out.strip().splitlines()
+    assert shape == str(split.size(0))
+    assert segments.startswith("[(")
