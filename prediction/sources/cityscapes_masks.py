@@ -25,7 +25,6 @@ class CityscapesMasks:
         InputError: as FolderOfFiles, and if a line is none.
     """
 
-    stride = 1
     min_score = None
 
     def __init__(self, folder: Path, split: Split):

@@ -37,7 +37,6 @@ class CocoResults:
         InputError: if the file is no list of scored masks, or no image in it is one of the split.
     """
 
-    stride = 1
     min_score = None
 
     def __init__(self, json_path: Path, split: Split, images_json: Path | None = None):

@@ -5,14 +5,18 @@ from pathlib import Path
 import numpy as np
 
 from data import instance_dump, semantic_dump
+from data.dump_file import read_header
 from data.instance_dump import read_instances
 from data.semantic_dump import read_semantics
-from data.taxonomy import Taxonomy
+from data.taxonomy import TAXONOMIES, Taxonomy
 from prediction.predictor import Prediction
+from prediction.run import Run
 from runtime.files import InputError, file_digest, read_json
 
 SUFFIXES = {"instances": (instance_dump.SUFFIX,), "semantic": (semantic_dump.SUFFIX, semantic_dump.MAP_SUFFIX)}
 """Of the dumps of each kind."""
+FORMATS = {"instances": instance_dump.KIND, "semantic": semantic_dump.KIND}
+"""What their headers call them."""
 
 
 class DumpedInstances:
@@ -67,8 +71,27 @@ def holds_dumps(folder: Path, kind: str) -> bool:
     Args:
         kind: instances or semantic.
     """
+    if not folder.is_dir():
+        return False
     place = folder / kind if (folder / kind).is_dir() else folder
     return any(next(place.rglob(f"*{suffix}"), None) for suffix in SUFFIXES[kind]) or (folder / "run.json").is_file()
+
+
+def taxonomy_of_dumps(folder: Path, kind: str) -> Taxonomy:
+    """The classes that dumps are of: those of the run that wrote them, else known ones by the name in their headers.
+
+    Raises:
+        InputError: if nothing says them.
+    """
+    place = folder / kind if (folder / kind).is_dir() else folder
+    for path in (folder, place, place.parent):
+        if (path / "run.json").is_file():
+            return Run.open(path).taxonomy
+    first = next(path for suffix in SUFFIXES[kind] for path in sorted(place.rglob(f"*{suffix}")))
+    name = "a class map" if first.suffix == ".png" else read_header(first, FORMATS[kind])["taxonomy"]
+    if name not in TAXONOMIES:
+        raise InputError(f"{first}: is of {name!r}, whose classes nothing says; give the run folder with its run.json")
+    return TAXONOMIES[name]
 
 
 def _find_dumps(folder: Path, kind: str) -> tuple[Path, float | None]:

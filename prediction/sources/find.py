@@ -19,8 +19,9 @@ from prediction.predictor import Predictor
 from prediction.run import Run
 from prediction.sources import cityscapes_masks, class_maps, logit_arrays, yolo_polygons
 from prediction.sources.coco_results import CocoResults
-from prediction.sources.dumps import DumpedInstances, DumpedSemantics, holds_dumps
+from prediction.sources.dumps import DumpedInstances, DumpedSemantics, holds_dumps, taxonomy_of_dumps
 from prediction.sources.foreign import ForeignInstances, ForeignSemantics, MappedInstances, MappedSemantics
+from prediction.sources.own import OwnInstances, OwnSemantics
 from prediction.sources.panoptic_results import PanopticInstances, PanopticSemantics
 from prediction.sources.truth import Truth
 from prediction.views import PLAIN, ViewSettings
@@ -29,6 +30,8 @@ from runtime.progress import note
 
 LIBRARIES = {"torchvision": "torchvision_models", "hf": "huggingface", "onnx": "onnx_model"}
 """Prefix -> the file here that opens what follows it: open_instances(name, device) and open_semantics(name, device)."""
+KINDS = {"instances": "instances", "semantics": "semantic"}
+"""Half -> its name among the parts of a Prediction."""
 CHECKPOINT_SUFFIXES = (".ckpt", ".pth")
 
 
@@ -89,15 +92,26 @@ class Halves:
         return None if self.instances == "none" else self._find(self.instances, "instances"), semantics
 
     def _find(self, given: str, half: str) -> Predictor:
+        is_mapped = getattr(self.settings, f"{half}_classes") is not None
         if given == "truth":
+            if is_mapped:
+                raise InputError(f"--{half}-classes is for predictions; the truth goes through --truth-classes")
             return Truth(self.split)
         if (path := self._checkpoint_of(given)) is not None:
-            return self._load(path)
-        kind = {"instances": "instances", "semantics": "semantic"}[half]
-        if _library_of(given) is None and Path(given).expanduser().is_dir() and holds_dumps(Path(given).expanduser(), kind):
+            own = self._load(path)
+        elif _library_of(given) is None and holds_dumps(path := Path(given).expanduser(), KINDS[half]):
             dumped = DumpedInstances if half == "instances" else DumpedSemantics
-            return dumped(Path(given).expanduser(), self.taxonomy)
-        source = self._open(given, half)
+            own = dumped(path, taxonomy_of_dumps(path, KINDS[half]) if is_mapped else self.taxonomy)
+        else:
+            return self._mapped(self._open(given, half), half)
+        if not is_mapped:
+            return own
+        if KINDS[half] not in own.gives:
+            raise InputError(f"--{half} {given}: gives none; give a model of {half}, or its dumps")
+        return self._mapped((OwnInstances if half == "instances" else OwnSemantics)(own, given), half)
+
+    def _mapped(self, source: ForeignInstances | ForeignSemantics, half: str) -> Predictor:
+        """A foreign half in the classes of the result; its notes are printed."""
         if half == "instances":
             matching = read_matching(self.settings.instances_classes or self._own_matching, self.taxonomy)
             mapped = MappedInstances(source, self.taxonomy, matching, self.settings.instances_confidence)

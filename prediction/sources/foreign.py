@@ -30,21 +30,20 @@ class FoundObject:
     """One object. number: its class. score: in 0..1.
 
     mask: (h, w) bool or logits, cut out of the image with at least one cell around the object where the image goes on.
-    corner: (row, column) of its first cell.
+    corner: (row, column) of its first cell. stride: of the cells, in pixels, the same for all objects of an image.
     """
 
     number: int
     score: float
     corner: tuple[int, int]
     mask: np.ndarray
+    stride: int = 1
 
 
 class ForeignInstances(Protocol):
     """Reads one form of instances. A new form is a file with a class that does this, and a line in find.py."""
 
     classes: ForeignClasses
-    stride: int
-    """Of the masks' cells, in pixels."""
     notes: Sequence[str]
     min_score: float | None
     name: str
@@ -125,7 +124,7 @@ class MappedInstances:
             [o.score for o in found],
             image_id=image_id,
             size=image.shape[:2],
-            stride=self.source.stride,
+            stride=found[0].stride if found else 1,
             taxonomy=self.taxonomy,
             producer=self.source.name,
         )

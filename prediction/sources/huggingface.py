@@ -32,7 +32,7 @@ def open_instances(name: str, device: str) -> LiveInstances:
     Raises:
         InputError: if transformers is not there, the model cannot be had, or it gives no objects.
     """
-    return LiveInstances(_model(name, device, "instances"), SEMANTIC_STRIDE)
+    return LiveInstances(_model(name, device, "instances"))
 
 
 def open_semantics(name: str, device: str) -> LiveSemantics:
@@ -148,7 +148,7 @@ class TransformersModel(LiveModel):
             positive = mask > 0
             if share >= LOWEST_SCORE and label in self.classes.names and positive.any():
                 score = share * float(mask[positive].sigmoid().mean())
-                objects.append(FoundObject(label, score, *cut_out(mask.numpy())))
+                objects.append(FoundObject(label, score, *cut_out(mask.numpy()), SEMANTIC_STRIDE))
         return objects
 
     def _masks(self, outputs: Any, given: Mapping, size: tuple[int, int], grid: tuple[int, int]) -> Tensor:

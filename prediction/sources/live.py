@@ -60,8 +60,8 @@ class LiveInstances:
     notes = ()
     min_score = None
 
-    def __init__(self, model: LiveModel, stride: int):
-        self.model, self.stride = model, stride
+    def __init__(self, model: LiveModel):
+        self.model = model
         self.name, self.classes = model.name, model.classes
 
     def fingerprint(self, image_id: str) -> str:

@@ -36,7 +36,7 @@ def open_instances(name: str, device: str) -> LiveInstances:
     Raises:
         InputError: if onnxruntime, the file or its YAML is missing or broken, or the YAML names no instances.
     """
-    return LiveInstances(_with(name, device, "instances"), SEMANTIC_STRIDE)
+    return LiveInstances(_with(name, device, "instances"))
 
 
 def open_semantics(name: str, device: str) -> LiveSemantics:
@@ -120,7 +120,7 @@ class OnnxModel(LiveModel):
                 logits = resize_logits(self._without_padding(mask[None], result), grid)[0]
                 cut = cut_out(probabilities_to_logits(logits) if about["form"] == "probabilities" else logits)
                 if cut is not None:
-                    objects.append(FoundObject(int(label), float(score), *cut))
+                    objects.append(FoundObject(int(label), float(score), *cut, SEMANTIC_STRIDE))
         return objects
 
     @staticmethod

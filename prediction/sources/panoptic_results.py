@@ -23,7 +23,6 @@ class PanopticResults:
         InputError: as read_panoptic_json, or if no image of the file is one of the split.
     """
 
-    stride = 1
     min_score = None
 
     def __init__(self, json_path: Path, split: Split, taxonomy: Taxonomy | None = None):

@@ -26,7 +26,7 @@ def open_instances(name: str, device: str) -> LiveInstances:
     Raises:
         InputError: if there is no such model, its weights cannot be had, or it gives no masks.
     """
-    return LiveInstances(_model(name, device, "detection"), stride=1)
+    return LiveInstances(_model(name, device, "detection"))
 
 
 def open_semantics(name: str, device: str) -> LiveSemantics:

@@ -30,7 +30,6 @@ class YoloPolygons:
         InputError: as FolderOfFiles, and if a line is no polygon.
     """
 
-    stride = 1
     min_score = None
 
     def __init__(self, folder: Path, split: Split, names_yaml: Path | None = None):

@@ -19,18 +19,22 @@ from benchmarks.foreign_forms import (
     write_results,
     write_yolo_polygons,
 )
+from data.class_map import map_classes
+from data.instance_dump import write_instances
 from data.layouts.find import open_data_set
 from data.panoptic_file import write_panoptic_json
 from data.panoptic_png import write_panoptic_png
+from data.semantic_dump import write_semantic
 from data.split import Split
-from data.targets import panoptic_to_semantic
-from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
+from data.targets import panoptic_to_instance_logits, panoptic_to_semantic, panoptic_to_semantic_logits
+from data.taxonomy import CITYSCAPES, COCO_PANOPTIC, VOID_TRAIN_ID
 from fusion.settings import FusionSettings
 from prediction.fused import FusedPredictor, LogitRule
 from prediction.run import predict_split
 from prediction.score import score
 from prediction.sources.find import Halves, HalvesSettings
 from prediction.sources.foreign import probabilities_to_logits, stride_of
+from prediction.sources.truth import Truth
 from runtime.files import InputError
 
 
@@ -248,6 +252,32 @@ def read_first(split: Split, **given: Path) -> None:
     """Open a half and read the first image."""
     instances, semantics = halves(split, **given)
     (instances or semantics).predict(split.image_id(0), split.image(0))
+
+
+def test_dumps_of_other_classes_go_through_a_class_map(split, snapshots, tmp_path):
+    """Dumps in COCO's classes, of the same image, become Cityscapes'."""
+    truth, about = split.truth(0), {"image_id": split.image_id(0), "stride": 4, "producer": "test"}
+    coco = {"person": 1, "car": 3, "road": 149, "sky": 187, "building": 197}
+    names = {c.dataset_id: c.name for c in CITYSCAPES.categories}
+    table = {k: coco.get(name) for k, name in names.items()}
+    moved = map_classes(truth, table, COCO_PANOPTIC)
+    write_instances(tmp_path / "d", panoptic_to_instance_logits(moved, COCO_PANOPTIC, **about))
+    write_semantic(tmp_path / "d", panoptic_to_semantic_logits(moved, COCO_PANOPTIC, **about))
+    with pytest.raises(InputError, match="taxonomy is 'coco_panoptic', but 'cityscapes' was needed"):
+        read_first(split, instances=tmp_path / "d")
+    given = {"instances_classes": "coco-to-cityscapes", "semantics_classes": "coco-to-cityscapes"}
+    instances, semantics = halves(split, tmp_path / "d", tmp_path / "d", **given)
+    image = split.image(0)
+    found = instances.predict(split.image_id(0), image).instances
+    wanted = Truth(split).predict(split.image_id(0), image)
+    kept = [k for k in wanted.instances.train_ids.tolist() if CITYSCAPES.categories[k].name in coco]
+    assert sorted(found.train_ids.tolist()) == sorted(kept)
+    assert found.stride == 4
+    logits = semantics.predict(split.image_id(0), image).semantic.logits
+    road = next(k for k, c in enumerate(CITYSCAPES.categories) if c.name == "road")
+    assert np.array_equal(logits[road] > 0, wanted.semantic.logits[road] > 0)
+    with pytest.raises(InputError, match="the truth goes through --truth-classes"):
+        halves(split, "truth", instances_classes="names")
 
 
 DAMAGED = {
