@@ -86,6 +86,35 @@ JOBS = {
         "--keep panoptic instances overlay --fusion.min_score 0.0 --fusion.min_stuff_area 0",
         (*RUN, "kept/*.safetensors"),
     ),
+    "fuse_foreign": Job(
+        "fusion/solo_fusion.py",
+        STREETS + "--instances {inputs}/foreign/r.json --semantics {inputs}/foreign/ids --keep panoptic instances semantic",
+        RUN,
+    ),
+    "tune": Job(
+        "scripts/tune_fusion.py",
+        "--data-root {inputs}/streets --instances {inputs}/foreign/r.json --semantics {inputs}/foreign/ids --all "
+        "--output {output}/best.yaml",
+        ("*",),
+        goes_on=False,
+    ),
+    "import_labels": Job(
+        "scripts/import_labels.py",
+        "--from labelme --source {inputs}/labelme --output {output} --things car --stuff road --val-share 0.5",
+        ("annotations/**/*", "train*/*", "val*/*"),
+    ),
+    "submit": Job(
+        "scripts/submit.py",
+        "--to cityscapes-panoptic --run {inputs}/prediction --data-root {inputs}/streets --split val --output {output}/s.zip",
+        ("*",),
+        goes_on=False,
+    ),
+    "convert": Job(
+        "scripts/convert.py",
+        "{inputs}/prediction/panoptic.json --to semantic --output {output}/maps",
+        ("maps/*",),
+        goes_on=False,
+    ),
     "evaluate_panoptic_fpn": Job("panoptic_fpn/evaluate.py", STREETS + "--checkpoint {inputs}/panoptic_fpn.ckpt", RUN),
     "test_pan_secb": Job("pan_secb/test.py", STREETS + "--checkpoint {inputs}/pan_secb.ckpt", (*RUN, "gtFine/**/*")),
     "predict": Job(
@@ -130,6 +159,7 @@ def draw_inputs(folder: Path) -> None:
     import torch
     from efficientnet_pytorch import EfficientNet
 
+    from benchmarks.foreign_forms import write_class_maps, write_results
     from data.drawn.snapshots import SnapshotsSettings, ensure_snapshots
     from data.drawn.streets import StreetsSettings, ensure_streets
     from data.images import write_image
@@ -140,6 +170,7 @@ def draw_inputs(folder: Path) -> None:
     from prediction.models import load_predictor
     from prediction.run import predict_split
     from prediction.sources.truth import Truth
+    from tests.label_exports import labelme
     from tests.systems import efficientps, pan_secb, panoptic_fpn, solov2_checkpoint
 
     torch.manual_seed(0)
@@ -158,6 +189,11 @@ def draw_inputs(folder: Path) -> None:
     predict_split(data_set.split("val"), solo, folder / "dumps", ("instances",))
     predict_split(data_set.split("val"), Truth(data_set.split("val")), folder / "prediction")
     generate(data_set.split("train"), "train", folder / "crops" / "train", CropSettings(64))
+    (folder / "foreign").mkdir()
+    write_results(folder / "foreign" / "r.json", data_set.split("val"))
+    write_class_maps(folder / "foreign" / "ids", data_set.split("val"))
+    for k in range(4):
+        labelme(folder / "labelme", f"image{k}", k)
     noise = np.random.default_rng(0)
     write_image(folder / "images" / "odd.png", noise.integers(0, 255, (67, 131, 3), dtype=np.uint8))
     with video_writer(folder / "images" / "drive.mp4", 5.0) as write:
