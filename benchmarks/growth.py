@@ -12,7 +12,7 @@ from data.instance_dump import InstanceLogits
 from data.panoptic_file import PanopticFile
 from data.semantic_dump import SemanticLogits
 from data.taxonomy import CITYSCAPES
-from evaluation.panoptic_quality import evaluate_files
+from evaluation.file_scores import evaluate_files
 from fusion.logit_fusion import fuse
 from fusion.settings import FusionSettings
 

@@ -22,7 +22,8 @@ from data.layouts.cityscapes import read_truth
 from data.panoptic_file import PanopticFile, read_listed_map, read_panoptic_json, read_panoptic_map, write_panoptic_json
 from data.panoptic_png import PanopticMap, describe_segments, ids_to_rgb, write_panoptic_png
 from data.taxonomy import CITYSCAPES
-from evaluation.panoptic_quality import PanopticQuality, evaluate_files
+from evaluation.file_scores import evaluate_files
+from evaluation.panoptic_quality import PanopticQuality
 
 FOLDER = REPOSITORY / "outputs" / "benchmark" / "pq"
 

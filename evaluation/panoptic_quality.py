@@ -4,17 +4,12 @@ Differs: a truth segment's area is counted from its PNG, never believed from the
 instead of dividing by zero. On files whose areas are right the sums are bit-equal to pq_compute_single_core's.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 
-from data.image_names import pair_images
-from data.panoptic_file import ImageId, PanopticFile, read_listed_map
 from data.panoptic_png import PanopticMap, check_listed
 from data.taxonomy import Taxonomy
 from evaluation.pair_counts import count_pairs
-from runtime.files import InputError, first_few
-from runtime.threads import in_threads
+from runtime.files import InputError
 
 VOID_SEGMENT_ID = 0
 GROUPS = ("All", "Things", "Stuff")
@@ -146,7 +141,16 @@ def match_segments(truth: PanopticMap, prediction: PanopticMap, names: tuple[str
     Raises:
         InputError: if the sizes differ, or a map holds an id that its segments do not list, or the reverse.
     """
-    overlaps = count_pairs(truth.segment_ids, prediction.segment_ids)
+    return match_overlaps(truth, prediction, count_pairs(truth.segment_ids, prediction.segment_ids), names)
+
+
+def match_overlaps(
+    truth: PanopticMap,
+    prediction: PanopticMap,
+    overlaps: dict[tuple[int, int], int],
+    names: tuple[str, str] = ("truth", "prediction"),
+) -> ImageMatches:
+    """As match_segments, where the pixels of each pair are counted already (evaluation.pair_counts)."""
     areas_of_truth, areas_of_prediction = _sum_over(overlaps, 0), _sum_over(overlaps, 1)
     check_listed(areas_of_truth, (s.segment_id for s in truth.segments), names[0])
     check_listed(areas_of_prediction, (s.segment_id for s in prediction.segments), names[1])
@@ -182,83 +186,6 @@ def _sum_over(overlaps: dict[tuple[int, int], int], side: int) -> dict[int, int]
     for pair, count in overlaps.items():
         areas[pair[side]] = areas.get(pair[side], 0) + count
     return areas
-
-
-@dataclass(frozen=True)
-class FileScores:
-    """Scores of two files: PanopticQuality.scores, and each image's own PQ (0..1, None without segments) for ranking."""
-
-    scores: dict
-    image_pq: dict[ImageId, float | None]
-
-
-def evaluate_files(
-    truth: PanopticFile, prediction: PanopticFile, workers: int = 1, progress: Callable[[int, int], None] | None = None
-) -> FileScores:
-    """Score a prediction against the truth; images that only the prediction has are ignored, as in the official code.
-
-    Images are paired as data.image_names.pair_images does.
-
-    Args:
-        workers: threads that read and compare; their number changes the time, never a bit of the result.
-        progress: called with (images done, images in all) after each image.
-
-    Raises:
-        InputError: if an image has no prediction, the taxonomies differ, or an image does not read or fit.
-    """
-    check_same_taxonomy(truth, prediction)
-    pairs = pair_images(truth, prediction)
-    absent = [image_id for image_id in truth.annotations if image_id not in pairs]
-    if absent:
-        others = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
-        known = f"its images are {first_few(list(prediction.annotations))}"
-        raise InputError(
-            f"{prediction.json_path}: no prediction for image {absent[0]!r}{others}; predict every image of the truth, {known}"
-        )
-    compare = partial(_compare_image, truth, prediction, pairs)
-    quality, image_pq = PanopticQuality(), {}
-    for image_id, image in zip(truth.annotations, in_threads(compare, truth.annotations, workers)):
-        quality.add_matches(image)
-        image_pq[image_id] = image.pq
-        if progress:
-            progress(len(image_pq), len(truth.annotations))
-    return FileScores(quality.scores(truth.taxonomy), image_pq)
-
-
-def check_same_taxonomy(truth: PanopticFile, prediction: PanopticFile) -> None:
-    """Refuse files whose category ids mean different classes.
-
-    Raises:
-        InputError: if the prediction uses an id that the truth does not know, or an id stands for two names.
-    """
-    names = {c.dataset_id: c.name for c in truth.taxonomy.categories}
-    predicted_names = {c.dataset_id: c.name for c in prediction.taxonomy.categories}
-    used = {s.category_id for annotation in prediction.annotations.values() for s in annotation.segments}
-    if prediction.moved is not None:  # what the JSON lists is of other classes
-        used = set(predicted_names)
-    unknown = sorted(used - names.keys())
-    if unknown:
-        needed = f"the truth {truth.json_path} has {sorted(names)}"
-        raise InputError(f"{prediction.json_path}: category ids {unknown[:5]}, but {needed}; use the same taxonomy for both")
-    for category_id in sorted(used):
-        if names[category_id] != predicted_names[category_id]:
-            clash = (
-                f"category id {category_id} is {predicted_names[category_id]!r}, but {names[category_id]!r} in {truth.json_path}"
-            )
-            raise InputError(f"{prediction.json_path}: {clash}; use the same taxonomy for both")
-
-
-def _compare_image(
-    truth: PanopticFile, prediction: PanopticFile, pairs: dict[ImageId, ImageId], image_id: ImageId
-) -> ImageMatches:
-    try:
-        # match_segments counts the pixels itself: the areas of the JSON are not needed.
-        real, real_path = read_listed_map(truth, image_id)
-        guess, guess_path = read_listed_map(prediction, pairs[image_id])
-        names = (f"{path} and {file.json_path}" for path, file in ((real_path, truth), (guess_path, prediction)))
-        return match_segments(real, guess, tuple(names))
-    except InputError as error:
-        raise InputError(f"image {image_id!r}: {error}") from None
 
 
 def format_table(scores: dict) -> str:

@@ -13,6 +13,12 @@ They scale with the image."""
 SIZES = ("tiny", "small", "medium", "large", "huge")
 
 
+def size_of(area: int, num_pixels: int) -> str:
+    """Which of SIZES a segment of this area has in an image of so many pixels."""
+    unit = num_pixels / AREA_REFERENCE
+    return SIZES[sum(area >= limit * unit for limit in LIMITS)]
+
+
 @dataclass
 class SizeCounts:
     """Things of one size: how many the truth has, how many were matched, and the sum of their IoU."""
@@ -45,12 +51,11 @@ class SizeBreakdown:
         Args:
             matches: of match_segments or PanopticQuality.add for this truth.
         """
-        unit = truth.segment_ids.size / AREA_REFERENCE
         iou_of = {truth_id: iou for truth_id, _, _, iou in matches.matches}
         for segment in truth.segments:
             if segment.is_crowd or not self.taxonomy.is_thing[self.taxonomy.dataset_id_to_train_id[segment.category_id]]:
                 continue
-            counts = self.counts[SIZES[sum(segment.area >= limit * unit for limit in LIMITS)]]
+            counts = self.counts[size_of(segment.area, truth.segment_ids.size)]
             counts.total += 1
             if segment.segment_id in iou_of:
                 counts.found += 1

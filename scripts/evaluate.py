@@ -27,7 +27,7 @@ from runtime.progress import progress_bar
 if TYPE_CHECKING:
     from data.panoptic_file import ImageId, PanopticFile
     from data.taxonomy import Taxonomy
-    from evaluation.panoptic_quality import FileScores
+    from evaluation.file_scores import FileScores
     from evaluation.report import Example, Table
 
 DEMO_PREDICTION = OUTPUTS / "demo" / "panoptic.json"
@@ -58,6 +58,8 @@ def build_parser() -> ArgumentParser:
     result.add_argument("--official", action="store_true", help=help_official)
     help_output = f"scores as JSON; default: {relative_to_repository(OUTPUT)}"
     result.add_argument("--output", type=Path | None, metavar="FILE", help=help_output)
+    help_images = "PQ, SQ, RQ, counts and kinds of errors of each image, as a table for a spreadsheet"
+    result.add_argument("--per-image", type=Path | None, metavar="FILE.csv", help=help_images)
     result.add_argument("--report", type=Path | None, metavar="FILE.html", help="a report with best and worst images")
     help_picture = "image, truth, prediction and errors of the image of median PQ"
     result.add_argument("--picture", type=Path | None, metavar="FILE.png", help=help_picture)
@@ -80,6 +82,8 @@ def check(args: Namespace) -> None:
         raise InputError("give both --truth and --prediction, or neither for the demo's result")
     if args.official and (args.truth_classes or args.prediction_classes):
         raise InputError("--official reads the files as they are, without class maps; leave one of both out")
+    if args.per_image and args.per_image.suffix.lower() != ".csv":
+        raise InputError(f"--per-image {args.per_image}, but a name that ends in .csv is needed")
     if args.picture and args.picture.suffix.lower() != ".png":
         raise InputError(f"--picture {args.picture}, but a name that ends in .png is needed")
 
@@ -114,13 +118,14 @@ def read_taxonomy(name: str | None) -> "Taxonomy | None":
     return Taxonomy.from_coco_categories(Path(name).stem, categories)
 
 
-def score(truth: "PanopticFile", prediction: "PanopticFile", workers: int) -> "FileScores":
-    """Score with a progress bar."""
-    from evaluation.panoptic_quality import evaluate_files
+def score(truth: "PanopticFile", prediction: "PanopticFile", workers: int, per_image: Path | None = None) -> "FileScores":
+    """Score with a progress bar; write a line an image where that is wanted."""
+    from evaluation.file_scores import evaluate_files
+    from evaluation.per_image import write_per_image
 
-    with progress_bar() as bar:
+    with progress_bar() as bar, write_per_image(per_image) as write:
         task = bar.add_task("scoring", total=len(truth.annotations))
-        return evaluate_files(truth, prediction, workers, lambda done, _: bar.update(task, completed=done))
+        return evaluate_files(truth, prediction, workers, lambda done, _: bar.update(task, completed=done), write)
 
 
 def score_officially(truth: "PanopticFile", prediction: "PanopticFile") -> dict:
@@ -319,10 +324,12 @@ def run(args: Namespace) -> None:
     if args.prediction_classes is not None:
         class_map = class_map_between(args.prediction_classes, prediction.taxonomy, truth.taxonomy)
         prediction = map_file(prediction, class_map)
-    result = score(truth, prediction, args.workers)
+    result = score(truth, prediction, args.workers, args.per_image)
     tables = compare_runs(args, result.scores)
     print(format_table(result.scores))
-    write_json(output, result.scores)
+    kinds = result.kinds.scores()
+    print("\n".join(kinds_table(kinds)))
+    write_json(output, result.scores | {"errors": kinds})
     show = example_maker(args, truth, prediction, result) if args.report or args.picture else None
     if args.report:
         report(args, truth, prediction, result, tables, show)
@@ -337,10 +344,22 @@ def run(args: Namespace) -> None:
             print(f"{rows[0][0]:48s} " + " ".join(f"{value:>6s}" for value in shown))
     if args.picture:
         draw(args.picture, result, show)
-    written = [str(path) for path in (output, args.report, args.picture) if path]
+    if findings := result.kinds.findings():
+        print("\nWhat costs most:")
+        print("\n".join(f"  {text}" for text in findings))
+    written = [str(path) for path in (output, args.per_image, args.report, args.picture) if path]
     print(f"\nWrote {' and '.join(written)}")
     if args.official and "differ" in lines[-1]:
         explain_difference(truth)
+
+
+def kinds_table(kinds: dict) -> list[str]:
+    """Lines of a table: how many segments of each kind, and PQ if all of it were right."""
+    lines = ["", f"{'kind':12s} {'truths':>8s} {'predictions':>12s} {'PQ if right':>12s} {'gain':>6s}"]
+    for kind, entry in kinds["kinds"].items():
+        pq, gain = ("n/a" if v is None else f"{100 * v:.1f}" for v in (entry["pq"], entry["gain"]))
+        lines.append(f"{kind:12s} {entry['truths']:8d} {entry['predictions']:12d} {pq:>12s} {gain:>6s}")
+    return lines
 
 
 def draw(path: Path, result: "FileScores", show: "Callable[[ImageId], Example]") -> None:

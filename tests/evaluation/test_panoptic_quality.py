@@ -10,7 +10,8 @@ from PIL import Image
 
 from data.panoptic_file import read_panoptic_json, read_panoptic_map, write_panoptic_json
 from data.panoptic_png import PanopticMap, Segment, describe_segments, ids_to_rgb, write_segment_ids
-from evaluation.panoptic_quality import PanopticQuality, evaluate_files, format_table, match_segments
+from evaluation.file_scores import evaluate_files
+from evaluation.panoptic_quality import PanopticQuality, format_table, match_segments
 from runtime.files import InputError
 
 

@@ -16,7 +16,7 @@ from data.panoptic_file import read_panoptic_json
 from data.semantic_dump import read_semantics
 from data.targets import panoptic_to_semantic
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC, VOID_TRAIN_ID, Taxonomy
-from evaluation.panoptic_quality import evaluate_files
+from evaluation.file_scores import evaluate_files
 from evaluation.results_table import results_table
 from panoptic_fpn import evaluate
 from panoptic_fpn.arguments import predictor_of

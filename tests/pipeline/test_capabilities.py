@@ -10,7 +10,7 @@ from data.layouts.find import open_data_set
 from data.layouts.image_files import ImageFiles
 from data.panoptic_file import read_panoptic_json, read_panoptic_map
 from data.semantic_dump import SemanticLogits
-from evaluation.panoptic_quality import evaluate_files
+from evaluation.file_scores import evaluate_files
 from prediction.fused import FusedPredictor, LogitRule, MergeRule
 from prediction.run import Run, predict_split
 from prediction.score import score

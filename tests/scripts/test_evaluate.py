@@ -1,6 +1,8 @@
 """scripts/evaluate.py as a user calls it: the files it writes, the official comparison, and one line for bad input."""
 
+import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ from PIL import Image
 from data.panoptic_file import read_panoptic_json, read_panoptic_map, write_panoptic_json
 from data.panoptic_png import describe_segments, write_segment_ids
 from data.taxonomy import CITYSCAPES
-from evaluation.panoptic_quality import evaluate_files
+from evaluation.file_scores import evaluate_files
 from prediction.pipeline import save_panoptic
 from runtime.files import InputError
 from scripts.evaluate import find_images
@@ -58,7 +60,7 @@ def test_it_writes_scores_and_report_from_any_folder(scene, tmp_path):
     result = run("--truth", truth, "--prediction", prediction, "--official", *outputs, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
-    assert list(scores) == ["All", "Things", "Stuff", "per_class"]
+    assert list(scores) == ["All", "Things", "Stuff", "per_class", "errors"]
     # Each car is 12 wide and 2 off: 10 of 14 columns agree.
     car = scores["per_class"]["car"]
     assert (car["tp"], car["fp"], car["fn"]) == (4, 0, 0)
@@ -284,3 +286,20 @@ MISNAMED = {
 def test_images_that_cannot_be_paired_are_refused(scene, tmp_path, changes, words):
     with pytest.raises(InputError, match=words):
         score_renamed(scene, tmp_path, changes)
+
+
+def test_errors_are_counted_named_and_listed_by_image(scene, tmp_path):
+    truth, prediction = scene
+    arguments = ("--truth", truth, "--prediction", prediction, "--output", tmp_path / "s.json", "--per-image", tmp_path / "i.csv")
+    done = run(*arguments, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    kinds = json.loads((tmp_path / "s.json").read_text())["errors"]["kinds"]
+    rows = list(csv.DictReader((tmp_path / "i.csv").open()))
+    assert [row["image"] for row in rows] == ["town_000000", "town_000001"]
+    for side in ("truth", "prediction"):
+        for kind, entry in kinds.items():
+            assert sum(int(row[f"{side} {kind}"]) for row in rows) == entry[f"{side}s"]
+    assert sum(int(row["tp"]) for row in rows) == kinds["found"]["truths"] == 8
+    assert re.search(r"^found +8 +8 ", done.stdout, re.MULTILINE)
+    done = run(*arguments[:6], "--per-image", tmp_path / "i.txt", folder=tmp_path)
+    assert "i.txt, but a name that ends in .csv is needed" in done.stderr

@@ -1,0 +1,262 @@
+"""Why a segment is no match: each unmatched one has exactly one kind of error, and each kind a PQ that it costs.
+
+Truth and prediction are compared as panoptic quality compares them (evaluation/panoptic_quality.py), so that of each class the
+kinds of the truths add up to its true positives and false negatives, and those of the predictions, without `in void`, to its true
+positives and false positives. The kinds, in the order in which they are tried; docs/evaluation.md draws each:
+
+found        matched: the same class, IoU above one half
+in void      a prediction that panoptic quality forgives: most of it lies on void, or on a crowd of its class
+wrong class  IoU above one half with a segment of another class
+merged       one prediction covers more than half of each of several truths of its class
+split        several predictions of a class each lie with more than half of themselves in one truth
+loose        the same class, IoU from 0.1 to 0.5
+missed       a truth with none of these
+invented     a prediction with none of these
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from data.panoptic_png import PanopticMap, Segment
+from data.taxonomy import Taxonomy
+from evaluation.panoptic_quality import ClassCounts, ImageMatches, PanopticQuality
+from evaluation.size_breakdown import SIZES, size_of
+
+KINDS = ("found", "in void", "wrong class", "merged", "split", "loose", "missed", "invented")
+LOWEST_IOU = 0.1
+"""Of a loose pair, as TIDE's background threshold (Bolya et al., ECCV 2020)."""
+Overlaps = Mapping[tuple[int, int], int]
+"""Pixels of each pair (truth id, predicted id), as evaluation.pair_counts.count_pairs gives them."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one segment.
+
+    partners: ids on the other side that the kind is about, the best first. iou: with the first of them, 0 without one.
+    """
+
+    side: Literal["truth", "prediction"]
+    segment: Segment
+    kind: str
+    iou: float = 0.0
+    partners: tuple[int, ...] = ()
+
+
+def explain(truth: PanopticMap, prediction: PanopticMap, overlaps: Overlaps, matches: ImageMatches) -> tuple[Outcome, ...]:
+    """One outcome for each segment of both maps but the truth's crowds, which are neither found nor missed.
+
+    Args:
+        overlaps, matches: of these two maps.
+    """
+    image = _Image(truth, prediction, overlaps, matches)
+    truths = [s for s in truth.segments if not s.is_crowd]
+    counted = [replace(s, area=image.truth_areas[s.segment_id]) for s in truths]  # what a JSON lists need not be right
+    return tuple([image.of_truth(s) for s in counted] + [image.of_prediction(s) for s in prediction.segments])
+
+
+class _Image:
+    """Two maps, with what is asked of them again and again."""
+
+    def __init__(self, truth: PanopticMap, prediction: PanopticMap, overlaps: Overlaps, matches: ImageMatches):
+        self.truths = {s.segment_id: s for s in truth.segments if not s.is_crowd}
+        self.predictions = {s.segment_id: s for s in prediction.segments}
+        self.truth_areas, self.predicted_areas = Counter(), Counter()
+        for (truth_id, predicted_id), pixels in overlaps.items():
+            self.truth_areas[truth_id] += pixels
+            self.predicted_areas[predicted_id] += pixels
+        self.on_void = {predicted_id: pixels for (truth_id, predicted_id), pixels in overlaps.items() if truth_id == 0}
+        self.pairs: dict[str, dict[int, list[tuple[int, int]]]] = {"truth": {}, "prediction": {}}
+        for (truth_id, predicted_id), pixels in overlaps.items():
+            if truth_id in self.truths and predicted_id in self.predictions:
+                self.pairs["truth"].setdefault(truth_id, []).append((predicted_id, pixels))
+                self.pairs["prediction"].setdefault(predicted_id, []).append((truth_id, pixels))
+        self.found_truths = {m[0]: m for m in matches.matches}
+        self.found_predictions = {m[1]: m for m in matches.matches}
+        # Of each class as many are invented as are not forgiven; which they are follows from the same sums.
+        crowds = {s.category_id: s.segment_id for s in truth.segments if s.is_crowd}
+        self.forgiven = set()
+        for segment in prediction.segments:
+            pixels = self.on_void.get(segment.segment_id, 0)
+            if segment.category_id in crowds:
+                pixels += overlaps.get((crowds[segment.category_id], segment.segment_id), 0)
+            if pixels / self.predicted_areas[segment.segment_id] > 0.5:
+                self.forgiven.add(segment.segment_id)
+
+    def of_truth(self, truth: Segment) -> Outcome:
+        if (match := self.found_truths.get(truth.segment_id)) is not None:
+            return Outcome("truth", truth, "found", match[3], (match[1],))
+        return self._unmatched("truth", truth, "missed")
+
+    def of_prediction(self, prediction: Segment) -> Outcome:
+        if (match := self.found_predictions.get(prediction.segment_id)) is not None:
+            return Outcome("prediction", prediction, "found", match[3], (match[0],))
+        if prediction.segment_id in self.forgiven:
+            return Outcome("prediction", prediction, "in void")
+        return self._unmatched("prediction", prediction, "invented")
+
+    def _unmatched(self, side: Literal["truth", "prediction"], segment: Segment, alone: str) -> Outcome:
+        others = self.predictions if side == "truth" else self.truths
+        own = segment.segment_id
+        pairs = [(k, pixels, self._iou(side, own, k, pixels)) for k, pixels in self.pairs[side].get(own, [])]
+        pairs.sort(key=lambda pair: (-pair[2], pair[0]))
+        wrong = [pair for pair in pairs if pair[2] > 0.5 and others[pair[0]].category_id != segment.category_id]
+        if wrong:
+            return Outcome(side, segment, "wrong class", wrong[0][2], (wrong[0][0],))
+        same = [pair for pair in pairs if others[pair[0]].category_id == segment.category_id]
+        for kind, find in (("merged", self._merged), ("split", self._split)):
+            if partners := find(side, segment, same):
+                return Outcome(side, segment, kind, next(p[2] for p in same if p[0] == partners[0]), partners)
+        if same and same[0][2] >= LOWEST_IOU:
+            return Outcome(side, segment, "loose", same[0][2], (same[0][0],))
+        return Outcome(side, segment, alone)
+
+    def _iou(self, side: str, own: int, other: int, pixels: int) -> float:
+        truth_id, predicted_id = (own, other) if side == "truth" else (other, own)
+        union = self.truth_areas[truth_id] + self.predicted_areas[predicted_id] - pixels - self.on_void.get(predicted_id, 0)
+        return pixels / union
+
+    def _covered(self, predicted_id: int) -> list[int]:
+        """Truths of the prediction's class of which it covers more than half, the largest share first."""
+        category = self.predictions[predicted_id].category_id
+        shares = [
+            (pixels / self.truth_areas[truth_id], truth_id)
+            for truth_id, pixels in self.pairs["prediction"].get(predicted_id, [])
+            if self.truths[truth_id].category_id == category
+        ]
+        return [truth_id for share, truth_id in sorted(shares, key=lambda s: (-s[0], s[1])) if share > 0.5]
+
+    def _pieces(self, truth_id: int) -> list[int]:
+        """Predictions of the truth's class that lie with more than half of themselves in it, the largest share first."""
+        category = self.truths[truth_id].category_id
+        shares = [
+            (pixels / self.predicted_areas[predicted_id], predicted_id)
+            for predicted_id, pixels in self.pairs["truth"].get(truth_id, [])
+            if self.predictions[predicted_id].category_id == category
+        ]
+        return [predicted_id for share, predicted_id in sorted(shares, key=lambda s: (-s[0], s[1])) if share > 0.5]
+
+    def _merged(self, side: str, segment: Segment, same: list[tuple[int, int, float]]) -> tuple[int, ...]:
+        """Of a prediction the truths that it covers, of a truth the prediction that covers it and others."""
+        if side == "prediction":
+            covered = self._covered(segment.segment_id)
+            return tuple(covered) if len(covered) > 1 else ()
+        by = [other for other, _, _ in same if segment.segment_id in (found := self._covered(other)) and len(found) > 1]
+        return tuple(by[:1])
+
+    def _split(self, side: str, segment: Segment, same: list[tuple[int, int, float]]) -> tuple[int, ...]:
+        """Of a truth its pieces, of a prediction the truth that it and others are pieces of."""
+        if side == "truth":
+            pieces = self._pieces(segment.segment_id)
+            return tuple(pieces) if len(pieces) > 1 else ()
+        of = [other for other, _, _ in same if segment.segment_id in (found := self._pieces(other)) and len(found) > 1]
+        return tuple(of[:1])
+
+
+@dataclass
+class ErrorKinds:
+    """Collects images, in memory that does not grow with their number.
+
+    truths, predictions: category id -> kind -> how many. sizes: category id -> kind -> size -> how many truths.
+    """
+
+    taxonomy: Taxonomy
+    truths: dict[int, Counter] = field(default_factory=dict)
+    predictions: dict[int, Counter] = field(default_factory=dict)
+    sizes: dict[tuple[int, str], Counter] = field(default_factory=dict)
+    quality: PanopticQuality = field(default_factory=PanopticQuality)
+
+    def add(self, outcomes: tuple[Outcome, ...], matches: ImageMatches, num_pixels: int) -> None:
+        """Count one image.
+
+        Args:
+            matches: that the outcomes are of.
+            num_pixels: of the image, which sizes of things scale with.
+        """
+        self.quality.add_matches(matches)
+        for outcome in outcomes:
+            side = self.truths if outcome.side == "truth" else self.predictions
+            side.setdefault(outcome.segment.category_id, Counter())[outcome.kind] += 1
+            if outcome.side == "truth":
+                key = (outcome.segment.category_id, outcome.kind)
+                self.sizes.setdefault(key, Counter())[size_of(outcome.segment.area, num_pixels)] += 1
+
+    def quality_without(self, kind: str) -> PanopticQuality:
+        """PQ if all of this kind were right: its truths found with IoU 1, its predictions gone; of `found` the IoU would be 1."""
+        fixed = PanopticQuality({k: replace(counts) for k, counts in self.quality.counts.items()})
+        for category_id in {*self.truths, *self.predictions}:
+            counts = fixed.counts.setdefault(category_id, ClassCounts())
+            if kind == "found":
+                counts.iou_sum = float(counts.tp)
+                continue
+            num_truths = self.truths.get(category_id, Counter())[kind]
+            counts.tp, counts.fn, counts.iou_sum = counts.tp + num_truths, counts.fn - num_truths, counts.iou_sum + num_truths
+            if kind != "in void":
+                counts.fp -= self.predictions.get(category_id, Counter())[kind]
+        return fixed
+
+    def scores(self) -> dict:
+        """{kind: {truths, predictions, pq, gain}}, PQ of all classes as a fraction of 1, and the same by class name."""
+        now = self.quality.scores(self.taxonomy)["All"]["pq"]
+        names = {c.dataset_id: c.name for c in self.taxonomy.categories}
+        found = {}
+        for kind in KINDS:
+            pq = self.quality_without(kind).scores(self.taxonomy)["All"]["pq"]
+            sums = {"truths": _total(self.truths, kind), "predictions": _total(self.predictions, kind)}
+            found[kind] = sums | {"pq": pq, "gain": None if pq is None else pq - now}
+        per_class = {
+            names[category_id]: {
+                kind: {
+                    "truths": self._count("truths", category_id, kind),
+                    "predictions": self._count("predictions", category_id, kind),
+                }
+                for kind in KINDS
+            }
+            for category_id in names
+            if category_id in self.truths or category_id in self.predictions
+        }
+        return {"kinds": found, "per_class": per_class}
+
+    def _count(self, side: str, category_id: int, kind: str) -> int:
+        return getattr(self, side).get(category_id, Counter())[kind]
+
+    def findings(self, most: int = 3) -> list[str]:
+        """The errors of one class and kind that cost the most PQ, in words, the most expensive first."""
+        names = {c.dataset_id: c for c in self.taxonomy.categories}
+        costs = []
+        for category_id in {*self.truths, *self.predictions}:
+            counts = self.quality.counts.get(category_id, ClassCounts())
+            for kind in KINDS:
+                if kind in ("found", "in void"):
+                    continue
+                lost, wrong = self._count("truths", category_id, kind), self._count("predictions", category_id, kind)
+                after = ClassCounts(counts.iou_sum + lost, counts.tp + lost, counts.fp - wrong, counts.fn - lost)
+                costs.append((after.quality[0] - counts.quality[0], names[category_id].name, kind, category_id, lost, wrong))
+        costs.sort(key=lambda cost: (-cost[0], cost[1], cost[2]))
+        return [self._in_words(*cost[1:]) for cost in costs[:most] if cost[0] > 0]
+
+    def _in_words(self, name: str, kind: str, category_id: int, lost: int, wrong: int) -> str:
+        total = sum(self.truths.get(category_id, Counter()).values())
+        if kind == "invented":
+            predicted = sum(self.predictions[category_id].values())
+            return f"{wrong} of {predicted} predictions of {name} are invented, where nothing of it is"
+        words = {
+            "missed": "missed",
+            "loose": "found only loosely (IoU of 0.1 to 0.5)",
+            "merged": "merged with others",
+            "split": "split into several",
+            "wrong class": "taken for another class",
+        }[kind]
+        text = f"{lost} of {total} {name} are {words}"
+        if self.taxonomy.is_thing[self.taxonomy.dataset_id_to_train_id[category_id]]:
+            of_size = self.sizes.get((category_id, kind), Counter())
+            small = sum(of_size[size] for size in SIZES[:2])
+            if small > lost / 2:
+                text += f", {small} of them below 32x32 pixels of a 1024x2048 image: a larger input would help first"
+        return text
+
+
+def _total(counts: Mapping[int, Counter], kind: str) -> int:
+    return sum(of_class[kind] for of_class in counts.values())
