@@ -1,6 +1,8 @@
 """A JSON list of a million entries, read one by one: what is held of each is where it stands in the file."""
 
+import codecs
 import json
+import re
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +12,12 @@ from runtime.files import InputError, shorten
 
 BLOCK = 1 << 20
 """Bytes that are read at once."""
+SMALL_BLOCK = 1 << 14
+"""The same, of an entry alone."""
 LONGEST_ENTRY = 1 << 27
-"""Bytes: the run lengths of a mask are far below."""
-SPACE = b" \t\r\n"
+"""Characters: the run lengths of a mask are far below."""
+SPACE = re.compile(r"[ \t\r\n]*")
+HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class JsonList:
@@ -34,86 +39,101 @@ class JsonList:
         except IsADirectoryError:
             raise InputError(f"{self.path}: is a folder; give the path of a JSON file") from None
         with file:
-            if file.read(3) != b"\xef\xbb\xbf":
+            if file.read(3) != codecs.BOM_UTF8:
                 file.seek(0)
-            yield from self._scan(file)
+            yield from self._scan(_Text(self.path, file, BLOCK))
 
     def at(self, starts: array) -> list[dict]:
         """The entries that begin at these bytes, as iteration gave them."""
+        entries = []
         with self.path.open("rb") as file:
-            return [self._read_one(file, start) for start in starts]
+            for start in starts:
+                file.seek(start)
+                entries.append(self._entry(_Text(self.path, file, SMALL_BLOCK)))
+        return entries
 
-    def _scan(self, file: BinaryIO) -> Iterator[tuple[int, dict]]:
-        base, held = file.tell(), b""  # of what is held, which is not used yet
-        is_first, wanted = True, b"["
-        while True:
-            held, skipped = _strip(held)
-            base += skipped
-            if not held:
-                held = file.read(BLOCK)
-                if not held:
-                    raise self._broken("it is cut off" if not is_first or wanted != b"[" else "it is empty")
-                continue
-            if wanted == b"[":
-                if not held.startswith(b"["):
-                    raise InputError(f"{self.path}: holds no list of results; give a COCO result list with masks, not boxes")
-                held, base, wanted = held[1:], base + 1, b"{"
-            elif wanted == b"," or (is_first and held.startswith(b"]")):
-                if held.startswith(b"]"):
-                    self._expect_end(file, held[1:])
-                    return
-                if not held.startswith(b","):
-                    raise self._broken(f"no comma at byte {base}")
-                held, base, wanted = held[1:], base + 1, b"{"
-            else:
-                entry, length, held = self._parse(file, held, base)
-                yield base, entry
-                held, base, is_first, wanted = held[length:], base + length, False, b","
+    def _scan(self, text: "_Text") -> Iterator[tuple[int, dict]]:
+        if text.next_character() != "[":
+            raise InputError(f"{self.path}: holds no list of results; give a COCO result list with masks, not boxes")
+        text.advance(1)
+        is_first = True
+        while (character := text.next_character()) != "]":
+            if not is_first:
+                if character != ",":
+                    raise text.broken(f"no comma at byte {text.offset}" if character else "it is cut off")
+                text.advance(1)
+                text.next_character()
+            start = text.offset
+            yield start, self._entry(text)
+            is_first = False
+        text.advance(1)
+        if text.next_character():
+            raise text.broken("more follows after the end of the list")
 
-    def _parse(self, file: BinaryIO, held: bytes, base: int) -> tuple[dict, int, bytes]:
-        """The value at the start of `held`, its length in bytes, and what is held now: more is read where it does not end."""
-        while True:
-            # A character may be cut at the end of a block; it belongs to a later entry, or to one that does not end yet.
-            text = held.decode("utf-8", "replace")
-            try:
-                entry, end = _decode(text)
-                length = end if text.isascii() else len(text[:end].encode())
-                if length < len(held) or not (more := file.read(BLOCK)):
-                    held[:length].decode("utf-8")
-                    break
-                held += more
-            except (ValueError, RecursionError) as error:
-                more = file.read(max(BLOCK, len(held))) if len(held) < LONGEST_ENTRY else b""
-                if not more:
-                    raise self._broken(f"entry at byte {base}: {shorten(error)}") from None
-                held += more
+    def _entry(self, text: "_Text") -> dict:
+        start = text.offset
+        entry = text.next_value()
         if not isinstance(entry, dict):
-            raise InputError(f"{self.path}: entry at byte {base} is {shorten(repr(entry), 40)}, but an object was needed")
-        return entry, length, held
+            raise InputError(f"{self.path}: entry at byte {start} is {shorten(repr(entry), 40)}, but an object was needed")
+        return entry
 
-    def _read_one(self, file: BinaryIO, start: int) -> dict:
-        file.seek(start)
-        return self._parse(file, file.read(1 << 14), start)[0]
 
-    def _expect_end(self, file: BinaryIO, held: bytes) -> None:
-        while held or (held := file.read(BLOCK)):
-            held, _ = _strip(held)
-            if held:
-                raise self._broken("more follows after the end of the list")
+class _Text:
+    """The text of a file from its position on, a block at a time. offset: the byte at which what is next begins."""
 
-    def _broken(self, why: str) -> InputError:
+    def __init__(self, path: Path, file: BinaryIO, block: int):
+        self.path, self.file, self.block, self.offset = path, file, block, file.tell()
+        self.decoder, self.json = codecs.getincrementaldecoder("utf-8")(), json.JSONDecoder()
+        self.text, self.position = "", 0
+
+    def next_character(self) -> str:
+        """The next one that is no white space, which is passed over; nothing at the end."""
+        while True:
+            self.advance(SPACE.match(self.text, self.position).end() - self.position)
+            if self.position < len(self.text):
+                return self.text[self.position]
+            if not self._read(self.block):
+                return ""
+
+    def next_value(self) -> object:
+        """The JSON value that is next.
+
+        Raises:
+            InputError: if there is none, or it is not whole.
+        """
+        while True:
+            try:
+                value, end = self.json.raw_decode(self.text, self.position)
+                break
+            except (ValueError, RecursionError) as error:
+                held = len(self.text) - self.position
+                if held > LONGEST_ENTRY or not self._read(max(self.block, held)):
+                    reason = "lists in lists without end" if isinstance(error, RecursionError) else shorten(error)
+                    raise self.broken(f"entry at byte {self.offset}: {reason}") from None
+        if HALF_CHARACTER.search(self.text, self.position, end):
+            try:
+                json.dumps(value, ensure_ascii=False).encode()
+            except ValueError:
+                raise self.broken(f"entry at byte {self.offset}: half of a character") from None
+        self.advance(end - self.position)
+        return value
+
+    def advance(self, characters: int) -> None:
+        """Pass over so many characters."""
+        passed = self.text[self.position : self.position + characters]
+        self.offset += len(passed) if passed.isascii() else len(passed.encode())
+        self.position += characters
+
+    def broken(self, why: str) -> InputError:
+        """The error for what is no JSON."""
         return InputError(f"{self.path}: not valid JSON ({why}); write it again with the tool that made it")
 
-
-def _strip(held: bytes) -> tuple[bytes, int]:
-    """Without the white space in front, and how much of that there was."""
-    rest = held.lstrip(SPACE)
-    return rest, len(held) - len(rest)
-
-
-def _decode(text: str) -> tuple[object, int]:
-    """The value that a text begins with, and where it ends."""
-    value, end = json.JSONDecoder().raw_decode(text)
-    if "\\ud" in text[:end] or "\\uD" in text[:end]:
-        json.dumps(value, ensure_ascii=False).encode()  # refuses half of a character that stands alone
-    return value, end
+    def _read(self, size: int) -> bool:
+        """Read on; return whether there was anything."""
+        content = self.file.read(size)
+        try:
+            more = self.decoder.decode(content, final=not content)
+        except ValueError as error:
+            raise self.broken(shorten(error)) from None
+        self.text, self.position = self.text[self.position :] + more, 0
+        return bool(content)
