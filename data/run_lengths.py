@@ -35,11 +35,14 @@ def decode_mask(segmentation: object, size: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-def decode_crop(segmentation: object, size: tuple[int, int], margin: int = 0) -> tuple[tuple[int, int], np.ndarray] | None:
+def decode_crop(
+    segmentation: object, size: tuple[int, int], margin: int = 0, *, may_be_shares: bool = True
+) -> tuple[tuple[int, int], np.ndarray] | None:
     """What decode_mask gives, cut out: of a large image with many small objects this is much less than all their pixels.
 
     Args:
         margin: pixels around the object that are kept, as far as the image goes.
+        may_be_shares: whether polygons within the first pixel are refused, since they will be in shares of 1.
 
     Returns:
         (y, x) of its first pixel in the image, and the (h, w) bool mask; None where the mask is empty.
@@ -47,7 +50,7 @@ def decode_crop(segmentation: object, size: tuple[int, int], margin: int = 0) ->
     Raises:
         InputError: as decode_mask.
     """
-    counts = read_segmentation(segmentation, size)
+    counts = read_segmentation(segmentation, size, may_be_shares=may_be_shares)
     ends = np.cumsum(counts)
     is_run = counts[1::2] > 0
     starts, ends = ends[:-1:2][is_run], ends[1::2][is_run]
@@ -74,11 +77,12 @@ def _paint(starts, ends, height, x1, y1, columns):
             position = end
 
 
-def read_segmentation(segmentation: object, size: tuple[int, int] | None) -> np.ndarray:
+def read_segmentation(segmentation: object, size: tuple[int, int] | None, *, may_be_shares: bool = True) -> np.ndarray:
     """The (R,) int64 run lengths of an RLE or of polygons, background first, down the columns.
 
     Args:
         size: (height, width) of the image; None believes an RLE, and looks at polygons no closer than that they are a list.
+        may_be_shares: see decode_crop.
 
     Raises:
         InputError: as decode_mask.
@@ -89,7 +93,7 @@ def read_segmentation(segmentation: object, size: tuple[int, int] | None) -> np.
         raise InputError(f"mask is {shorten(repr(segmentation), 40)}, but an RLE or polygons were needed; export with masks")
     if size is None:
         return np.zeros(0, np.int64)
-    filled = check_polygons(segmentation, size)
+    filled = check_polygons(segmentation, size, may_be_shares=may_be_shares)
     if not filled:
         return np.array([size[0] * size[1]])
     return read_counts(coco_mask.merge(coco_mask.frPyObjects(filled, *size)), size)
@@ -152,11 +156,12 @@ def _decompress(text: bytes) -> np.ndarray:
     return numbers
 
 
-def check_polygons(polygons: list, size: tuple[int, int]) -> list[list[float]]:
+def check_polygons(polygons: list, size: tuple[int, int], *, may_be_shares: bool = True) -> list[list[float]]:
     """The polygons [x1, y1, x2, y2, ...] of three points or more, as mmdet takes them; of two, pycocotools would make a box.
 
     Args:
         size: (height, width) of the image; the time and memory of pycocotools grow with the coordinates.
+        may_be_shares: see decode_crop.
 
     Raises:
         InputError: if one is no list of coordinates, or lies more than an image's side outside.
@@ -170,7 +175,8 @@ def check_polygons(polygons: list, size: tuple[int, int]) -> list[list[float]]:
             is_near = points.dtype.kind in "iuf" and bool(((points >= -reach) & (points <= 2 * reach)).all())
         except (TypeError, ValueError, OverflowError):
             is_near = False
-        if len(polygon) and is_near and reach > 2 and points.max() <= 1:
+        is_fractional = is_near and points.dtype.kind == "f" and bool((points % 1).any())
+        if len(polygon) and is_fractional and may_be_shares and reach > 2 and points.max() <= 1:
             raise InputError(f"polygon {shorten(polygon, 40)} is in shares of 1, but pixels were needed; multiply it by the size")
         if len(polygon) and not is_near:
             raise InputError(f"polygon {shorten(polygon, 40)} lies outside of its {size[0]}x{size[1]} image; export it again")

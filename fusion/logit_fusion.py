@@ -80,6 +80,8 @@ def semantic_only(
     engine: str = "auto",
 ) -> PanopticMap:
     """The floor of the fusion: the semantic argmax alone, where each connected region of a thing class is one object."""
+    if not _is_finite(semantic.logits):
+        raise InputError(f"{semantic.image_id}: NaN or infinite logits; predict again with a model that works")
     argmax = semantic_argmax(semantic, taxonomy, device, engine)
     return map_only(semantic.image_id, argmax, taxonomy, settings)
 
@@ -92,22 +94,21 @@ def map_only(
     Args:
         train_ids: (H, W) uint8, VOID_TRAIN_ID for none.
     """
-    argmax = train_ids
-    regions, train_ids = np.zeros(argmax.shape, dtype=np.int32), []  # 0: no thing
+    regions, classes = np.zeros(train_ids.shape, dtype=np.int32), []  # 0: no thing
     for train_id in taxonomy.thing_ids:
-        num_regions, found = cv2.connectedComponents((argmax == train_id).astype(np.uint8))
-        regions = np.where(found > 0, found + len(train_ids), regions)
-        train_ids += [train_id] * (num_regions - 1)
-    areas = np.bincount(regions.ravel(), minlength=len(train_ids) + 1)[1:]
+        num_regions, found = cv2.connectedComponents((train_ids == train_id).astype(np.uint8))
+        regions = np.where(found > 0, found + len(classes), regions)
+        classes += [train_id] * (num_regions - 1)
+    areas = np.bincount(regions.ravel(), minlength=len(classes) + 1)[1:]
     largest = np.argsort(-areas, kind="stable")[:MAX_INSTANCES_PER_IMAGE]
     if len(areas) > len(largest):
         note(f"image {image_id!r}: segment ids number the {len(largest)} largest of {len(areas)} regions of things")
-    place = np.full(len(train_ids) + 1, -1, dtype=np.int16)
+    place = np.full(len(classes) + 1, -1, dtype=np.int16)
     place[largest + 1] = np.arange(len(largest))
     return compose(
         place[regions],
-        [Claimant(train_ids[k], None) for k in largest],
-        argmax,
+        [Claimant(classes[k], None) for k in largest],
+        train_ids,
         taxonomy,
         min_stuff_area=settings.min_stuff_area,
         min_thing_area=settings.min_thing_area,

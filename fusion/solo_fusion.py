@@ -71,7 +71,8 @@ def run(args: Namespace) -> None:
             places[kind] = Path(folder).expanduser()
     if args.instances == "none" and "instances" in args.keep and args.save_instances:
         raise InputError("--save-instances has nothing to write with --instances none; leave one of them out")
-    facts = {"instances": args.instances or DUMPS, "semantics": args.semantics or "model", "checkpoint": args.checkpoint}
+    instances = "none" if predictor.instances is None else args.instances or DUMPS
+    facts = {"instances": instances, "semantics": args.semantics or "model", "checkpoint": args.checkpoint}
     facts["fusion"] = predictor.rule.settings
     output = Path(args.output or OUTPUTS / "fusion" / "streets").expanduser()
     predict_and_score(args, split, predictor, output, facts, places)

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from prediction.run import Run
 
 
+OLDER_RULES = {"logits": "logit", "merge": "heuristic"}
+"""Older name of a rule -> the one of today."""
+
+
 def add_input_arguments(parser: ArgumentParser) -> None:
     """Which images."""
     group = parser.add_argument_group("images")
@@ -86,11 +90,17 @@ def add_rule_arguments(parser: ArgumentParser) -> None:
     """The rule that joins the halves, and a flag for each of its settings."""
     group = parser.add_argument_group("rule")
     help_rule = "that joins the halves: logit (EfficientPS), heuristic (Panoptic FPN), or argmax (the semantics alone)"
-    group.add_argument("--rule", choices=tuple(RULES), default=next(iter(RULES)), help=help_rule)
+    choices = (*RULES, *OLDER_RULES)
+    group.add_argument("--rule", choices=choices, default=next(iter(RULES)), metavar="RULE", help=help_rule)
     for prefix, settings in dict(RULES.values()).items():
         rules = " or ".join(name for name, (other, _) in RULES.items() if other == prefix)
         short = {"min_score": "--min-score"} if prefix == "fusion" else {}
         add_settings(parser, prefix, settings, f"--rule {rules}", short)
+
+
+def rule_of(args: Namespace) -> str:
+    """The name of the rule that the arguments name."""
+    return OLDER_RULES.get(args.rule, args.rule)
 
 
 def halves_of(
@@ -119,13 +129,13 @@ def halves_of(
         instances_confidence=args.instances_confidence,
         **{name: None if given is None else Path(given).expanduser() for name, given in files.items()},
     )
-    is_alone = args.rule == "argmax" and args.instances is None
+    is_alone = rule_of(args) == "argmax" and args.instances is None
     halves = Halves(split, "none" if is_alone else args.instances or instances, args.semantics or semantics, settings)
     found = halves.find()
     if not halves.has_model and not views_of(args).is_plain:
         raise InputError("--tta is of a live model of this project, but neither half is one; leave it out")
-    prefix, rule_settings = RULES[args.rule]
-    return FusedPredictor(*found, MAKERS[args.rule](rule_settings(**given_settings(args[prefix])), settings.device))
+    prefix, rule_settings = RULES[rule_of(args)]
+    return FusedPredictor(*found, MAKERS[rule_of(args)](rule_settings(**given_settings(args[prefix])), settings.device))
 
 
 def add_run_arguments(parser: ArgumentParser, output: Path, keep: tuple[str, ...], shown_output: str | None = None) -> None:

@@ -7,6 +7,7 @@ print(panoptic.segment_ids.shape, [(s.segment_id, s.category_id, s.score) for s 
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 from data.image_names import names_of_split
 from data.images import path_to_image_id, read_image
 from data.layouts.image_files import ImageFiles
-from data.panoptic_file import PANOPTIC_ENDING
+from data.panoptic_file import PANOPTIC_ENDING, leaves_folder
 from data.panoptic_png import PanopticMap, Segment, describe_segments, write_panoptic_png
 from data.split import FileSplit, Split
 from data.taxonomy import Taxonomy
@@ -87,6 +88,12 @@ def load_pipeline(
         raise InputError("load_pipeline needs `model`, or `semantics` with or without `instances`; give one of both")
     if rule not in RULES:
         raise InputError(f"rule {rule!r} is unknown; choose one of {', '.join(RULES)}")
+    for what, given, known in (
+        ("settings", settings or {}, [f.name for f in fields(RULE_SETTINGS[rule][1])]),
+        ("argument", halves, [f.name for f in fields(HalvesSettings)]),
+    ):
+        if strangers := sorted(set(given) - set(known)):
+            raise InputError(f"{what} {', '.join(strangers)} unknown; choose of {', '.join(known)}")
     device = check_device(device or default_device())
     joined = RULES[rule](RULE_SETTINGS[rule][1](**(settings or {})), device)
     if model is not None:
@@ -116,7 +123,9 @@ def save_panoptic(
     ids = np.asarray(segment_ids)
     if ids.ndim != 2 or ids.dtype.kind not in "iu" or (ids.size and not 0 <= ids.min() <= ids.max() < 2**24):
         raise InputError(f"image {image_id!r}: segment ids are {ids.dtype} {ids.shape}, but (H, W) of 0 to 2**24 - 1 was needed")
-    listed = [s if isinstance(s, Segment) else Segment.from_json(dict(s)) for s in segments]
+    if leaves_folder(f"{image_id}.png"):
+        raise InputError(f"image id {image_id!r} leaves the folder or is no name; give another one")
+    listed = [s if isinstance(s, Segment) else Segment.from_json(_plain(s)) for s in segments]
     by_id = {s.segment_id: s for s in listed}
     there = set(np.unique(ids).tolist()) - {0}
     if len(by_id) < len(listed) or there != by_id.keys():
@@ -129,6 +138,11 @@ def save_panoptic(
     return path
 
 
+def _plain(entry: Mapping) -> dict:
+    """An entry of `segments_info` whose ids are Python's whole numbers, also where they were NumPy's."""
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in entry.items()}
+
+
 class NoImages(FileSplit):
     """A split of nothing, for models that are asked image by image."""
 
@@ -137,6 +151,10 @@ class NoImages(FileSplit):
 
     def __len__(self) -> int:
         return 0
+
+    def image_id(self, index: int) -> str:
+        """Asked for where files of predictions want the names of images."""
+        raise InputError("a half is files of predictions, whose images nothing names; give images=FOLDER")
 
 
 def _checkpoint_of(given: str | Path) -> str:

@@ -29,8 +29,6 @@ OLDER = {
     "--input.longer_side": "--input_size.longer_side",
 }
 """Older spelling -> the one of today."""
-OLDER_VALUES = {"--rule": {"logits": "logit", "merge": "heuristic"}}
-"""The same of values."""
 
 
 class ConfigFile(ActionConfigFile):
@@ -158,10 +156,6 @@ def current_spelling(arguments: Sequence[str]) -> list[str]:
             before = flag or (read[-1] if read else "an argument")
             raise InputError(f"{before} is given empty text; give a value, or leave it out (is a variable unset?)")
         flag = OLDER.get(flag, flag)
-        if flag in OLDER_VALUES:
-            value = value if equals else waiting.pop(0) if waiting else ""
-            read += [flag, OLDER_VALUES[flag].get(value, value)]
-            continue
         if flag == "--tta.scales":
             values = [value] if equals else []
             while waiting and not waiting[0].startswith("--"):

@@ -315,10 +315,11 @@ def run(args: Namespace) -> None:
         use_demo(args)
     output = args.output or OUTPUT
     truth = read_panoptic_json(args.truth, args.truth_folder, read_taxonomy(args.taxonomy))
+    own_classes = truth.taxonomy
     if args.truth_classes is not None:
         truth = map_file(truth, read_class_map(args.truth_classes, truth.taxonomy))
     if args.prediction.is_dir():
-        prediction = read_panoptic_folder(args.prediction, truth.taxonomy)
+        prediction = read_panoptic_folder(args.prediction, own_classes)
     else:
         prediction = read_panoptic_json(args.prediction, args.prediction_folder, truth.taxonomy, is_prediction=True)
     if args.prediction_classes is not None:

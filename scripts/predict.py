@@ -24,6 +24,7 @@ from prediction.arguments import (
     device_of,
     halves_of,
     predict_and_score,
+    rule_of,
     split_of,
     views_of,
 )
@@ -65,14 +66,19 @@ def predictor_of(args: Namespace, split: "Split") -> "Predictor":
         from prediction.fused import with_panoptic
         from prediction.models import load_predictor
 
-        device, (prefix, settings) = device_of(args), RULES[args.rule]
-        rule = MAKERS[args.rule](settings(**given_settings(args[prefix])), device)
+        given = (("instances_classes", None), ("semantics_classes", None), ("class_names", None), ("instances_images", None))
+        if unused := [name for name, default in given if getattr(args, name) != default]:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+            raise InputError(f"{flags} of a half, but --checkpoint gives everything; give it as --instances and --semantics")
+        device, (prefix, settings) = device_of(args), RULES[rule_of(args)]
+        rule = MAKERS[rule_of(args)](settings(**given_settings(args[prefix])), device)
         return with_panoptic(load_predictor(Path(args.checkpoint).expanduser(), device, views_of(args)), rule)
     from solov2.checkpoints import find_checkpoint
     from solov2.settings import find_config, output_folder
 
     folder = output_folder(find_config(args.stage1_config)) if args.stage1_config else STAGE_1
-    instances = args.instances or str(find_checkpoint(None, folder))
+    needs_instances = args.instances is None and rule_of(args) != "argmax"
+    instances = str(find_checkpoint(None, folder)) if needs_instances else args.instances or "none"
     checkpoint = None if args.checkpoint is None else Path(args.checkpoint).expanduser()
     return halves_of(args, split, instances, str(STAGE_2), checkpoint)
 

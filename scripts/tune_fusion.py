@@ -10,6 +10,7 @@ whose score is then no report. No network runs where both halves are files: keep
 """
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from prediction.arguments import (
     add_model_arguments,
     add_rule_arguments,
     halves_of,
+    rule_of,
     split_of,
 )
 from runtime.command_line import OUTPUTS, current_spelling, make_parser, relative_to_repository
@@ -87,16 +89,22 @@ def _percent(value: float | None) -> str:
     return "n/a" if value is None else f"{100 * value:.2f}"
 
 
-def write_settings(path: Path, rule: str, best: "Trial") -> None:
-    """The best settings as a YAML of the commands' arguments."""
-    content = {"rule": rule, RULES[rule][0]: {name: float(value) for name, value in best.settings.items()}}
+def write_settings(path: Path, rule: str, settings: object, best: "Trial", instances_confidence: float) -> None:
+    """The best settings as a YAML of the commands' arguments, with all others that the score depends on.
+
+    Args:
+        settings: of the rule, as they were at first.
+    """
+    found = asdict(settings) | {name: float(value) for name, value in best.settings.items()}
+    content = {"rule": rule, RULES[rule][0]: found, "instances_confidence": instances_confidence}
     with atomic_path(path) as partial:
         partial.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 def run(args: Namespace) -> None:
     """Everything that the command does."""
-    if args.rule == "argmax":
+    rule = rule_of(args)
+    if rule == "argmax":
         raise InputError("--rule argmax has no limit of scores or overlaps to tune; give logit or heuristic")
     if args.output is not None and args.output.suffix not in (".yaml", ".yml"):
         raise InputError(f"--output {args.output}, but a name that ends in .yaml is needed")
@@ -112,7 +120,7 @@ def run(args: Namespace) -> None:
         split,
         fused.instances,
         fused.semantics,
-        MAKERS[args.rule],
+        MAKERS[rule],
         fused.rule.settings,
         held_out_share=0.0 if args.all else args.held_out,
         workers=args.workers or default_workers(),
@@ -121,8 +129,8 @@ def run(args: Namespace) -> None:
     named = ", ".join(f"{name} {value:g}" for name, value in tuning.best.settings.items())
     print(f"\nbest: {named}")
     print("\n".join(describe(tuning)))
-    output = (args.output or OUTPUT / f"{args.rule}.yaml").expanduser()
-    write_settings(output, args.rule, tuning.best)
+    output = (args.output or OUTPUT / f"{rule}.yaml").expanduser()
+    write_settings(output, rule, fused.rule.settings, tuning.best, args.instances_confidence)
     print(f"wrote {output}; use it with --config {output}")
 
 

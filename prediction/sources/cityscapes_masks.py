@@ -12,7 +12,7 @@ from data.class_matching import ForeignClasses
 from data.images import open_image
 from data.panoptic_file import leaves_folder
 from data.split import Split
-from prediction.sources.foreign import FolderOfFiles, FoundObject
+from prediction.sources.foreign import FolderOfFiles, FoundObject, cut_out
 from runtime.files import InputError, digest_of, file_digest, shorten
 
 SUFFIX = ".txt"
@@ -46,7 +46,8 @@ class CityscapesMasks:
             if mask.shape != image.shape[:2]:
                 needed = "x".join(map(str, image.shape[:2]))
                 raise InputError(f"{path}: mask is {'x'.join(map(str, mask.shape))}, but a grey one of {needed} was needed")
-            yield FoundObject(number, score, (0, 0), mask != 0)
+            if (cut := cut_out(mask != 0)) is not None:
+                yield FoundObject(number, score, *cut)
 
     def _path(self, image_id: str) -> Path:
         path = self._files.files.get(image_id)
@@ -55,8 +56,10 @@ class CityscapesMasks:
         return path
 
 
-def is_one(path: Path) -> bool:
+def is_one(path: Path | None) -> bool:
     """Whether a file's first line begins with the name of a PNG, as no other form's does."""
+    if path is None:
+        return False
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         words = file.readline(10_000).rsplit(maxsplit=2)
     return len(words) == 3 and words[0].lower().endswith(".png")

@@ -40,7 +40,7 @@ class ClassMapFiles:
             used |= set(np.unique(read_class_numbers(path)).tolist())
         numbering = self._numbering(used, taxonomy, matching)
         if isinstance(matching, ClassMap):
-            void = {VOID_TRAIN_ID} - matching.pairs.keys()
+            void = {VOID_TRAIN_ID, 0} - matching.pairs.keys() - dict(matching.sources).keys()
         else:
             void = {VOID_TRAIN_ID} if numbering == "places" else {VOID_TRAIN_ID, 0} - taxonomy.dataset_id_to_train_id.keys()
         self.classes = ForeignClasses(str(folder), dict.fromkeys(sorted(used - void)), numbering, frozenset(void))

@@ -30,8 +30,9 @@ class CocoResults:
 
     Args:
         split: the images; see data.image_names on how a name in the file is taken for one of them.
-        images_json: the annotation file that the results were made for; it tells which image a number is, and what the ids of
-            classes are called. Not needed where the file has the images' own ids.
+        images_json: the annotation file that the results were made for; it tells which image a number is. Not needed where the
+            file has the images' own ids.
+        has_classes: whether it also says what the ids of classes are called: the data set's own says nothing of another tool's.
 
     Raises:
         InputError: if the file is no list of scored masks, or no image in it is one of the split.
@@ -39,7 +40,7 @@ class CocoResults:
 
     min_score = None
 
-    def __init__(self, json_path: Path, split: Split, images_json: Path | None = None):
+    def __init__(self, json_path: Path, split: Split, images_json: Path | None = None, *, has_classes: bool = True):
         self.json_path = Path(json_path)
         self.images_json = images_json if images_json is not None and images_json.exists() else None
         self.name = self.json_path.name
@@ -51,7 +52,7 @@ class CocoResults:
             starts.setdefault(image_id, array("q")).append(start)
             used.add(number)
         annotations = read_json(self.images_json) if self.images_json else None
-        names = _read_class_names(annotations)
+        names = _read_class_names(annotations) if has_classes else {}
         self.classes = ForeignClasses(str(self.json_path), {number: names.get(number) for number in sorted(used)})
         self._digests = f"{file_digest(self.json_path)}-{file_digest(self.images_json) if self.images_json else 'none'}"
         self._starts, unknown = self._pair(starts, split, annotations)
@@ -75,13 +76,7 @@ class CocoResults:
 
     def _check(self, k: int, entry: dict) -> tuple[str | int, int]:
         """The image id and the class of an entry; refused here, and not in the middle of a run."""
-        wanted = {
-            "image_id": int | str,
-            "category_id": int | float | str,
-            "score": int | float | str,
-            "segmentation": dict | list,
-        }
-        for name, types in wanted.items():
+        for name, types in FIELDS.items():
             if name not in entry:
                 raise InputError(f"{self.json_path}: entry {k} of `results` lacks `{name}`; {ADVICE}")
             if not isinstance(entry[name], types) or isinstance(entry[name], bool):

@@ -30,7 +30,7 @@ from runtime.progress import note
 
 LIBRARIES = {"torchvision": "torchvision_models", "hf": "huggingface", "onnx": "onnx_model"}
 """Prefix -> the file here that opens what follows it: open_instances(name, device) and open_semantics(name, device)."""
-KINDS = {"instances": "instances", "semantics": "semantic"}
+PARTS = {"instances": "instances", "semantics": "semantic"}
 """Half -> its name among the parts of a Prediction."""
 CHECKPOINT_SUFFIXES = (".ckpt", ".pth")
 
@@ -57,6 +57,14 @@ class HalvesSettings:
     semantics_classes: str | None = None
     instances_confidence: float = 10.0
 
+    def __post_init__(self):
+        for name in ("checkpoint", "images_json", "names_yaml"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)).expanduser())
+        if not 0.01 <= self.instances_confidence <= 100:
+            needed = "a logit of 0.01 to 100 is needed"
+            raise InputError(f"instances_confidence is {self.instances_confidence}, but {needed}")
+
 
 @dataclass
 class Halves:
@@ -74,6 +82,7 @@ class Halves:
     def __post_init__(self):
         self._loaded: dict[Path, Predictor] = {}
         self._opened: dict[str, ForeignInstances | ForeignSemantics] = {}
+        self._used: set[str] = set()
 
     @property
     def has_model(self) -> bool:
@@ -89,7 +98,13 @@ class Halves:
         if self.semantics == "none":
             raise InputError("--semantics none leaves nothing to fuse; give `model`, `truth`, a folder or a model")
         semantics = self._find(self.semantics, "semantics")
-        return None if self.instances == "none" else self._find(self.instances, "instances"), semantics
+        instances = None if self.instances == "none" else self._find(self.instances, "instances")
+        if instances is None and self.settings.instances_classes is not None:
+            raise InputError("--instances-classes is of instances, but there are none; leave it out")
+        for name, flag in (("images_json", "--instances-images"), ("names_yaml", "--class-names")):
+            if getattr(self.settings, name) is not None and name not in self._used:
+                raise InputError(f"{flag} {getattr(self.settings, name)}: neither half reads it; leave it out")
+        return instances, semantics
 
     def _find(self, given: str, half: str) -> Predictor:
         is_mapped = getattr(self.settings, f"{half}_classes") is not None
@@ -99,14 +114,14 @@ class Halves:
             return Truth(self.split)
         if (path := self._checkpoint_of(given)) is not None:
             own = self._load(path)
-        elif _library_of(given) is None and holds_dumps(path := Path(given).expanduser(), KINDS[half]):
+        elif _library_of(given) is None and holds_dumps(path := Path(given).expanduser(), PARTS[half]):
             dumped = DumpedInstances if half == "instances" else DumpedSemantics
-            own = dumped(path, taxonomy_of_dumps(path, KINDS[half]) if is_mapped else self.taxonomy)
+            own = dumped(path, taxonomy_of_dumps(path, PARTS[half]) if is_mapped else self.taxonomy)
         else:
             return self._mapped(self._open(given, half), half)
         if not is_mapped:
             return own
-        if KINDS[half] not in own.gives:
+        if PARTS[half] not in own.gives:
             raise InputError(f"--{half} {given}: gives none; give a model of {half}, or its dumps")
         return self._mapped((OwnInstances if half == "instances" else OwnSemantics)(own, given), half)
 
@@ -140,7 +155,8 @@ class Halves:
         """The classes of the result: the split's, a checkpoint's, a class map's, a run folder's, or what the halves name."""
         if self.split.taxonomy is not None:
             return self.split.taxonomy
-        both = [given for given in (self.semantics, self.instances) if given not in ("none", "truth")]
+        halves = ((self.semantics, self.settings.semantics_classes), (self.instances, self.settings.instances_classes))
+        both = [given for given, classes in halves if given not in ("none", "truth") and classes is None]
         for given in both:
             if (path := self._checkpoint_of(given)) is not None:
                 return self._load(path).taxonomy
@@ -203,20 +219,24 @@ class Halves:
             return opens(path, self.split, None if content.get("categories") else self.taxonomy)
         if half == "semantics":
             raise InputError(f"--semantics {shorten(path)}: a list of results has no class of each pixel; give it as --instances")
-        known = images if images is not None else getattr(self.split, "instances_json", None)
-        return CocoResults(path, self.split, known)
+        self._used.add("images_json")
+        if images is not None:
+            return CocoResults(path, self.split, images)
+        return CocoResults(path, self.split, getattr(self.split, "instances_json", None), has_classes=False)
 
     def _open_text(self, folder: Path) -> ForeignInstances:
         """Both forms of txt files; a line of Cityscapes' begins with the name of a PNG."""
-        is_city = any(cityscapes_masks.is_one(folder / file) for file in walk_files(folder, (cityscapes_masks.SUFFIX,))[:20])
-        if is_city:
+        files = (folder / file for file in walk_files(folder, (cityscapes_masks.SUFFIX,)))
+        if cityscapes_masks.is_one(next((path for path in files if path.stat().st_size), None)):
             return cityscapes_masks.CityscapesMasks(folder, self.split)
+        self._used.add("names_yaml")
         return yolo_polygons.YoloPolygons(folder, self.split, self.settings.names_yaml)
 
     def _open_maps(self, folder: Path) -> ForeignSemantics:
         return class_maps.ClassMapFiles(folder, self.split, self.taxonomy, self._semantics_matching)
 
     def _open_arrays(self, folder: Path) -> ForeignSemantics:
+        self._used.add("names_yaml")
         names = None if self.settings.names_yaml is None else yolo_polygons.read_names(self.settings.names_yaml)
         return logit_arrays.LogitArrays(folder, self.split, self.taxonomy, self._semantics_matching, names)
 

@@ -21,6 +21,8 @@ from data.taxonomy import VOID_TRAIN_ID, Taxonomy
 from prediction.predictor import Prediction
 from runtime.files import InputError, digest_of, first_few, walk_files
 
+ABSENT_MARGIN = 10.0
+"""How much less likely than a pixel's least likely class one is that the semantics do not know, as a difference of logits."""
 SEMANTIC_STRIDE = 4
 """Of logits that come at a size which is no whole part of the image's, in pixels."""
 
@@ -135,7 +137,7 @@ class MappedSemantics:
     """Foreign semantics as a predictor of our classes; otherwise as MappedInstances.
 
     The logits of several classes that become one are added up as shares of a softmax are (logsumexp). A class of ours that none
-    of theirs becomes is as unlikely as the least likely of a pixel.
+    of theirs becomes is less likely by ABSENT_MARGIN than the least likely of a pixel.
     """
 
     gives = ("semantic",)
@@ -178,7 +180,7 @@ class MappedSemantics:
         if list(channels.items()) == [(k, [k]) for k in range(self.taxonomy.num_classes)] and len(found) == len(channels):
             return found
         known = found[[channel for of_class in channels.values() for channel in of_class]]
-        logits = np.broadcast_to(known.min(0), (self.taxonomy.num_classes, *found.shape[1:])).copy()
+        logits = np.broadcast_to(known.min(0) - ABSENT_MARGIN, (self.taxonomy.num_classes, *found.shape[1:])).copy()
         for train_id, of_class in channels.items():
             logits[train_id] = (
                 found[of_class[0]] if len(of_class) == 1 else np.logaddexp.reduce(found[of_class].astype(np.float32))
@@ -227,6 +229,16 @@ def probabilities_to_logits(probabilities: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(shares, lowest)) - np.log(np.maximum(1 - shares, lowest))
 
 
+def cut_out(logits: np.ndarray) -> tuple[tuple[int, int], np.ndarray] | None:
+    """The part of an (h, w) map of mask logits around what is positive, with a margin of one cell; None where nothing is."""
+    positive = logits > 0
+    ys, xs = np.flatnonzero(positive.any(1)), np.flatnonzero(positive.any(0))
+    if not len(ys):
+        return None
+    y, x = max(int(ys[0]) - 1, 0), max(int(xs[0]) - 1, 0)
+    return (y, x), logits[y : int(ys[-1]) + 2, x : int(xs[-1]) + 2]
+
+
 class FolderOfFiles:
     """The files of a folder by the image that each is of.
 
@@ -242,13 +254,14 @@ class FolderOfFiles:
 
     def __init__(self, folder: Path, suffixes: Sequence[str], split: Split):
         self.folder = Path(folder)
-        names, ids = names_of_split(split), {split.image_id(k) for k in range(len(split))}
-        longest = max((len(image_id.rsplit("/", 1)[-1]) for image_id in ids), default=0)
-        by_name = {image_id.rsplit("/", 1)[-1]: image_id for image_id in ids}
+        names, by_name = names_of_split(split), {}
+        for image_id in (split.image_id(k) for k in range(len(split))):
+            by_name.setdefault(image_id.rsplit("/", 1)[-1], []).append(image_id)
+        longest = max(map(len, by_name), default=0)
         self.files: dict[str, Path] = {}
         self.unknown: list[str] = []
         for file in walk_files(self.folder, suffixes):
-            image_id = names.find(file) or _begins_with(file.rsplit("/", 1)[-1], by_name, longest)
+            image_id = names.find(file) or self._begins_with(file, by_name, longest)
             if image_id is None:
                 self.unknown.append(file)
             elif image_id in self.files:
@@ -260,17 +273,23 @@ class FolderOfFiles:
             found = f"none of its files is of an image of {split.name}: {first_few(self.unknown)} against {split.image_id(0)}"
             raise InputError(f"{self.folder}: {found}; name each like its image")
 
+    def _begins_with(self, file: str, by_name: Mapping[str, list[str]], longest: int) -> str | None:
+        """The image whose name a file's name begins with; of several the one with the longest, then that in the same folder."""
+        folder, _, name = file.rpartition("/")
+        for end in range(min(longest, len(name) - 1), 0, -1):
+            if name[end] in "_-." and name[:end] in by_name:
+                fitting = by_name[name[:end]]
+                if len(fitting) > 1:
+                    fitting = [image_id for image_id in fitting if image_id.rpartition("/")[0] == folder]
+                if len(fitting) != 1:
+                    could = first_few(by_name[name[:end]])
+                    raise InputError(f"{self.folder}: {file} could be of {could}; name the folders as the images' are")
+                return fitting[0]
+        return None
+
     @cached_property
     def notes(self) -> list[str]:
         """What was left out."""
         if not self.unknown:
             return []
         return [f"{self.folder}: {len(self.unknown)} files are of no image, such as {first_few(self.unknown)}; left out"]
-
-
-def _begins_with(file: str, by_name: Mapping[str, str], longest: int) -> str | None:
-    """The image whose name a file's name begins with; of several the one with the longest."""
-    for end in range(min(longest, len(file) - 1), 0, -1):
-        if file[end] in "_-." and file[:end] in by_name:
-            return by_name[file[:end]]
-    return None

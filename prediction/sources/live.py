@@ -1,5 +1,6 @@
 """What live models of other libraries share: one run an image at a time, whose result both halves may want."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from threading import Lock
@@ -10,8 +11,8 @@ import numpy as np
 from data.class_matching import ForeignClasses
 from prediction.sources.foreign import FoundObject
 
-NUM_KEPT = 2
-"""Results that are kept until the other half asks for them; as many as images are worked on at once."""
+NUM_KEPT = 8
+"""Results that are kept at most until the other half asks for them."""
 LOWEST_SCORE = 0.05
 """Of objects that are looked at, as COCO's evaluation keeps them in torchvision."""
 
@@ -28,18 +29,23 @@ class LiveModel(ABC):
         self.name, self.digest = name, digest
         self.classes = ForeignClasses(name, names, "places", void)
         self._turn, self._kept = Lock(), OrderedDict()
+        self.halves: set[str] = set()
+        """Which halves it is asked for."""
 
-    def result(self, image_id: str, image: np.ndarray) -> Any:
-        """What `run` gives, computed once while it is kept."""
+    def result(self, image: np.ndarray) -> Any:
+        """What `run` gives; where it serves both halves, the second one gets what the first one did."""
         import torch
 
-        key = (image_id, image.shape, image.__array_interface__["data"][0])
+        key = hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest() + repr(image.shape).encode()
         with self._turn, torch.inference_mode():
-            if key not in self._kept:
-                self._kept[key] = self.run(image)
+            if (result := self._kept.pop(key, None)) is not None:
+                return result
+            result = self.run(image)
+            if len(self.halves) > 1:
+                self._kept[key] = result
                 while len(self._kept) > NUM_KEPT:
                     self._kept.popitem(last=False)
-            return self._kept[key]
+            return result
 
     @abstractmethod
     def run(self, image: np.ndarray) -> Any:
@@ -63,6 +69,7 @@ class LiveInstances:
     def __init__(self, model: LiveModel):
         self.model = model
         self.name, self.classes = model.name, model.classes
+        model.halves.add("instances")
 
     def fingerprint(self, image_id: str) -> str:
         """See Predictor."""
@@ -70,7 +77,7 @@ class LiveInstances:
 
     def objects(self, image_id: str, image: np.ndarray) -> list[FoundObject]:
         """See ForeignInstances."""
-        return self.model.objects_of(self.model.result(image_id, image), image.shape[:2])
+        return self.model.objects_of(self.model.result(image), image.shape[:2])
 
 
 class LiveSemantics:
@@ -81,6 +88,7 @@ class LiveSemantics:
     def __init__(self, model: LiveModel):
         self.model = model
         self.name, self.classes = model.name, model.classes
+        model.halves.add("semantics")
 
     def fingerprint(self, image_id: str) -> str:
         """See Predictor."""
@@ -88,14 +96,4 @@ class LiveSemantics:
 
     def scores(self, image_id: str, image: np.ndarray) -> np.ndarray:
         """See ForeignSemantics."""
-        return self.model.scores_of(self.model.result(image_id, image), image.shape[:2])
-
-
-def cut_out(logits: np.ndarray) -> tuple[tuple[int, int], np.ndarray] | None:
-    """The part of an (h, w) map of mask logits around what is positive, with a margin of one cell; None where nothing is."""
-    positive = logits > 0
-    ys, xs = np.flatnonzero(positive.any(1)), np.flatnonzero(positive.any(0))
-    if not len(ys):
-        return None
-    y, x = max(int(ys[0]) - 1, 0), max(int(xs[0]) - 1, 0)
-    return (y, x), logits[y : int(ys[-1]) + 2, x : int(xs[-1]) + 2]
+        return self.model.scores_of(self.model.result(image), image.shape[:2])

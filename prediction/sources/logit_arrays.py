@@ -13,7 +13,7 @@ from data.class_matching import ForeignClasses
 from data.split import Split
 from data.taxonomy import Taxonomy
 from prediction.sources.foreign import FolderOfFiles, probabilities_to_logits
-from runtime.files import InputError, file_digest, first_few, shorten
+from runtime.files import InputError, digest_of, file_digest, first_few, shorten
 
 SUFFIXES = (".npy", ".npz")
 NUM_LOOKED_AT = 8
@@ -60,7 +60,7 @@ class LogitArrays:
 
     def fingerprint(self, image_id: str) -> str:
         """See ForeignSemantics."""
-        return file_digest(self._path(image_id))
+        return digest_of(file_digest(self._path(image_id)), self._are_probabilities)
 
     def scores(self, image_id: str, image: np.ndarray) -> np.ndarray:
         """See ForeignSemantics."""

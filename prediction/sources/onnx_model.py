@@ -22,8 +22,8 @@ import cv2
 import numpy as np
 
 from data.dump_file import grid_size
-from prediction.sources.foreign import SEMANTIC_STRIDE, FoundObject, probabilities_to_logits, resize_logits
-from prediction.sources.live import LOWEST_SCORE, LiveInstances, LiveModel, LiveSemantics, cut_out
+from prediction.sources.foreign import SEMANTIC_STRIDE, FoundObject, cut_out, probabilities_to_logits, resize_logits
+from prediction.sources.live import LOWEST_SCORE, LiveInstances, LiveModel, LiveSemantics
 from runtime.files import InputError, digest_of, file_digest, read_yaml, shorten
 
 ADVICE = "see the head of prediction/sources/onnx_model.py"
@@ -46,7 +46,7 @@ def open_semantics(name: str, device: str) -> LiveSemantics:
 
 def _with(name: str, device: str, part: str) -> "OnnxModel":
     model = _load(name, device)
-    if part not in model.about:
+    if model.about.get(part) is None:
         raise InputError(f"{model.yaml_path}: names no `{part}`; add it, or give another half; {ADVICE}")
     return model
 
@@ -76,7 +76,7 @@ class OnnxModel(LiveModel):
         inputs, outputs = ([value.name for value in values] for values in (self.session.get_inputs(), self.session.get_outputs()))
         if len(inputs) != 1:
             raise InputError(f"{path}: has inputs {', '.join(inputs)}, but one, an image, was needed; export it so")
-        semantic, instances = self.about.get("semantic", {}), self.about.get("instances", {})
+        semantic, instances = self.about.get("semantic") or {}, self.about.get("instances") or {}
         wanted = [semantic.get("name"), *(instances.get(k) for k in ("masks", "scores", "labels"))]
         self.outputs = [name for name in wanted if name is not None]
         if strangers := [name for name in self.outputs if name not in outputs]:
@@ -100,6 +100,8 @@ class OnnxModel(LiveModel):
         """See LiveModel."""
         about = self.about["semantic"]
         array = result[about["name"]][0]
+        if about["form"] == "classes" and array.ndim != 2:
+            raise InputError(f"{self.yaml_path}: output {about['name']} gives {array.shape}, but (h, w) was needed; {ADVICE}")
         if about["form"] == "classes":
             classes = self._without_padding(array[None].astype(np.float32), result)[0]
             return cv2.resize(classes, size[::-1], interpolation=cv2.INTER_NEAREST).astype(np.int32)
@@ -113,6 +115,8 @@ class OnnxModel(LiveModel):
         """See LiveModel."""
         about, objects, grid = self.about["instances"], [], grid_size(*size, SEMANTIC_STRIDE)
         masks = result[about["masks"]]
+        if masks.ndim not in (3, 4) or (masks.ndim == 4 and masks.shape[1] != 1):
+            raise InputError(f"{self.yaml_path}: masks are {masks.shape}, but (N, h, w) or (N, 1, h, w) was needed; {ADVICE}")
         masks = masks.reshape(len(masks), *masks.shape[-2:])
         scores, labels = (np.ravel(result[about[name]]).tolist() for name in ("scores", "labels"))
         for mask, score, label in zip(masks, scores, labels, strict=True):
@@ -156,7 +160,7 @@ def read_about(path: Path) -> dict[str, Any]:
         problem = "`classes` must be names, or null for what is no class"
     elif not _is_input(about["input"]):
         problem = "`input` needs `size`, two whole numbers, or `multiple`; `mean` and `std` are a number or three"
-    elif not any(part in about for part in FORMS):
+    elif not any(about.get(part) is not None for part in FORMS):
         problem = "needs `semantic` or `instances`"
     for part, forms in FORMS.items():
         needed = {"semantic": ("name",), "instances": ("masks", "scores", "labels")}[part]
@@ -176,8 +180,8 @@ def _is_input(about: Mapping[str, Any]) -> bool:
     is_size = sizes is None or (
         isinstance(sizes, list) and len(sizes) == 2 and all(type(v) is int and 0 < v < 2**15 for v in sizes)
     )
-    is_scale = all(
-        type(about.get(name, 1)) in (int, float) or (isinstance(about[name], list) and len(about[name]) == 3)
-        for name in ("mean", "std")
-    )
+    scales = {name: about.get(name, 1) for name in ("mean", "std")}
+    listed = {name: value if isinstance(value, list) else [value] * 3 for name, value in scales.items()}
+    is_scale = all(len(v) == 3 and all(type(number) in (int, float) for number in v) for v in listed.values())
+    is_scale = is_scale and all(number > 0 for number in listed["std"])
     return is_size and is_scale and type(multiple) is int and 0 < multiple < 2**12

@@ -49,7 +49,8 @@ class PanopticResults:
         """See Predictor."""
         annotation = self._file.annotations[self._key(image_id)]
         infos = [segment.to_json() for segment in annotation.segments]
-        return digest_of(file_digest(self._file.folder / annotation.file_name), infos)
+        png = file_digest(self._file.folder / annotation.file_name)
+        return digest_of(png, infos, self.taxonomy.to_coco_categories())
 
     def panoptic(self, image_id: str, image: np.ndarray) -> PanopticMap:
         """The map of an image.

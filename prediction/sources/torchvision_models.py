@@ -12,8 +12,8 @@ import torchvision
 from torch import Tensor
 
 from data.dump_file import grid_size
-from prediction.sources.foreign import SEMANTIC_STRIDE, FoundObject, probabilities_to_logits
-from prediction.sources.live import LOWEST_SCORE, LiveInstances, LiveModel, LiveSemantics, cut_out
+from prediction.sources.foreign import SEMANTIC_STRIDE, FoundObject, cut_out, probabilities_to_logits
+from prediction.sources.live import LOWEST_SCORE, LiveInstances, LiveModel, LiveSemantics
 from runtime.checkpoint_file import read_checkpoint_file
 from runtime.files import InputError, digest_of, file_digest, shorten
 

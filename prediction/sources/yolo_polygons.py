@@ -56,7 +56,10 @@ class YoloPolygons:
         path, (height, width) = self._files.files.get(image_id), image.shape[:2]
         for number, score, shares in [] if path is None else read_lines(path):
             pixels = (np.array(shares).reshape(-1, 2) * (width, height)).ravel().tolist()
-            found = decode_crop([pixels], (height, width), margin=1)
+            try:
+                found = decode_crop([pixels], (height, width), margin=1, may_be_shares=False)
+            except InputError as error:
+                raise InputError(f"{path}: {error}") from None
             if found is not None:
                 yield FoundObject(number, 1.0 if score is None else score, *found)
 

@@ -202,7 +202,7 @@ def test_without_instances_each_region_of_a_thing_class_is_an_object(streets, tm
 
 def test_the_merge_of_panoptic_fpn_is_another_rule(streets, tmp_path):
     given = ("--data-root", streets, "--instances", "truth", "--semantics", "truth")
-    scores = fuse_with(tmp_path / "merge", *given, "--rule", "heuristic", "--merging.min_stuff_area", "0")
+    scores = fuse_with(tmp_path / "merge", *given, "--rule", "merge", "--merging.min_stuff_area", "0")
     assert 0.5 < scores["All"]["pq"] < 1.0
     fuse_with(tmp_path / "logits", *given, "--fusion.min_stuff_area", "0")
     png = f"panoptic/{FIRST_IMAGE}_panoptic.png"

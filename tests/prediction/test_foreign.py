@@ -1,6 +1,7 @@
 """Results of other tools as halves of a fusion: each form as its tool writes it, and damaged."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,14 @@ from benchmarks.foreign_forms import (
     write_yolo_polygons,
 )
 from data.class_map import map_classes
+from data.images import write_image
 from data.instance_dump import write_instances
 from data.layouts.find import open_data_set
 from data.panoptic_file import write_panoptic_json
 from data.panoptic_png import write_panoptic_png
+from data.run_lengths import decode_crop
 from data.semantic_dump import write_semantic
-from data.split import Split
+from data.split import FileSplit, Split
 from data.targets import panoptic_to_instance_logits, panoptic_to_semantic, panoptic_to_semantic_logits
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC, VOID_TRAIN_ID
 from fusion.settings import FusionSettings
@@ -33,7 +36,7 @@ from prediction.fused import FusedPredictor, LogitRule
 from prediction.run import predict_split
 from prediction.score import score
 from prediction.sources.find import Halves, HalvesSettings
-from prediction.sources.foreign import probabilities_to_logits, stride_of
+from prediction.sources.foreign import ABSENT_MARGIN, FolderOfFiles, probabilities_to_logits, stride_of
 from prediction.sources.truth import Truth
 from runtime.files import InputError
 
@@ -225,7 +228,7 @@ def test_polygons_decode_as_pycocotools_does(split, tmp_path):
 
 
 def test_logits_of_classes_that_become_one_add_up_as_shares(split, tmp_path):
-    """road and sidewalk of the file become road; nothing becomes sidewalk, which is then as unlikely as the least likely."""
+    """road and sidewalk of the file become road; nothing becomes sidewalk, which is then least likely."""
     logits = np.random.default_rng(2).normal(0, 3, (3, 32, 64)).astype(np.float32)
     for index in range(len(split)):
         np.save(tmp_path / f"{split.image_id(index)}.npy", logits)
@@ -234,7 +237,7 @@ def test_logits_of_classes_that_become_one_add_up_as_shares(split, tmp_path):
     found = semantics.predict(split.image_id(0), split.image(0)).semantic.logits
     np.testing.assert_allclose(found[0], np.log(np.exp(logits[0]) + np.exp(logits[1])), atol=1e-5)
     assert np.array_equal(found[10], logits[2])
-    assert np.array_equal(found[1], logits.min(0))
+    assert np.array_equal(found[1], logits.min(0) - ABSENT_MARGIN)
     assert any("knows nothing of sidewalk" in text for text in semantics.notes)
 
 
@@ -394,3 +397,94 @@ def test_a_yolo_folder_reads_back_what_it_was_written_of(split, tmp_path):
     found = [len(masks_of(predictor, split, index)) for index in range(len(split))]
     assert sum(found) > 0
     assert sum(found) <= sum(1 for _ in things(split))
+
+
+def test_the_data_sets_own_instance_json_names_no_classes_of_another_tool(streets, tmp_path):
+    """COCO's ids 27 and 3 are a backpack and a car; Cityscapes' 27 is a truck, as its own JSON says."""
+    split = replace(open_data_set(streets), derived=tmp_path / "derived").split()
+    split.ensure_instances_json()
+    rle = {"size": [128, 256], "counts": [0, 128 * 256]}
+    entries = [{"image_id": split.image_id(0), "category_id": k, "score": 1, "segmentation": rle} for k in (27, 3)]
+    (tmp_path / "r.json").write_text(json.dumps(entries))
+    instances, _ = halves(split, tmp_path / "r.json", instances_classes="coco-to-cityscapes")
+    assert any("1 of 2 classes are left out, backpack" in text for text in instances.notes)
+    assert [CITYSCAPES.categories[k].name for k, _ in masks_of(instances, split, 0)] == ["car"]
+
+
+def test_a_class_that_the_semantics_do_not_know_wins_no_tie(split, tmp_path):
+    for index in range(len(split)):
+        np.save(tmp_path / f"{split.image_id(index)}.npy", np.full((1, 32, 64), 5, np.float32))
+    (tmp_path / "map.yaml").write_text("map: {0: sky}\n")
+    _, semantics = halves(split, semantics=tmp_path, semantics_classes=tmp_path / "map.yaml")
+    found = semantics.predict(split.image_id(0), split.image(0)).semantic.logits
+    assert CITYSCAPES.categories[np.argmax(found[:, 0, 0])].name == "sky"
+
+
+def test_arrays_that_are_taken_for_something_else_are_others(split, tmp_path):
+    folder = write_probabilities(tmp_path / "p", split)
+    _, before = halves(split, semantics=folder)
+    first = before.fingerprint(split.image_id(0))
+    np.save(folder / f"{split.image_id(1)}.npy", 8 * np.load(folder / f"{split.image_id(1)}.npy"))
+    _, after = halves(split, semantics=folder)
+    assert after.fingerprint(split.image_id(0)) != first
+
+
+def test_a_file_is_of_the_image_in_its_own_folder(tmp_path):
+    class Folders(FileSplit):
+        name = "two folders"
+
+        def __len__(self):
+            return 2
+
+        def image_id(self, index):
+            return "ab"[index] + "/x"
+
+        def image_path(self, index):
+            return Path(self.image_id(index) + ".png")
+
+    for folder in "ab":
+        write_image(tmp_path / folder / "x_pred.png", np.zeros((4, 4), np.uint8))
+    found = FolderOfFiles(tmp_path, (".png",), Folders()).files
+    assert {k: path.parent.name for k, path in found.items()} == {"a/x": "a", "b/x": "b"}
+    (tmp_path / "a" / "x_pred.png").rename(tmp_path / "x_pred.png")
+    with pytest.raises(InputError, match="could be of a/x, b/x; name the folders"):
+        FolderOfFiles(tmp_path, (".png",), Folders())
+
+
+def test_a_polygon_in_the_first_pixel_is_one(split, tmp_path):
+    (tmp_path / f"{split.image_id(0)}.txt").write_text("13 0 0 0.003 0 0.003 0.006 0.9\n")
+    instances, _ = halves(split, tmp_path)
+    instances.predict(split.image_id(0), split.image(0))
+    assert decode_crop([[0, 0, 1, 0, 1, 1, 0, 1]], (128, 256)) is not None
+
+
+def test_empty_txt_files_do_not_hide_which_form_they_have(split, tmp_path):
+    folder = write_cityscapes_masks(tmp_path / "city", split)
+    for path in sorted(folder.glob("*.txt"))[:-1]:
+        path.write_text("")
+    instances, _ = halves(split, folder)
+    last = next(k for k in range(len(split)) if split.image_id(k) == sorted(p.stem for p in folder.glob("*.txt"))[-1])
+    assert masks_of(instances, split, last)
+
+
+def test_0_is_void_under_a_class_map_that_says_nothing_of_it(split, tmp_path):
+    folder = write_class_maps(tmp_path / "maps", split)
+    ids = {int(c.dataset_id): c.name for c in CITYSCAPES.categories}
+    (tmp_path / "map.yaml").write_text(f"map: {json.dumps(ids)}\n")
+    _, semantics = halves(split, semantics=folder, semantics_classes=tmp_path / "map.yaml")
+    found = semantics.predict(split.image_id(0), split.image(0)).semantic.train_ids
+    assert np.array_equal(found, panoptic_to_semantic(split.truth(0), split.taxonomy))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"names_yaml": "x.yaml"}, "--class-names x.yaml: neither half reads it"),
+        ({"images_json": "x.json"}, "--instances-images x.json: neither half reads it"),
+        ({"instances_classes": "names"}, "--instances-classes is of instances, but there are none"),
+        ({"instances_confidence": float("inf")}, "instances_confidence is inf"),
+    ],
+)
+def test_settings_that_nothing_reads_are_refused(settings, words, split):
+    with pytest.raises(InputError, match=words):
+        halves(split, **settings)

@@ -19,7 +19,7 @@ from prediction.fused import FusedPredictor, LogitRule
 from prediction.run import predict_split
 from prediction.sources import onnx_model
 from prediction.sources.find import Halves, HalvesSettings
-from prediction.sources.live import LOWEST_SCORE
+from prediction.sources.live import LOWEST_SCORE, LiveModel
 from runtime.files import InputError
 
 SIZE = (96, 160)
@@ -414,3 +414,32 @@ def test_a_broken_onnx_file_is_refused(onnx_file, split, tmp_path):
     (tmp_path / "a.yaml").unlink()
     with pytest.raises(InputError, match=r"a\.yaml: no such file"):
         onnx_model.OnnxModel(tmp_path / "a.onnx", "cpu")
+
+
+def test_each_image_is_seen_anew_also_in_a_buffer_that_is_used_again():
+    class Brightness(LiveModel):
+        def run(self, image):
+            return int(image.max())
+
+    model = Brightness("b", "b", {0: "car"})
+    model.halves |= {"instances", "semantics"}
+    buffer, found = np.zeros((4, 4, 3), np.uint8), []
+    for value in (7, 11, 21):
+        buffer[:] = value
+        found.append(model.result(buffer))
+    assert found == [7, 11, 21]
+
+
+def test_a_checkpoint_behind_a_class_map_does_not_name_the_classes(write_checkpoint, tmp_path):
+    """Its 19 classes become two, also of images without truth."""
+    from PIL import Image
+
+    (tmp_path / "images").mkdir()
+    Image.fromarray(IMAGE).save(tmp_path / "images/a.png")
+    path = write_checkpoint(tmp_path / "c.ckpt")
+    names = {c.name: "ground" if c.name == "road" else "rest" for c in CITYSCAPES.categories}
+    classes = [{"id": 1, "name": "ground", "isthing": 0}, {"id": 2, "name": "rest", "isthing": 0}]
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump({"classes": classes, "map": names}))
+    settings = HalvesSettings(semantics_classes=str(tmp_path / "two.yaml"))
+    _, semantics = Halves(ImageFiles(tmp_path / "images"), "none", str(path), settings).find()
+    assert semantics.predict("a", IMAGE).semantic.logits.shape[0] == semantics.taxonomy.num_classes == 2

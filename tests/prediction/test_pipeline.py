@@ -55,6 +55,8 @@ def test_files_of_other_tools_are_joined_as_the_command_joins_them(split, tmp_pa
         ({"model": "a.ckpt", "semantics": "b.ckpt"}, "give one of both"),
         ({"semantics": "a.ckpt", "rule": "best"}, "rule 'best' is unknown; choose one of logit, heuristic, argmax"),
         ({"model": "/nowhere.ckpt"}, "no such checkpoint"),
+        ({"semantics": "a.ckpt", "settings": {"min_scores": 1}}, "settings min_scores unknown; choose of min_score"),
+        ({"semantics": "a.ckpt", "semantic_classes": "names"}, "argument semantic_classes unknown; choose of checkpoint"),
         ({"semantics": "/nowhere"}, "is not there; give a folder"),
     ],
 )
@@ -67,6 +69,16 @@ def test_an_array_that_is_no_image_is_refused(split, tmp_path):
     pipeline = load_pipeline(semantics=write_class_maps(tmp_path / "maps", split), images=split.image_path(0).parent.parent)
     with pytest.raises(InputError, match=r"image is float32 \(2, 2, 3\), but uint8"):
         pipeline(np.zeros((2, 2, 3), np.float32))
+
+
+def test_files_without_images_say_what_is_missing(split, tmp_path):
+    with pytest.raises(InputError, match="give images=FOLDER"):
+        load_pipeline(semantics=write_class_maps(tmp_path / "maps", split))
+
+
+def test_a_map_cannot_leave_its_folder(tmp_path):
+    with pytest.raises(InputError, match=r"image id '\.\./a' leaves the folder"):
+        save_panoptic(tmp_path / "maps", "../a", np.ones((1, 1), int), [{"id": np.int64(1), "category_id": 7}])
 
 
 def test_a_saved_map_is_read_back_with_its_areas_and_scores(tmp_path):
@@ -89,6 +101,7 @@ def test_a_saved_map_is_read_back_with_its_areas_and_scores(tmp_path):
         ([[0.5, 1]], [], "but .H, W. of 0 to"),
         ([[2**24]], [], "but .H, W. of 0 to"),
         ([[1]], [{"id": 1}], "needs whole numbers"),
+        ([[1]], [{"id": np.int64(1), "category_id": 7}, {"id": 1, "category_id": 7}], "are not once"),
     ],
 )
 def test_a_map_that_its_list_does_not_fit_is_refused(ids, segments, words, tmp_path):

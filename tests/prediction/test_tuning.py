@@ -96,6 +96,8 @@ def test_the_command_writes_settings_that_the_fusion_takes(split, kept, tmp_path
     assert args.rule == content["rule"] == "logit"
     assert args.fusion.min_stuff_area == content["fusion"]["min_stuff_area"]
     assert args.fusion.min_score == content["fusion"]["min_score"]
+    assert content["fusion"]["variant"] == "paper"
+    assert args.instances_confidence == content["instances_confidence"] == 10
     monkeypatch.setattr("sys.argv", ["tune_fusion.py", *map(str, given), "--all"])
     tune_fusion.main()
     assert "tuned and scored on the same images, so this is no score to report" in capsys.readouterr().out
