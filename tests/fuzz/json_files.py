@@ -248,7 +248,7 @@ def mutate_results(rng: random.Random, content: bytes) -> bytes:
 
 
 def check_results(content: bytes, folder: Path, expected: int | None) -> None:
-    """The masks, classes and scores of an image's entries, best first; empty masks are left out."""
+    """The masks, classes and scores of an image's entries, best first; empty masks and stuff are left out."""
     path, annotations, image_folder = folder / "a.json", folder / "images.json", folder / "images"
     path.write_bytes(content)
     if not annotations.exists():
@@ -260,12 +260,13 @@ def check_results(content: bytes, folder: Path, expected: int | None) -> None:
     found = predictor.predict("a", np.zeros((*SIZE, 3), np.uint8)).instances
     wanted = []
     for entry in json.loads(content):
-        if _means_first(entry["image_id"]):
+        train_id = CITYSCAPES.dataset_id_to_train_id[int(float(entry["category_id"]))]  # a number may have become text
+        if _means_first(entry["image_id"]) and CITYSCAPES.is_thing[train_id]:
             segmentation = entry["segmentation"]
             mask = expand(segmentation, SIZE) if isinstance(segmentation, dict) else fill(segmentation, SIZE)
             assert mask is not None, "broken run lengths are decoded"
             if mask.any():
-                wanted.append((np.float32(entry["score"]), CITYSCAPES.dataset_id_to_train_id[entry["category_id"]], mask))
+                wanted.append((np.float32(entry["score"]), train_id, mask))
     wanted.sort(key=lambda item: -item[0])
     assert expected is None or len(found) == expected, "another number of instances than was written"
     assert len(found) == len(wanted), f"another number of instances than is listed: {len(found)}, {len(wanted)}"

@@ -45,6 +45,7 @@ def test_the_whole_chain_ends_in_scores_that_the_official_evaluator_confirms(str
         assert result.returncode == 0, result.stderr
     assert "agree to the last digit" in result.stdout
     evaluated, own = (json.loads((tmp_path / name).read_text()) for name in ("scores.json", "fused/scores.json"))
+    assert evaluated.pop("errors")["kinds"]["found"]["truths"] == sum(c["tp"] for c in own["per_class"].values())
     assert evaluated == {name: own[name] for name in evaluated}
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
