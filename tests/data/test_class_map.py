@@ -143,7 +143,7 @@ def test_what_becomes_void_is_said(traffic):
 
 
 def test_an_unknown_map_is_refused_with_the_shipped_ones():
-    with pytest.raises(InputError, match="no such map; give one of cityscapes-ids, .*coco-supercategories"):
+    with pytest.raises(InputError, match=r"no such map; give one of cityscapes-ids, .*coco-supercategories"):
         read_class_map("coco")
 
 
