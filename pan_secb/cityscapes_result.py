@@ -10,6 +10,7 @@ import numpy as np
 
 from data.images import is_made_by, write_image
 from data.layouts.cityscapes import LABEL_SUFFIX, CityscapesSplit
+from data.panoptic_conversions import PixelValues
 from data.panoptic_png import PanopticMap
 from data.taxonomy import CITYSCAPES, MAX_INSTANCES_PER_IMAGE
 from prediction.run import Run
@@ -42,13 +43,7 @@ def to_instance_ids(panoptic: PanopticMap) -> np.ndarray:
 
 def to_label_ids(semantic_train_ids: np.ndarray) -> np.ndarray:
     """(H, W) uint8 train ids, VOID_TRAIN_ID for void -> (H, W) uint8 label ids, UNLABELED for void."""
-    return _label_ids()[semantic_train_ids]
-
-
-def _label_ids() -> np.ndarray:
-    table = np.full(256, UNLABELED, dtype=np.uint8)
-    table[: CITYSCAPES.num_classes] = CITYSCAPES.dataset_ids
-    return table
+    return PixelValues.of(CITYSCAPES).encode(semantic_train_ids)
 
 
 def instance_ids_path(output: Path, split: CityscapesSplit, index: int) -> Path:

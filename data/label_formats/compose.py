@@ -102,6 +102,7 @@ class _Canvas:
         return self._known[key]
 
     def draw_shape(self, shape: Shape) -> None:
+        """Draw one object over what is there."""
         mask = shape.draw()
         assert mask.shape == self.numbers.shape, (mask.shape, self.numbers.shape)
         assert mask.dtype == bool, mask.dtype
@@ -112,6 +113,7 @@ class _Canvas:
         self.numbers[mask] = number
 
     def draw_map(self, layer: LabelMap) -> None:
+        """Draw a map of the whole image over what is there."""
         assert layer.ids.shape == self.numbers.shape, layer.ids.shape
         values = find_runs(layer.ids).ids
         entries = [layer.entry_of(value) for value in values.tolist()]
