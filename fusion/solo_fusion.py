@@ -11,6 +11,7 @@ Run the same command again after a kill, and only what is missing is fused.
 """
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,13 +28,14 @@ from prediction.arguments import (
     split_of,
 )
 from runtime.command_line import OUTPUTS, current_spelling, make_parser, relative_to_repository
-from runtime.files import InputError, one_line_errors
+from runtime.files import InputError, one_line_errors, write_json
 
 if TYPE_CHECKING:
     from data.split import Split
     from prediction.fused import FusedPredictor
 
 CHECKPOINT = OUTPUTS / "efficientps" / "streets_lite0" / "best.ckpt"
+STAGES_FILE = "stages.json"
 DUMPS = OUTPUTS / "solov2" / "streets_lite0" / "dumps" / "val"
 
 
@@ -47,6 +49,8 @@ def build_parser() -> ArgumentParser:
     for kind in ("semantics", "instances"):
         help_save = f"also keep the {kind}, in this folder"
         group.add_argument(f"--save-{kind}", type=str | None, default=None, metavar="DIR", help=help_save)
+    help_stages = "also fuse with the truth in place of each half, and say what the instances, the semantics and the rule lose"
+    group.add_argument("--stages", action="store_true", help=help_stages)
     add_rule_arguments(parser)
     return parser
 
@@ -75,7 +79,21 @@ def run(args: Namespace) -> None:
     facts = {"instances": instances, "semantics": args.semantics or "model", "checkpoint": args.checkpoint}
     facts["fusion"] = predictor.rule.settings
     output = Path(args.output or OUTPUTS / "fusion" / "streets").expanduser()
-    predict_and_score(args, split, predictor, output, facts, places)
+    run = predict_and_score(args, split, predictor, output, facts, places)
+    if args.stages:
+        show_stages(args, split, predictor, run.folder)
+
+
+def show_stages(args: Namespace, split: "Split", predictor: "FusedPredictor", folder: Path) -> None:
+    """Print what each stage loses, and write it into stages.json, where scripts/evaluate.py finds it for its report."""
+    from evaluation.results_table import markdown_table
+    from prediction.stages import find_stage_losses
+
+    losses = find_stage_losses(split, predictor, workers=args.workers)
+    table = losses.table()
+    print(f"\n{markdown_table(table.columns, [[str(cell) for cell in row] for row in table.rows])}\n\n{table.note}")
+    write_json(folder / STAGES_FILE, {"table": asdict(table), "stages": losses.to_json()})
+    print(f"wrote {folder / STAGES_FILE}")
 
 
 def main() -> None:

@@ -205,8 +205,9 @@ def predict_and_score(
         facts: what stands beside the numbers in results.md.
         places: folders outside of the run folder for some kinds.
     """
+    from evaluation.provenance import provenance
     from prediction.run import predict_split
-    from prediction.score import score
+    from prediction.score import describe_run, describe_truth, score
 
     shard = Shard.parse(args.shard)
     command = shlex.join(["python", relative_to_repository(Path(sys.argv[0]).resolve()), *sys.argv[1:]])
@@ -227,7 +228,8 @@ def predict_and_score(
     elif num_labelled:
         scores = score(run, split, workers=args.workers)
         about = {**facts, "data": f"{scores.num_images} images, {split.name}", "command": command, "date": date.today()}
-        written = scores.write(run.folder, {name: str(value) for name, value in about.items()})
+        origin = provenance(command, {"truth": describe_truth(split), "prediction": describe_run(run, split)})
+        written = scores.write(run.folder, {name: str(value) for name, value in about.items()}, origin)
         print(f"\n{scores.table()}\n")
         print("\n".join(f"wrote {path}" for path in written))
     if 0 < num_labelled < len(split):

@@ -19,7 +19,7 @@ from evaluation.semantic_iou import SemanticIoU
 from evaluation.size_breakdown import SizeBreakdown
 from fusion.logit_fusion import semantic_argmax
 from prediction.run import Run
-from runtime.files import InputError
+from runtime.files import InputError, digest_of, file_digest
 from runtime.progress import track
 from runtime.threads import in_threads
 
@@ -49,9 +49,14 @@ class Scores:
         line = scores_line(self.mask_ap, self.semantic)
         return line if self.quality is None else f"{results_table(self.quality)}\n\n{line}"
 
-    def write(self, folder: Path, facts: Mapping[str, object]) -> list[Path]:
-        """Write results.md, for people, and scores.json, with all digits; return the paths."""
-        return write_results(folder, self.quality, self.mask_ap, self.semantic, facts, self.to_json())
+    def write(self, folder: Path, facts: Mapping[str, object], origin: Mapping[str, object] | None = None) -> list[Path]:
+        """Write results.md, for people, and scores.json, with all digits; return the paths.
+
+        Args:
+            origin: of evaluation.provenance, for the JSON.
+        """
+        content = self.to_json() | ({} if origin is None else {"provenance": dict(origin)})
+        return write_results(folder, self.quality, self.mask_ap, self.semantic, facts, content)
 
 
 class _Image(NamedTuple):
@@ -137,3 +142,18 @@ def _has_scores(panoptic: PanopticMap, run: Run) -> bool:
 def _to_train_ids(run: Run, image_id: str, size: tuple[int, int]) -> np.ndarray:
     semantic = run.semantic(image_id, size)
     return semantic_argmax(semantic, run.taxonomy) if isinstance(semantic, SemanticLogits) else semantic.train_ids
+
+
+def describe_truth(split: Split) -> dict:
+    """The images that were scored, for evaluation.provenance: how many, and a digest of their truth."""
+    indices = [index for index in range(len(split)) if split.has_truth(index)]
+    return {"split": split.name, "images": len(indices), "digest": digest_of(*(split.truth_digest(index) for index in indices))}
+
+
+def describe_run(run: Run, split: Split) -> dict:
+    """What was scored of them, for evaluation.provenance: what is kept, and a digest of the panoptic PNGs."""
+    about = {"run": str(run.folder), "kept": list(run.kept)}
+    if "panoptic" not in run.kept:
+        return about
+    paths = [run.png(split.image_id(index)) for index in range(len(split)) if split.has_truth(index)]
+    return about | {"panoptic_digest": digest_of(*map(file_digest, paths))}

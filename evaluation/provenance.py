@@ -1,0 +1,50 @@
+"""Where a score comes from: which definition, which deviations, which files by their digests, which command."""
+
+from collections.abc import Iterable, Mapping
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+
+from data.images import existing_spelling
+from data.panoptic_file import ImageId, PanopticFile
+from runtime.files import digest_of, file_digest
+
+PROJECT = "location-based-panoptic-segmentation"
+DEFINITION = (
+    "panoptic quality of Kirillov et al. (CVPR 2019) as cityscapesscripts 2.3.0 (evalPanopticSemanticLabeling) and panopticapi "
+    "count it: a match has IoU above one half, void is taken out of the union, predictions mostly on void or crowd are forgiven"
+)
+DEVIATIONS = (
+    "areas are counted in the truth's PNGs; the official code believes the JSON",
+    "a group of classes of which none occurs has no score; the official code divides by zero",
+)
+
+
+def provenance(command: str, files: Mapping[str, Mapping[str, object]]) -> dict:
+    """What stands beside a score in its JSON.
+
+    Args:
+        files: name -> what describes it, as describe_file or describe_split gives it.
+    """
+    try:
+        project = version(PROJECT)
+    except PackageNotFoundError:  # run from its folder, uninstalled
+        project = "not installed"
+    about = {"definition": DEFINITION, "deviations": list(DEVIATIONS), "command": command, "date": date.today().isoformat()}
+    return about | {"version": project, "files": {name: dict(entry) for name, entry in files.items()}}
+
+
+def describe_file(file: PanopticFile, image_ids: Iterable[ImageId], class_map: str | None = None) -> dict:
+    """Paths and digests of a panoptic JSON and of the PNGs of some images, in their order.
+
+    Args:
+        class_map: through which its classes were read.
+    """
+    digests = [file_digest(existing_spelling(file.folder / file.annotations[i].file_name)) for i in image_ids]
+    is_folder = file.json_path == file.folder
+    about = {
+        "path": str(file.json_path),
+        "digest": None if is_folder else file_digest(file.json_path),
+        "pngs": len(digests),
+        "pngs_digest": digest_of(*digests),
+    }
+    return about if class_map is None else about | {"classes": class_map}
