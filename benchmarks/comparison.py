@@ -10,6 +10,8 @@ import torch
 from benchmarks.systems import System
 from data.split import Split
 from data.taxonomy import Taxonomy
+from evaluation.bootstrap import Difference, paired_differences
+from evaluation.panoptic_quality import GROUPS
 from evaluation.report import Table
 from evaluation.results_table import markdown_table, percent
 from evaluation.size_breakdown import SIZES
@@ -26,7 +28,7 @@ BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def score_system(system: System, split: Split, output: Path) -> dict:
-    """All numbers of one system; qualities as fractions of 1. Predicts what is missing.
+    """All numbers of one system; qualities as fractions of 1, and `counts` by image. Predicts what is missing.
 
     Args:
         output: folder with a record <name>.json of each training.
@@ -48,6 +50,7 @@ def score_system(system: System, split: Split, output: Path) -> dict:
         "is_time_exact": all(record["is_exact"] for record in records),
         "milliseconds": measure_speed(system, split),
         "sizes": scores.sizes,
+        "counts": scores.counts,
     }
 
 
@@ -126,6 +129,24 @@ def sizes_table(results: Sequence[Sequence[dict]]) -> Table:
         "Share of the truth's things found with IoU above 0.5, in percent. Sizes: areas of 16, 32, 96, 192 squared at 1024x2048."
     )
     return Table("Things found, by size", ("size", "things", *names), tuple(rows), note)
+
+
+def gains_of(results: Sequence[Sequence[dict]]) -> dict[str, dict]:
+    """What each system gains over the first one by group: name -> group -> fields of evaluation.bootstrap.Difference."""
+    return {name: {group: vars(gain) for group, gain in gains.items()} for name, gains in _gains(results).items()}
+
+
+def _gains(results: Sequence[Sequence[dict]]) -> dict[str, dict[str, Difference]]:
+    """With the interval that the choice of images leaves; trainings averaged."""
+    counts = [[s["counts"] for s in seeds] for seeds in results]
+    return {seeds[0]["name"]: paired_differences(counts[0], own) for seeds, own in zip(results[1:], counts[1:], strict=True)}
+
+
+def gains_table(results: Sequence[Sequence[dict]]) -> Table:
+    """What each system gains over the first one in PQ, in words."""
+    rows = [(name, *(gains[group].in_words() for group in GROUPS)) for name, gains in _gains(results).items()]
+    title = f"Gain over {results[0][0]['name']}"
+    return Table(title, ("", *GROUPS), tuple(rows), f"{title}, on the same images; paired bootstrap over images.")
 
 
 def to_markdown(table: Table) -> str:

@@ -6,10 +6,9 @@ from time import perf_counter
 
 import numpy as np
 
-from benchmarks.pq import perturbed_files
+from benchmarks.pq import perturbed_files, repeated
 from benchmarks.scenes import predictions
 from data.instance_dump import InstanceLogits
-from data.panoptic_file import PanopticFile
 from data.semantic_dump import SemanticLogits
 from data.taxonomy import CITYSCAPES
 from evaluation.file_scores import evaluate_files
@@ -38,7 +37,7 @@ def tables() -> dict[str, list[tuple[str, float, float]]]:
     truth, prediction = perturbed_files("ours")
     by_images = []
     for num in IMAGES:
-        milliseconds = _median_ms(evaluate_files, _repeated(truth, num), _repeated(prediction, num))
+        milliseconds = _median_ms(evaluate_files, repeated(truth, num), repeated(prediction, num))
         by_images.append((f"{num} images", milliseconds, milliseconds / num))
     return {
         "fusion, 1024x2048 (ms, ms an instance)": by_instances,
@@ -70,9 +69,3 @@ def _side_by_side(instances: InstanceLogits, semantic: SemanticLogits, tiles: in
     """The semantics repeated from left to right; the instances stay in the first tile."""
     width = tiles * semantic.width
     return replace(instances, width=width), replace(semantic, width=width, logits=np.tile(semantic.logits, (1, 1, tiles)))
-
-
-def _repeated(file: PanopticFile, num: int) -> PanopticFile:
-    """So many images, the same ones again and again."""
-    known = list(file.annotations.values())
-    return replace(file, annotations={f"image {k}": known[k % len(known)] for k in range(num)})

@@ -76,15 +76,15 @@ def additional_peak_memory(function: Callable[[], object]) -> float:
     function()
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # what the first run freed must not hide what the second needs
-    before = _memory_status("VmRSS")
+    before = memory_status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again from VmRSS
     result = function()
-    peak = _memory_status("VmHWM")
+    peak = memory_status("VmHWM")
     del result
     return (peak - before) / 1024
 
 
-def _memory_status(field: str) -> int:
+def memory_status(field: str) -> int:
     """A field of /proc/self/status, in KiB."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):

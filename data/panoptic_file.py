@@ -9,7 +9,8 @@ import numpy as np
 
 from data.coco_json import read_entries
 from data.images import existing_spelling
-from data.panoptic_png import PanopticMap, Segment, check_listed, read_segment_ids, read_segments
+from data.panoptic_png import PanopticMap, PanopticRuns, Segment, check_listed, read_segment_ids, read_segment_runs, read_segments
+from data.row_runs import RowRuns
 from data.segment_runs import find_runs
 from data.taxonomy import CITYSCAPES, TAXONOMIES, Taxonomy, recognise
 from runtime.files import InputError, first_few, is_plain_name, read_json, shorten, walk_files, write_json
@@ -155,12 +156,30 @@ def read_listed_map(file: PanopticFile, image_id: ImageId) -> tuple[PanopticMap,
     return (listed if file.moved is None else read_panoptic_map(file, image_id)), path
 
 
+def read_listed_runs(file: PanopticFile, image_id: ImageId) -> tuple[PanopticMap | PanopticRuns, Path]:
+    """As read_listed_map, with the runs of the rows instead of pixels where these are few, as they are in nearly every map.
+
+    Raises:
+        InputError: as read_listed_map.
+    """
+    if file.moved is not None:
+        return read_listed_map(file, image_id)
+    annotation, path = _find_annotation(file, image_id)
+    segment_ids = read_segment_runs(path)
+    found = PanopticRuns if isinstance(segment_ids, RowRuns) else PanopticMap
+    return found(segment_ids, annotation.segments), path
+
+
 def _read_as_listed(file: PanopticFile, image_id: ImageId) -> tuple[PanopticMap, Path]:
+    annotation, path = _find_annotation(file, image_id)
+    return PanopticMap(read_segment_ids(path), annotation.segments), path
+
+
+def _find_annotation(file: PanopticFile, image_id: ImageId) -> tuple[PanopticAnnotation, Path]:
     annotation = file.annotations.get(image_id)
     if annotation is None:
         raise InputError(f"{file.json_path}: no annotation for image {image_id!r}; add one")
-    path = existing_spelling(file.folder / annotation.file_name)
-    return PanopticMap(read_segment_ids(path), annotation.segments), path
+    return annotation, existing_spelling(file.folder / annotation.file_name)
 
 
 def write_panoptic_json(

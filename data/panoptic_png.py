@@ -11,7 +11,8 @@ import numpy as np
 from data.coco_json import is_whole, read_flag
 from data.images import open_image, read_png_text, upright
 from data.png_file import MAX_SEGMENT_ID as MAX_SEGMENT_ID
-from data.png_file import RGB8, check_segment_ids, has_end, read_depths, read_plain_png, write_id_png
+from data.png_file import RGB8, check_segment_ids, has_end, read_depths, read_plain_png, read_plain_runs, write_id_png
+from data.row_runs import RowRuns
 from data.segment_runs import Runs, find_runs
 from runtime.files import InputError, first_few, parse_json, shorten
 
@@ -82,6 +83,22 @@ class PanopticMap:
     segment_ids: np.ndarray
     segments: tuple[Segment, ...]
 
+    def to_map(self) -> "PanopticMap":
+        """Itself; see PanopticRuns."""
+        return self
+
+
+@dataclass(frozen=True)
+class PanopticRuns:
+    """A PanopticMap whose ids are runs along its rows, in a hundredth of the memory."""
+
+    segment_ids: RowRuns
+    segments: tuple[Segment, ...]
+
+    def to_map(self) -> PanopticMap:
+        """The same in pixels."""
+        return PanopticMap(self.segment_ids.to_ids(), self.segments)
+
 
 def ids_to_rgb(segment_ids: np.ndarray) -> np.ndarray:
     """(H, W) segment ids -> (H, W, 3) uint8.
@@ -140,6 +157,16 @@ def read_segment_ids(path: Path, size: tuple[int, int] | None = None) -> np.ndar
         found, needed = (f"{h}x{w}" for h, w in (segment_ids.shape, size))
         raise InputError(f"{path}: {found} pixels, but {needed} were needed; use the PNG of the same image")
     return segment_ids
+
+
+def read_segment_runs(path: Path) -> RowRuns | np.ndarray:
+    """Read a panoptic PNG as the runs along its rows; as (H, W) uint32 where these are many, or the file is of no plain form.
+
+    Raises:
+        InputError: as read_segment_ids.
+    """
+    runs = read_plain_runs(path, RGB8)
+    return read_segment_ids(path) if runs is None else runs
 
 
 def _read_rgb(path: Path) -> tuple[np.ndarray, dict[str, str]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from zlib_ng import zlib_ng
 
+from data.row_runs import AVERAGE, PAETH, SUB, UP, RowRuns, add_bytes, decode_runs, filtered_size, restore
 from data.segment_runs import BLOCK, equal_until
 from runtime.compiled import kernel
 from runtime.files import InputError, atomic_path
@@ -21,6 +22,7 @@ HEADER = struct.Struct(">IIBBBBB")
 RGB8, GREY16 = (8, 2), (16, 0)
 """(bits a sample, colour type) as in the header."""
 BYTES_PER_PIXEL = {RGB8: 3, GREY16: 2}
+ID_TYPES = {RGB8: np.uint32, GREY16: np.int32}
 ANCILLARY_SIZES = {b"cHRM": 32, b"gAMA": 4, b"pHYs": 9, b"sRGB": 1, b"tIME": 7}
 """Chunks that change no id, in bytes."""
 LARGEST_PLAIN = 2**26
@@ -32,11 +34,13 @@ LARGEST_TEXT = 2**20
 MAX_SEGMENT_ID = 256**3 - 1
 LEVEL = 2
 """Of zlib-ng: files of Pillow's size in a thirtieth of its time; level 1 doubles the size."""
-NONE, SUB, UP, AVERAGE, PAETH = range(5)
 
 
 class NotPlainError(Exception):
     """The file is not for this reader."""
+
+
+UNREADABLE = (NotPlainError, OSError, struct.error, UnicodeDecodeError, zlib_ng.error)
 
 
 def write_id_png(path: Path, segment_ids: np.ndarray, text: Mapping[str, str] | None = None) -> None:
@@ -131,8 +135,24 @@ def read_plain_png(path: Path, kind: tuple[int, int]) -> tuple[np.ndarray, dict[
         (H, W) ids, uint32 of RGB8 and int32 of GREY16, and its texts by keyword.
     """
     try:
-        return _read(Path(path), kind)
-    except (NotPlainError, OSError, struct.error, UnicodeDecodeError, zlib_ng.error):
+        shape, compressed, text = _read(path, kind)
+        runs = decode_runs(compressed, shape, BYTES_PER_PIXEL[kind])
+        ids = _to_ids(shape, compressed, kind) if runs is None else runs.to_ids(ID_TYPES[kind])
+    except UNREADABLE:
+        return None
+    return ids, text
+
+
+def read_plain_runs(path: Path, kind: tuple[int, int]) -> RowRuns | None:
+    """As read_plain_png, without the pixels; None where Pillow must look at it, or where there are too many runs.
+
+    Args:
+        kind: RGB8 or GREY16.
+    """
+    try:
+        shape, compressed, _ = _read(path, kind)
+        return decode_runs(compressed, shape, BYTES_PER_PIXEL[kind])
+    except UNREADABLE:
         return None
 
 
@@ -165,13 +185,14 @@ def has_end(path: Path) -> bool:
         return False
 
 
-def _read(path: Path, kind: tuple[int, int]) -> tuple[np.ndarray, dict[str, str]]:
+def _read(path: Path, kind: tuple[int, int]) -> tuple[tuple[int, int], bytes, dict[str, str]]:
+    """((height, width), the compressed rows, texts by keyword) of a file that is plain up to there."""
     with open(path, "rb") as file:
         start = file.read(len(SIGNATURE) + 8 + HEADER.size)
         width, height, *form = HEADER.unpack_from(start, len(SIGNATURE) + 8)
         _require(start.startswith(SIGNATURE) and form == [*kind, 0, 0, 0] and 0 < width * height <= LARGEST_PLAIN)
         _require(max(width, height) <= LARGEST_SIDE)
-        size = height * (1 + BYTES_PER_PIXEL[kind] * width)  # bytes of the filtered rows
+        size = filtered_size((height, width), BYTES_PER_PIXEL[kind])
         _require(os.fstat(file.fileno()).st_size <= size + size // 64 + LARGEST_TEXT)
         content = start + file.read()
     kinds, contents = zip(*_chunks(content), strict=True)
@@ -181,12 +202,18 @@ def _read(path: Path, kind: tuple[int, int]) -> tuple[np.ndarray, dict[str, str]
     _require(set(kinds[first:-1]) == {b"IDAT"} and all(contents[first:-1]))
     text = _read_ancillary(kinds[1:first], contents[1:first])
     compressed = contents[first] if first == len(kinds) - 2 else b"".join(contents[first:-1])
+    return (height, width), compressed, text
+
+
+def _to_ids(shape: tuple[int, int], compressed: bytes, kind: tuple[int, int]) -> np.ndarray:
+    """(H, W) ids of any plain file."""
+    size = filtered_size(shape, BYTES_PER_PIXEL[kind])
     inflater = zlib_ng.decompressobj()
     filtered = inflater.decompress(compressed, size + 1)  # never more than the header promises
     _require(len(filtered) == size and inflater.eof and not inflater.unused_data)
-    ids = np.empty((height, width), dtype=np.uint32 if kind == RGB8 else np.int32)
+    ids = np.empty(shape, ID_TYPES[kind])
     _require(_unfilter(np.frombuffer(filtered, np.uint8), ids, BYTES_PER_PIXEL[kind]))
-    return ids, text
+    return ids
 
 
 def _require(is_plain: bool) -> None:
@@ -254,7 +281,7 @@ def _unfilter(filtered, ids, size):
             elif stop > x:
                 while method == PAETH and left != corner and x < stop:
                     up = np.int64(above[x])
-                    left = _restore(PAETH, 0, left, up, corner)
+                    left = restore(PAETH, 0, left, up, corner)
                     row[x] = left
                     corner = up
                     x += 1
@@ -265,12 +292,12 @@ def _unfilter(filtered, ids, size):
             stop = min(x + BLOCK, width)
             if method == UP:  # no pixel waits for the one before
                 for k in range(x, stop):
-                    row[k] = _add(_stored(filtered, begin + k * size, size), np.int64(above[k]))
+                    row[k] = add_bytes(_stored(filtered, begin + k * size, size), np.int64(above[k]))
                 x = stop
                 continue
             for k in range(x, stop):
                 up = np.int64(above[k])
-                left = _restore(method, _stored(filtered, begin + k * size, size), left, up, corner)
+                left = restore(method, _stored(filtered, begin + k * size, size), left, up, corner)
                 row[k] = left
                 corner = up
             x = stop
@@ -302,32 +329,3 @@ def _stored(filtered, at, size):
     if size == 3:
         return np.int64(filtered[at]) | np.int64(filtered[at + 1]) << 8 | np.int64(filtered[at + 2]) << 16
     return np.int64(filtered[at]) << 8 | np.int64(filtered[at + 1])
-
-
-@kernel
-def _restore(method, stored, left, up, corner):
-    if method == NONE:
-        return stored
-    if method == SUB:
-        return _add(stored, left)
-    if method == UP:
-        return _add(stored, up)
-    if method == AVERAGE:
-        return _add(stored, (left & up) + (((left ^ up) & 0xFEFEFE) >> 1))
-    if left == corner:  # what Paeth predicts then; the common cases
-        return _add(stored, up)
-    if up == corner:
-        return _add(stored, left)
-    nearest = 0
-    for shift in range(0, 24, 8):
-        a, b, c = (left >> shift) & 255, (up >> shift) & 255, (corner >> shift) & 255
-        to_a, to_b, to_c = abs(b - c), abs(a - c), abs(a + b - 2 * c)
-        best = a if to_a <= to_b and to_a <= to_c else (b if to_b <= to_c else c)
-        nearest |= best << shift
-    return _add(stored, nearest)
-
-
-@kernel
-def _add(a, b):
-    """Byte by byte, without carry into the next."""
-    return ((a & 0x7F7F7F) + (b & 0x7F7F7F)) ^ ((a ^ b) & 0x808080)

@@ -1,25 +1,81 @@
 """Panoptic quality and kinds of errors of two panoptic files, image by image."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
+from typing import TypeVar
 
 from data.image_names import pair_images
-from data.panoptic_file import ImageId, PanopticFile, read_listed_map
+from data.panoptic_file import ImageId, PanopticFile, read_listed_runs
+from data.panoptic_png import PanopticMap, PanopticRuns
 from evaluation.error_kinds import ErrorKinds, Outcome, explain
 from evaluation.pair_counts import count_pairs
 from evaluation.panoptic_quality import ImageMatches, match_overlaps
 from runtime.files import InputError, first_few
 from runtime.threads import in_threads
 
+Looked = TypeVar("Looked")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One image: both maps, in pixels when they are asked for, and what was found when they were compared.
+
+    overlaps: pixels of each pair (truth id, predicted id) that occurs, as evaluation.pair_counts.count_pairs gives them.
+    seconds: that reading and comparing took.
+    """
+
+    image_id: ImageId
+    truth_runs: PanopticMap | PanopticRuns
+    prediction_runs: PanopticMap | PanopticRuns
+    overlaps: dict[tuple[int, int], int]
+    matches: ImageMatches
+    outcomes: tuple[Outcome, ...]
+    seconds: float = 0.0
+
+    @cached_property
+    def truth(self) -> PanopticMap:
+        """The truth in pixels."""
+        return self.truth_runs.to_map()
+
+    @cached_property
+    def prediction(self) -> PanopticMap:
+        """The prediction in pixels."""
+        return self.prediction_runs.to_map()
+
+    @property
+    def num_pixels(self) -> int:
+        """Of the image."""
+        return self.truth_runs.segment_ids.size
+
+
+def compare_maps(
+    image_id: ImageId, truth: PanopticMap, prediction: PanopticMap, names: tuple[str, str] = ("truth", "prediction")
+) -> Comparison:
+    """Compare two maps of an image: what matches, and what became of each segment.
+
+    Args:
+        names: of the two maps, for the message.
+
+    Raises:
+        InputError: as evaluation.panoptic_quality.match_segments.
+    """
+    overlaps = count_pairs(truth.segment_ids, prediction.segment_ids)
+    matches = match_overlaps(truth, prediction, overlaps, names)
+    return Comparison(image_id, truth, prediction, overlaps, matches, explain(truth, prediction, overlaps, matches))
+
 
 @dataclass(frozen=True)
 class FileScores:
-    """Scores of two files: PanopticQuality.scores, each image's own PQ (0..1, None without segments) for ranking, and why."""
+    """Scores of two files: PanopticQuality.scores, each image's own PQ (0..1, None without segments) for ranking, and why.
+
+    `kinds` is None where nobody asked why.
+    """
 
     scores: dict
     image_pq: dict[ImageId, float | None]
-    kinds: ErrorKinds
+    kinds: ErrorKinds | None
 
 
 def evaluate_files(
@@ -27,7 +83,9 @@ def evaluate_files(
     prediction: PanopticFile,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
-    each: Callable[[ImageId, ImageMatches, tuple[Outcome, ...]], None] | None = None,
+    each: Callable[[ImageId, ImageMatches, tuple[Outcome, ...], Looked | None], None] | None = None,
+    look: Callable[[Comparison], Looked] | None = None,
+    with_kinds: bool = True,
 ) -> FileScores:
     """Score a prediction against the truth; images that only the prediction has are ignored, as in the official code.
 
@@ -36,10 +94,42 @@ def evaluate_files(
     Args:
         workers: threads that read and compare; their number changes the time, never a bit of the result.
         progress: called with (images done, images in all) after each image.
-        each: called with what was found in each image, in the order of the truth.
+        each: called with what was found in each image and with what `look` returned of it (None without `look`), in the order
+            of the truth, in the calling thread.
+        look: called with each image in the thread that compared it, in any order; what it returns waits for `each`, so it
+            should be small.
+        with_kinds: whether each segment's outcome is found; without it only panoptic quality is, and there are no outcomes.
 
     Raises:
         InputError: if an image has no prediction, the taxonomies differ, or an image does not read or fit.
+    """
+    pairs = check_predictions(truth, prediction)
+
+    def compare(image_id: ImageId) -> tuple[ImageMatches, tuple[Outcome, ...], int, Looked | None]:
+        start = time.perf_counter()
+        real, guess, overlaps, matches = _compare_image(truth, prediction, pairs, image_id)
+        outcomes = explain(real, guess, overlaps, matches) if with_kinds else ()
+        seconds = time.perf_counter() - start
+        looked = look(Comparison(image_id, real, guess, overlaps, matches, outcomes, seconds)) if look else None
+        return matches, outcomes, real.segment_ids.size, looked  # the maps are given up here
+
+    kinds, image_pq = ErrorKinds(truth.taxonomy), {}
+    compared = in_threads(compare, truth.annotations, workers)
+    for image_id, (matches, outcomes, num_pixels, looked) in zip(truth.annotations, compared):
+        kinds.add(outcomes, matches, num_pixels)
+        image_pq[image_id] = matches.pq
+        if each:
+            each(image_id, matches, outcomes, looked)
+        if progress:
+            progress(len(image_pq), len(truth.annotations))
+    return FileScores(kinds.quality.scores(truth.taxonomy), image_pq, kinds if with_kinds else None)
+
+
+def check_predictions(truth: PanopticFile, prediction: PanopticFile) -> dict[ImageId, ImageId]:
+    """The prediction's own id of each image of the truth.
+
+    Raises:
+        InputError: if an image has no prediction, or the taxonomies differ.
     """
     check_same_taxonomy(truth, prediction)
     pairs = pair_images(truth, prediction)
@@ -50,16 +140,7 @@ def evaluate_files(
         raise InputError(
             f"{prediction.json_path}: no prediction for image {absent[0]!r}{others}; predict every image of the truth, {known}"
         )
-    compare = partial(_compare_image, truth, prediction, pairs)
-    kinds, image_pq = ErrorKinds(truth.taxonomy), {}
-    for image_id, (matches, outcomes, num_pixels) in zip(truth.annotations, in_threads(compare, truth.annotations, workers)):
-        kinds.add(outcomes, matches, num_pixels)
-        image_pq[image_id] = matches.pq
-        if each:
-            each(image_id, matches, outcomes)
-        if progress:
-            progress(len(image_pq), len(truth.annotations))
-    return FileScores(kinds.quality.scores(truth.taxonomy), image_pq, kinds)
+    return pairs
 
 
 def check_same_taxonomy(truth: PanopticFile, prediction: PanopticFile) -> None:
@@ -85,16 +166,19 @@ def check_same_taxonomy(truth: PanopticFile, prediction: PanopticFile) -> None:
             raise InputError(f"{prediction.json_path}: {clash}; use the same taxonomy for both")
 
 
+Map = PanopticMap | PanopticRuns
+
+
 def _compare_image(
     truth: PanopticFile, prediction: PanopticFile, pairs: dict[ImageId, ImageId], image_id: ImageId
-) -> tuple[ImageMatches, tuple[Outcome, ...], int]:
+) -> tuple[Map, Map, dict[tuple[int, int], int], ImageMatches]:
+    """(truth, prediction, pixels of each pair, matches)."""
     try:
         # The pixels are counted here: the areas of the JSON are not needed.
-        real, real_path = read_listed_map(truth, image_id)
-        guess, guess_path = read_listed_map(prediction, pairs[image_id])
+        real, real_path = read_listed_runs(truth, image_id)
+        guess, guess_path = read_listed_runs(prediction, pairs[image_id])
         names = (f"{path} and {file.json_path}" for path, file in ((real_path, truth), (guess_path, prediction)))
         overlaps = count_pairs(real.segment_ids, guess.segment_ids)
-        matches = match_overlaps(real, guess, overlaps, tuple(names))
-        return matches, explain(real, guess, overlaps, matches), real.segment_ids.size
+        return real, guess, overlaps, match_overlaps(real, guess, overlaps, tuple(names))
     except InputError as error:
         raise InputError(f"image {image_id!r}: {error}") from None

@@ -51,12 +51,22 @@ class ImageMatches:
     invented: tuple[int, ...]
 
     @property
-    def pq(self) -> float | None:
-        """Mean PQ of the classes in this image, 0..1; None without any. For ranking images only: means of it are not PQ."""
+    def counts(self) -> "dict[int, ClassCounts]":
+        """Of the image alone, by category id."""
         quality = PanopticQuality()
         quality.add_matches(self)
-        per_class = [counts.quality[0] for counts in quality.counts.values()]
-        return sum(per_class) / len(per_class) if per_class else None
+        return quality.counts
+
+    @property
+    def means(self) -> tuple[float, float, float] | None:
+        """Mean (PQ, SQ, RQ) of the classes in this image, 0..1; None without any. For ranking images only: means are not PQ."""
+        qualities = [counts.quality for counts in self.counts.values()]
+        return tuple(sum(values) / len(qualities) for values in zip(*qualities)) if qualities else None
+
+    @property
+    def pq(self) -> float | None:
+        """The first of `means`."""
+        return None if (means := self.means) is None else means[0]
 
 
 @dataclass
@@ -151,7 +161,7 @@ def match_overlaps(
     names: tuple[str, str] = ("truth", "prediction"),
 ) -> ImageMatches:
     """As match_segments, where the pixels of each pair are counted already (evaluation.pair_counts)."""
-    areas_of_truth, areas_of_prediction = _sum_over(overlaps, 0), _sum_over(overlaps, 1)
+    areas_of_truth, areas_of_prediction = sum_over(overlaps, 0), sum_over(overlaps, 1)
     check_listed(areas_of_truth, (s.segment_id for s in truth.segments), names[0])
     check_listed(areas_of_prediction, (s.segment_id for s in prediction.segments), names[1])
     truth_segments = {s.segment_id: s for s in truth.segments}
@@ -180,7 +190,7 @@ def match_overlaps(
     return ImageMatches(tuple(matches), missed, tuple(invented))
 
 
-def _sum_over(overlaps: dict[tuple[int, int], int], side: int) -> dict[int, int]:
+def sum_over(overlaps: dict[tuple[int, int], int], side: int) -> dict[int, int]:
     """Area of each id of one side."""
     areas: dict[int, int] = {}
     for pair, count in overlaps.items():

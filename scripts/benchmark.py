@@ -3,9 +3,10 @@
     $ python scripts/benchmark.py all --output outputs/benchmark/results.json
     $ python scripts/benchmark.py fusion
 
-NAME is one step, `all` of them, `chain` (the whole solo_fusion.py on 100 prepared dumps), `growth`, `memory` (peaks of three
-commands on 200, 1,000 and 4,000 tiny images), `results` (another tool's result list of 100 and of 1,000 images), `forms` (the PQ
-of the truth of Streets in each form of other tools), or `networks` (forward passes and training steps on --device, a GPU).
+NAME is one step, `all` of them, `peers` (panoptic quality against hotcoco and vernier; pip install -e '.[peers]'), `chain` (the
+whole solo_fusion.py on 100 prepared dumps), `growth`, `memory` (peaks of three commands on 200, 1,000 and 4,000 tiny images),
+`results` (another tool's result list of 100 and of 1,000 images), `forms` (the PQ of the truth of Streets in each form of other
+tools), or `networks` (forward passes and training steps on --device, a GPU).
 Each row of a step says whether the two results were equal in this run; the exit code is 1 if any was not. A ratio below the
 promised one is marked, nothing more: clocks are no tests. Memory is additional peak memory, each side in a fresh process. Needs
 Linux.
@@ -42,7 +43,7 @@ STEPS = {
     "dump": ("dump",),
 }
 """Name on the command line -> modules of benchmarks/ whose ROWS it runs."""
-OTHERS = ("all", "chain", "growth", "memory", "results", "forms", "networks")
+OTHERS = ("all", "peers", "chain", "growth", "memory", "results", "forms", "networks")
 NUM_CHAIN_IMAGES = (25, 100)
 
 
@@ -139,12 +140,16 @@ def run_chain() -> None:
 
 def run_growth() -> None:
     """Print how time and memory grow."""
-    from benchmarks import growth
+    from benchmarks import evaluation_memory, growth
 
     for title, rows in growth.tables().items():
         print(title)
         for what, milliseconds, each in rows:
             print(f"  {what:32s} {milliseconds:9.1f} {each:8.3f}")
+    print("panoptic quality with kinds and a table (MB when the files are read, MB at the peak)")
+    for num_images in evaluation_memory.NUM_IMAGES:
+        before, peak = evaluation_memory.measure(num_images)
+        print(f"  {f'{num_images} small images':32s} {before:9.1f} {peak:8.1f}", flush=True)
 
 
 def run_memory() -> None:
@@ -155,6 +160,27 @@ def run_memory() -> None:
     for num_images in memory.NUM_IMAGES:
         for command, (seconds, megabytes) in memory.measure(num_images).items():
             print(f"{num_images:8d} {command:18s} {megabytes:9.0f} {seconds:8.0f}", flush=True)
+
+
+def run_peers(repeats: int, output: Path | None) -> None:
+    """Print, and write where that is asked for, what the fastest other evaluators take.
+
+    Raises:
+        InputError: if one is not installed.
+    """
+    from benchmarks import peers
+
+    peers.check_installed()
+    print(", ".join(f"{name} {version(name)}" for name in peers.PEERS), flush=True)
+    rows = peers.measure(repeats)
+    for row in rows:
+        print(peers.line(row), flush=True)
+    if output:
+        write_json(output, [asdict(row) for row in rows])
+        print(f"\nwrote {output}")
+    unequal = [f"{row.side} on files of {row.writer}" for row in rows if row.side not in peers.PEERS and not row.is_bit_equal]
+    if unequal:
+        sys.exit(f"error: results differ: {', '.join(unequal)}")
 
 
 def run_results() -> None:
@@ -228,6 +254,9 @@ def main() -> None:
         print_versions()
         if arguments.name == "networks":
             run_networks(arguments.device, arguments.repeats, arguments.output)
+            return
+        if arguments.name == "peers":
+            run_peers(arguments.repeats, arguments.output)
             return
         others = {"chain": run_chain, "growth": run_growth, "memory": run_memory, "results": run_results, "forms": run_forms}
         if arguments.name in others:

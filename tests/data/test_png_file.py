@@ -6,6 +6,7 @@ import tracemalloc
 import zlib
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,7 +23,16 @@ from data.panoptic_png import (
     rgb_to_ids,
     write_panoptic_png,
 )
-from data.png_file import BYTES_PER_PIXEL, GREY16, RGB8, SIGNATURE, filter_up, read_plain_png, write_id_png
+from data.png_file import (
+    BYTES_PER_PIXEL,
+    GREY16,
+    RGB8,
+    SIGNATURE,
+    filter_up,
+    read_plain_png,
+    read_plain_runs,
+    write_id_png,
+)
 from runtime.files import InputError
 
 WIDTHS = (1, 2, 15, 16, 17, 33, 64, 65, 150)
@@ -138,6 +148,84 @@ def test_pixels_in_many_chunks_and_texts_before_them_are_read(tmp_path):
         assert text == image.text == {"a": "ä", "b": "x\0y", "c": "日"}
 
 
+def read_runs(tmp_path, content: bytes, kind: tuple[int, int] = RGB8):
+    (tmp_path / "a.png").write_bytes(content)
+    return read_plain_runs(tmp_path / "a.png", kind)
+
+
+def draw_sparse(seed: int, height: int = 60, width: int = 500, largest: int = 2**24 - 1) -> np.ndarray:
+    """Narrow rectangles over each other, so that few bytes are left whatever filter predicts them."""
+    rng = np.random.default_rng(seed)
+    ids = np.zeros((height, width), np.uint32)
+    for _ in range(5):
+        y, x = rng.integers(height), rng.integers(width)
+        ids[y : y + height // 2, x : x + width // 5] = rng.integers(0, largest + 1)
+    return ids
+
+
+@pytest.mark.parametrize("kind", [RGB8, GREY16], ids=["rgb", "grey"])
+@pytest.mark.parametrize("method", [1, 2, 3, 4])
+def test_a_sparse_map_is_read_as_runs_from_each_filter(tmp_path, method, kind):
+    for seed in range(8):
+        ids = draw_sparse(seed, largest=65535 if kind == GREY16 else 2**24 - 1)
+        content = encode(ids, kind, [method] * len(ids))
+        runs = read_runs(tmp_path, content, kind)
+        assert np.array_equal(runs.to_ids(), ids)
+        assert (runs.shape, runs.size) == (ids.shape, ids.size)
+        found = read_fast(tmp_path, content, kind)[0]
+        assert np.array_equal(found, ids)
+        assert found.dtype == (np.uint32 if kind == RGB8 else np.int32)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    filters=st.lists(st.sampled_from((0, 1, 2, 2, 3, 4)), min_size=60, max_size=60),
+    kind=st.sampled_from((RGB8, GREY16)),
+    few=st.booleans(),
+)
+def test_runs_are_read_from_filters_that_change_from_row_to_row(tmp_path_factory, seed, filters, kind, few):
+    ids = draw_sparse(seed, largest=65535)
+    ids = ids % 3 * 255 + ids // 3 % 2 * 256 if few else ids
+    ids[np.array(filters) == 0] = 0  # what is not predicted is sparse only where it is void
+    runs = read_runs(tmp_path_factory.getbasetemp(), encode(ids, kind, filters), kind)
+    assert runs is None or np.array_equal(runs.to_ids(), ids)
+
+
+def test_runs_are_as_long_as_they_can_be_and_repeated_rows_share_theirs(tmp_path):
+    ids = np.zeros((40, 300), np.uint32)
+    ids[10:30, 50:100] = 7
+    write_id_png(tmp_path / "a.png", ids)
+    runs = read_plain_runs(tmp_path / "a.png", RGB8)
+    of_rows = [(runs.starts[k : k + 3].tolist(), runs.ids[k : k + 3].tolist()) for k in runs.firsts.tolist()]
+    assert all(starts == [0, 50, 100] and values == [0, 7, 0] for starts, values in of_rows[10:30])
+    assert all(starts[:2] == [0, 300] and values[0] == 0 for starts, values in of_rows[:10] + of_rows[30:])
+    assert [len(set(part)) for part in (runs.firsts[:10], runs.firsts[10:30], runs.firsts[30:])] == [1, 1, 1]
+
+
+def test_maps_with_too_many_runs_and_files_that_are_not_plain_are_not_read_as_runs(tmp_path):
+    noise = draw_ids(0, 40, 200, is_noise=True)
+    assert read_runs(tmp_path, encode(noise, RGB8, [2] * 40)) is None
+    repeated = np.broadcast_to(noise[:1, :60], (400, 60))  # compresses well, but has a run for each pixel
+    changing = repeated + np.arange(400, dtype=np.uint32)[:, None] % 2
+    assert read_runs(tmp_path, encode(changing, RGB8, [1] * 400)) is None
+    assert np.array_equal(read_fast(tmp_path, encode(changing, RGB8, [1] * 400))[0], changing)
+    sparse = draw_sparse(0)
+    assert read_runs(tmp_path, encode(sparse, RGB8, [2] * 60)) is not None
+    assert read_runs(tmp_path, encode(sparse, RGB8, [2] * 60)[:-1]) is None
+    assert read_plain_runs(tmp_path / "none.png", RGB8) is None
+
+
+def test_maps_of_changing_sizes_are_read_one_after_another(tmp_path):
+    for seed, (height, width) in enumerate([(60, 500), (200, 300), (60, 500), (33, 1000), (60, 501)]):
+        ids = draw_sparse(seed, height, width)
+        runs = read_runs(tmp_path, encode(ids, RGB8, [2] * height))
+        first = runs.to_ids()
+        read_runs(tmp_path, encode(draw_sparse(seed + 9, height, width), RGB8, [2] * height))
+        assert np.array_equal(first, ids)
+        assert np.array_equal(runs.to_ids(), ids)  # what is read later does not reach into it
+
+
 IDS = draw_ids(3, 6, 9)
 ROWS = apply_filters(to_bytes(IDS, RGB8), [2] * 6, 3)
 PIXELS = chunk(b"IDAT", zlib.compress(ROWS))
@@ -223,6 +311,30 @@ def test_a_file_with_a_flipped_bit_is_read_as_pillow_reads_it(tmp_path):
             assert_reads_as_pillow(tmp_path / "a.png", bytes(damaged))
 
 
+def test_a_sparse_file_with_a_flipped_bit_is_read_as_pillow_reads_it(tmp_path):
+    ids = draw_sparse(0, 40, 150)
+    content = encode(ids, RGB8, [1, 2, 4, 2] * 10)
+    assert read_runs(tmp_path, content) is not None
+    for position in range(len(content)):
+        for bit in (0, 4):
+            damaged = bytearray(content)
+            damaged[position] ^= 1 << bit
+            assert_reads_as_pillow(tmp_path / "a.png", bytes(damaged))
+
+
+def test_damaged_pixels_of_a_sparse_file_are_read_as_pillow_reads_them(tmp_path):
+    ids = draw_sparse(1, 40, 150)
+    filtered = apply_filters(to_bytes(ids, RGB8), [2, 4] * 20, 3)
+    rng = np.random.default_rng(0)
+    for k in range(300):
+        damaged = bytearray(filtered)
+        damaged[rng.integers(len(damaged)) if k % 2 else 451 * rng.integers(40)] = rng.integers(256)  # filters, too
+        assert_reads_as_pillow(tmp_path / "a.png", pack(ids.shape, RGB8, chunk(b"IDAT", zlib.compress(bytes(damaged)))))
+        compressed = bytearray(zlib.compress(filtered))
+        compressed[rng.integers(len(compressed))] = rng.integers(256)
+        assert_reads_as_pillow(tmp_path / "a.png", pack(ids.shape, RGB8, chunk(b"IDAT", bytes(compressed))))
+
+
 def test_a_file_cut_at_any_byte_is_read_as_pillow_reads_it(tmp_path):
     for length in range(len(WHOLE)):
         assert_reads_as_pillow(tmp_path / "a.png", WHOLE[:length])
@@ -259,6 +371,13 @@ def test_any_integers_in_any_order_of_memory_are_written(tmp_path, dtype):
     for array in (ids, np.asfortranarray(ids), ids[::-1, ::2]):
         write_id_png(tmp_path / "a.png", array)
         assert np.array_equal(read_with_pillow((tmp_path / "a.png").read_bytes()), array)
+
+
+def test_opencv_reads_what_is_written(tmp_path):
+    for ids in (draw_sparse(0), draw_ids(1, 30, 40, is_noise=True)):
+        write_id_png(tmp_path / "a.png", ids, {"a": "b"})
+        blue_first = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)
+        assert np.array_equal(rgb_to_ids(blue_first[..., ::-1]), ids)
 
 
 def test_pillow_reads_the_texts(tmp_path):

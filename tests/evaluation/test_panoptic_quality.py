@@ -3,13 +3,15 @@
 import contextlib
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from data.panoptic_file import read_panoptic_json, read_panoptic_map, write_panoptic_json
-from data.panoptic_png import PanopticMap, Segment, describe_segments, ids_to_rgb, write_segment_ids
+from data.panoptic_png import PanopticMap, Segment, describe_segments, ids_to_rgb, read_segment_runs, write_segment_ids
+from data.row_runs import RowRuns
 from evaluation.file_scores import evaluate_files
 from evaluation.panoptic_quality import PanopticQuality, format_table, match_segments
 from runtime.files import InputError
@@ -207,6 +209,30 @@ def test_random_scenes_are_counted_as_the_official_evaluator_counts_them(scenes,
     assert sum(any(s.segment_id == 0 for s in p.segments) for p in scenes[1]) > 5
 
 
+@pytest.mark.parametrize("writer", ["pillow", "ours"])
+def test_enlarged_scenes_which_are_read_as_runs_have_the_same_scores(scenes, scene_files, toy, tmp_path, writer):
+    # All areas are 16 * 24 times as large, so that each IoU is the same number.
+    num = 60
+    for name, maps in zip(("truth", "prediction"), scenes):
+        entries = []
+        for k, panoptic in enumerate(maps[:num]):
+            ids = np.kron(panoptic.segment_ids, np.ones((16, 24), np.uint32))
+            path = tmp_path / name / f"{k}.png"
+            path.parent.mkdir(exist_ok=True)
+            if writer == "pillow":
+                Image.fromarray(ids_to_rgb(ids)).save(path)
+            else:
+                write_segment_ids(path, ids)
+            assert isinstance(read_segment_runs(path), RowRuns)
+            entries.append((f"scene{k}", f"{k}.jpg", path.name, ids.shape, panoptic.segments))
+        write_panoptic_json(tmp_path / f"{name}.json", toy, entries)
+    enlarged = [
+        read_panoptic_json(tmp_path / f"{name}.json", is_prediction=name == "prediction") for name in ("truth", "prediction")
+    ]
+    first = [replace(file, annotations=dict(list(file.annotations.items())[:num])) for file in scene_files]
+    assert evaluate_files(*enlarged).scores == evaluate_files(*first).scores
+
+
 def test_the_number_of_workers_does_not_change_a_bit(scene_files):
     assert evaluate_files(*scene_files, workers=2) == evaluate_files(*scene_files, workers=1)
 
@@ -215,6 +241,33 @@ def test_progress_counts_every_image(scene_files):
     calls = []
     evaluate_files(*scene_files, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(k + 1, NUM_SCENES) for k in range(NUM_SCENES)]
+
+
+def test_without_kinds_the_scores_are_the_same(scene_files):
+    plain = evaluate_files(*scene_files, with_kinds=False)
+    full = evaluate_files(*scene_files)
+    assert (plain.scores, plain.image_pq) == (full.scores, full.image_pq)
+    assert plain.kinds is None
+    outcomes = []
+    evaluate_files(*scene_files, each=lambda image_id, matches, found, looked: outcomes.append(found), with_kinds=False)
+    assert outcomes == [()] * NUM_SCENES
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_looked_at_is_the_image_and_comes_back_in_order(scene_files, workers):
+    def look(comparison):
+        for file, panoptic in zip(scene_files, (comparison.truth, comparison.prediction)):
+            assert np.array_equal(panoptic.segment_ids, read_panoptic_map(file, comparison.image_id).segment_ids)
+            assert [s.segment_id for s in panoptic.segments] == [
+                s.segment_id for s in file.annotations[comparison.image_id].segments
+            ]
+        assert sum(comparison.overlaps.values()) == comparison.truth.segment_ids.size
+        return comparison.image_id, comparison.matches, comparison.outcomes
+
+    found = []
+    evaluate_files(*scene_files, workers, each=lambda *image: found.append(image), look=look)
+    assert [image[0] for image in found] == list(scene_files[0].annotations)
+    assert all(image[:3] == image[3] for image in found)
 
 
 def write_files(folder, name, taxonomy, maps):
