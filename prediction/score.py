@@ -12,6 +12,7 @@ from data.panoptic_png import PanopticMap
 from data.semantic_dump import SemanticLogits
 from data.split import Split
 from data.targets import fill_void, panoptic_to_annotations, panoptic_to_semantic
+from evaluation.bootstrap import ImageCounts
 from evaluation.instance_ap import Detection, InstanceAP, instances_to_detections, panoptic_to_detections
 from evaluation.panoptic_quality import ImageMatches, PanopticQuality, match_segments
 from evaluation.results_table import results_table, scores_line, write_results
@@ -38,6 +39,8 @@ class Scores:
     sizes: dict | None
     per_image: dict[str, float | None]
     num_images: int
+    counts: ImageCounts
+    """By image, for the intervals of evaluation.bootstrap."""
 
     def to_json(self) -> dict:
         """The content of scores.json: groups and classes of panoptic quality at the top, as scripts/evaluate.py writes them."""
@@ -89,12 +92,13 @@ def score(run: Run, split: Split, *, workers: int = 2) -> Scores:
         raise InputError(f"{run.folder}: predicted with other classes than {split.name} has, {difference}; score it on its own")
     quality, precision = PanopticQuality(), InstanceAP(run.taxonomy)
     iou, sizes = SemanticIoU(run.taxonomy), SizeBreakdown(run.taxonomy)
-    per_image, has_scores = {}, True
+    per_image, counts, has_scores = {}, ImageCounts(run.taxonomy), True
     for image in track(in_threads(partial(_compare, run, split), indices, workers), "scoring", len(indices)):
         if image.matches is not None:
             quality.add_matches(image.matches)
             sizes.add(image.truth, image.matches)
             per_image[image.image_id] = image.matches.pq
+            counts.add(image.image_id, image.matches)
         has_scores &= image.detections is not None
         if image.detections is not None:
             precision.add(image.annotations, image.detections, image.truth.segment_ids.shape)
@@ -108,6 +112,7 @@ def score(run: Run, split: Split, *, workers: int = 2) -> Scores:
         sizes=sizes.scores() if has_panoptic else None,
         per_image=per_image,
         num_images=len(indices),
+        counts=counts,
     )
 
 
@@ -152,7 +157,7 @@ def describe_truth(split: Split) -> dict:
 
 def describe_run(run: Run, split: Split) -> dict:
     """What was scored of them, for evaluation.provenance: what is kept, and a digest of the panoptic PNGs."""
-    about = {"run": str(run.folder), "kept": list(run.kept)}
+    about = {"kept": list(run.kept)}
     if "panoptic" not in run.kept:
         return about
     paths = [run.png(split.image_id(index)) for index in range(len(split)) if split.has_truth(index)]
