@@ -21,10 +21,19 @@ from typing import Literal
 
 from data.panoptic_png import PanopticMap, Segment
 from data.taxonomy import Taxonomy
-from evaluation.panoptic_quality import ClassCounts, ImageMatches, PanopticQuality
+from evaluation.panoptic_quality import ClassCounts, ImageMatches, PanopticQuality, sum_over
 from evaluation.size_breakdown import SIZES, size_of
 
 KINDS = ("found", "in void", "wrong class", "merged", "split", "loose", "missed", "invented")
+ADVICE = {
+    "wrong class": "see the confusion matrix for which one, and whether the labels tell the two apart",
+    "merged": "masks that keep neighbours apart, or a higher min_score, would help first",
+    "split": "a larger view of the object, or a lower max_overlap, would help first",
+    "loose": "finer masks would help first",
+    "missed": "more images of it, a longer training, or a lower min_score would help first",
+    "invented": "a higher min_score, or a larger smallest stuff area, would help first",
+}
+"""What would help first with each kind of error."""
 LOWEST_IOU = 0.1
 """Of a loose pair, as TIDE's background threshold (Bolya et al., ECCV 2020)."""
 Overlaps = Mapping[tuple[int, int], int]
@@ -52,9 +61,14 @@ def explain(truth: PanopticMap, prediction: PanopticMap, overlaps: Overlaps, mat
         overlaps, matches: of these two maps.
     """
     image = _Image(truth, prediction, overlaps, matches)
-    truths = [s for s in truth.segments if not s.is_crowd]
-    counted = [replace(s, area=image.truth_areas[s.segment_id]) for s in truths]  # what a JSON lists need not be right
-    return tuple([image.of_truth(s) for s in counted] + [image.of_prediction(s) for s in prediction.segments])
+    # Areas are counted: what a JSON lists need not be right.
+    truths = [_with_area(s, image.truth_areas[s.segment_id]) for s in truth.segments if not s.is_crowd]
+    predictions = [_with_area(s, image.predicted_areas[s.segment_id]) for s in prediction.segments]
+    return tuple([image.of_truth(s) for s in truths] + [image.of_prediction(s) for s in predictions])
+
+
+def _with_area(segment: Segment, area: int) -> Segment:
+    return segment if segment.area == area else replace(segment, area=area)
 
 
 class _Image:
@@ -63,16 +77,14 @@ class _Image:
     def __init__(self, truth: PanopticMap, prediction: PanopticMap, overlaps: Overlaps, matches: ImageMatches):
         self.truths = {s.segment_id: s for s in truth.segments if not s.is_crowd}
         self.predictions = {s.segment_id: s for s in prediction.segments}
-        self.truth_areas, self.predicted_areas = Counter(), Counter()
-        for (truth_id, predicted_id), pixels in overlaps.items():
-            self.truth_areas[truth_id] += pixels
-            self.predicted_areas[predicted_id] += pixels
+        self.truth_areas, self.predicted_areas = sum_over(overlaps, 0), sum_over(overlaps, 1)
         self.on_void = {predicted_id: pixels for (truth_id, predicted_id), pixels in overlaps.items() if truth_id == 0}
-        self.pairs: dict[str, dict[int, list[tuple[int, int]]]] = {"truth": {}, "prediction": {}}
+        of_truths, of_predictions = {k: [] for k in self.truths}, {k: [] for k in self.predictions}
         for (truth_id, predicted_id), pixels in overlaps.items():
-            if truth_id in self.truths and predicted_id in self.predictions:
-                self.pairs["truth"].setdefault(truth_id, []).append((predicted_id, pixels))
-                self.pairs["prediction"].setdefault(predicted_id, []).append((truth_id, pixels))
+            if truth_id in of_truths and predicted_id in of_predictions:
+                of_truths[truth_id].append((predicted_id, pixels))
+                of_predictions[predicted_id].append((truth_id, pixels))
+        self.pairs: dict[str, dict[int, list[tuple[int, int]]]] = {"truth": of_truths, "prediction": of_predictions}
         self.found_truths = {m[0]: m for m in matches.matches}
         self.found_predictions = {m[1]: m for m in matches.matches}
         # Of each class as many are invented as are not forgiven; which they are follows from the same sums.
@@ -159,13 +171,13 @@ class _Image:
 class ErrorKinds:
     """Collects images, in memory that does not grow with their number.
 
-    truths, predictions: category id -> kind -> how many. sizes: category id -> kind -> size -> how many truths.
+    truths, predictions: category id -> kind -> how many. sizes: (side, category id, kind) -> size -> how many.
     """
 
     taxonomy: Taxonomy
     truths: dict[int, Counter] = field(default_factory=dict)
     predictions: dict[int, Counter] = field(default_factory=dict)
-    sizes: dict[tuple[int, str], Counter] = field(default_factory=dict)
+    sizes: dict[tuple[str, int, str], Counter] = field(default_factory=dict)
     quality: PanopticQuality = field(default_factory=PanopticQuality)
 
     def add(self, outcomes: tuple[Outcome, ...], matches: ImageMatches, num_pixels: int) -> None:
@@ -178,10 +190,10 @@ class ErrorKinds:
         self.quality.add_matches(matches)
         for outcome in outcomes:
             side = self.truths if outcome.side == "truth" else self.predictions
-            side.setdefault(outcome.segment.category_id, Counter())[outcome.kind] += 1
-            if outcome.side == "truth":
-                key = (outcome.segment.category_id, outcome.kind)
-                self.sizes.setdefault(key, Counter())[size_of(outcome.segment.area, num_pixels)] += 1
+            category_id = outcome.segment.category_id
+            _counter_of(side, category_id)[outcome.kind] += 1
+            key = (outcome.side, category_id, outcome.kind)
+            _counter_of(self.sizes, key)[size_of(outcome.segment.area, num_pixels)] += 1
 
     def quality_without(self, kind: str) -> PanopticQuality:
         """PQ if all of this kind were right: its truths found with IoU 1, its predictions gone; of `found` the IoU would be 1."""
@@ -198,7 +210,8 @@ class ErrorKinds:
         return fixed
 
     def scores(self) -> dict:
-        """{kind: {truths, predictions, pq, gain}}, PQ of all classes as a fraction of 1, and the same by class name."""
+        """{"kinds": {kind: {truths, predictions, pq, gain}}, "per_class": {name: {kind: {truths, predictions}}}, and
+        "things_by_size": {size: {kind: {truths, predictions}}}}; PQ of all classes as a fraction of 1."""
         now = self.quality.scores(self.taxonomy)["All"]["pq"]
         names = {c.dataset_id: c.name for c in self.taxonomy.categories}
         found = {}
@@ -217,7 +230,16 @@ class ErrorKinds:
             for category_id in names
             if category_id in self.truths or category_id in self.predictions
         }
-        return {"kinds": found, "per_class": per_class}
+        by_size = {
+            size: {kind: {f"{side}s": self._of_size(side, kind, size) for side in ("truth", "prediction")} for kind in KINDS}
+            for size in SIZES
+        }
+        return {"kinds": found, "per_class": per_class, "things_by_size": by_size}
+
+    def _of_size(self, side: str, kind: str, size: str) -> int:
+        """Things of a kind and a size."""
+        things = [c.dataset_id for c in self.taxonomy.categories if c.is_thing]
+        return sum(self.sizes[side, k, kind][size] for k in things if (side, k, kind) in self.sizes)
 
     def _count(self, side: str, category_id: int, kind: str) -> int:
         return getattr(self, side).get(category_id, Counter())[kind]
@@ -235,13 +257,18 @@ class ErrorKinds:
                 after = ClassCounts(counts.iou_sum + lost, counts.tp + lost, counts.fp - wrong, counts.fn - lost)
                 costs.append((after.quality[0] - counts.quality[0], names[category_id].name, kind, category_id, lost, wrong))
         costs.sort(key=lambda cost: (-cost[0], cost[1], cost[2]))
-        return [self._in_words(*cost[1:]) for cost in costs[:most] if cost[0] > 0]
+        num_classes = sum(counts.is_seen for counts in self.quality.counts.values())
+        return [
+            f"{self._in_words(*words)}; all right, PQ would be {100 * cost / num_classes:.1f} higher"
+            for cost, *words in costs[:most]
+            if cost > 0
+        ]
 
     def _in_words(self, name: str, kind: str, category_id: int, lost: int, wrong: int) -> str:
         total = sum(self.truths.get(category_id, Counter()).values())
         if kind == "invented":
             predicted = sum(self.predictions[category_id].values())
-            return f"{wrong} of {predicted} predictions of {name} are invented, where nothing of it is"
+            return f"{name}: {wrong} of {predicted} predictions {_are(wrong)} invented; {ADVICE[kind]}"
         words = {
             "missed": "missed",
             "loose": "found only loosely (IoU of 0.1 to 0.5)",
@@ -249,13 +276,27 @@ class ErrorKinds:
             "split": "split into several",
             "wrong class": "taken for another class",
         }[kind]
-        text = f"{lost} of {total} {name} are {words}"
-        if self.taxonomy.is_thing[self.taxonomy.dataset_id_to_train_id[category_id]]:
-            of_size = self.sizes.get((category_id, kind), Counter())
+        text = f"{name}: {lost} of {total} {_are(lost)} {words}"
+        advice = ADVICE[kind]
+        if kind in ("missed", "loose") and self.taxonomy.is_thing[self.taxonomy.dataset_id_to_train_id[category_id]]:
+            of_size = self.sizes.get(("truth", category_id, kind), Counter())
             small = sum(of_size[size] for size in SIZES[:2])
             if small > lost / 2:
-                text += f", {small} of them below 32x32 pixels of a 1024x2048 image: a larger input would help first"
-        return text
+                text += f", {small} of them below 32x32 pixels of a 1024x2048 image"
+                advice = "a larger input would help first"
+        return f"{text}; {advice}"
+
+
+def _counter_of(counters: dict, key: object) -> Counter:
+    """counters[key], a new one where there is none; as setdefault, which would make one on every call."""
+    found = counters.get(key)
+    if found is None:
+        found = counters[key] = Counter()
+    return found
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _total(counts: Mapping[int, Counter], kind: str) -> int:

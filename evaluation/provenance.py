@@ -19,6 +19,16 @@ DEVIATIONS = (
 )
 
 
+OTHERS = {
+    "semantic": "mIoU as cityscapesscripts 2.3.0 (evalPixelLevelSemanticLabeling); fwIoU as Long et al. (CVPR 2015)",
+    "mask_ap": "COCO's mask AP, as pycocotools",
+    "boundary": "boundary PQ of Cheng et al. (CVPR 2021): the smaller of mask IoU and boundary IoU, 2 % of the diagonal deep",
+    "pq_dagger": "Porzi et al. (CVPR 2019): of stuff the mean IoU over the images that show it",
+    "intervals, differences": "percentile bootstrap over images, 2000 draws, seed 0; paired for differences",
+}
+"""Of the parts of a scores.json."""
+
+
 def provenance(command: str, files: Mapping[str, Mapping[str, object]]) -> dict:
     """What stands beside a score in its JSON.
 
@@ -29,7 +39,8 @@ def provenance(command: str, files: Mapping[str, Mapping[str, object]]) -> dict:
         project = version(PROJECT)
     except PackageNotFoundError:  # run from its folder, uninstalled
         project = "not installed"
-    about = {"definition": DEFINITION, "deviations": list(DEVIATIONS), "command": command, "date": date.today().isoformat()}
+    about = {"definition": DEFINITION, "deviations": list(DEVIATIONS), "others": OTHERS}
+    about |= {"command": command, "date": date.today().isoformat()}
     return about | {"version": project, "files": {name: dict(entry) for name, entry in files.items()}}
 
 

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from data.panoptic_png import PanopticMap
+from data.panoptic_png import MAX_SEGMENT_ID, PanopticMap, Segment
+from data.segment_runs import look_up
 from data.taxonomy import Taxonomy
 from evaluation.panoptic_quality import match_segments
 
@@ -35,16 +36,8 @@ def color_panoptic(panoptic: PanopticMap, taxonomy: Taxonomy, borders: bool = Tr
 
     The same map gives the same image; a thing's variation depends on its rank among the ids of its class.
     """
-    index = _segment_index(panoptic)
-    colors = np.zeros((len(panoptic.segments) + 1, 3), dtype=np.uint8)
-    ranks: dict[int, int] = {}
-    for k, segment in sorted(enumerate(panoptic.segments, start=1), key=lambda item: item[1].segment_id):
-        train_id = taxonomy.dataset_id_to_train_id[segment.category_id]
-        color = taxonomy.colors[train_id]
-        if taxonomy.is_thing[train_id] and not segment.is_crowd:
-            rank = ranks[segment.category_id] = ranks.get(segment.category_id, -1) + 1
-            color = _vary(color, rank)
-        colors[k] = color
+    index = segment_index(panoptic)
+    colors = np.concatenate([np.zeros((1, 3), dtype=np.uint8), segment_colors(panoptic.segments, taxonomy)])
     picture = colors[index]
     is_crowd = np.array([False, *(s.is_crowd for s in panoptic.segments)])
     if is_crowd.any():
@@ -53,6 +46,20 @@ def color_panoptic(panoptic: PanopticMap, taxonomy: Taxonomy, borders: bool = Tr
     if borders:
         picture[_borders(index)] = PAPER
     return picture
+
+
+def segment_colors(segments: Sequence[Segment], taxonomy: Taxonomy) -> np.ndarray:
+    """(N, 3) uint8: of stuff and crowds the class's colour, of each thing a variation of it by its rank among its class's ids."""
+    colors = np.zeros((len(segments), 3), dtype=np.uint8)
+    ranks: dict[int, int] = {}
+    for k, segment in sorted(enumerate(segments), key=lambda item: item[1].segment_id):
+        train_id = taxonomy.dataset_id_to_train_id[segment.category_id]
+        color = taxonomy.colors[train_id]
+        if taxonomy.is_thing[train_id] and not segment.is_crowd:
+            rank = ranks[segment.category_id] = ranks.get(segment.category_id, -1) + 1
+            color = _vary(color, rank)
+        colors[k] = color
+    return colors
 
 
 def overlay(
@@ -73,7 +80,7 @@ def overlay(
     colors = color_panoptic(large, taxonomy, borders=False)
     weight = np.where(large.segment_ids[..., None] == 0, 0.75 * opacity, opacity)
     picture = (image * (1 - weight) + colors * weight).astype(np.uint8)
-    picture[_borders(_segment_index(large))] = PAPER
+    picture[_borders(segment_index(large))] = PAPER
     return np.concatenate([picture, draw_legend(panoptic, taxonomy, picture.shape[1])]) if legend else picture
 
 
@@ -141,7 +148,7 @@ def error_map(truth: PanopticMap, prediction: PanopticMap, taxonomy: Taxonomy) -
         InputError: if the sizes differ.
     """
     matched = {(m[0], m[1]) for m in match_segments(truth, prediction).matches}
-    real, guess = _segment_index(truth), _segment_index(prediction)
+    real, guess = segment_index(truth), segment_index(prediction)
     pairs, place = np.unique(real * (len(prediction.segments) + 1) + guess, return_inverse=True)
     names, verdicts = list(ERROR_COLORS), []
     for t, p in zip(*np.divmod(pairs, len(prediction.segments) + 1), strict=True):  # only those that meet
@@ -242,13 +249,12 @@ def _enlarge(pixels: np.ndarray, factor: int) -> np.ndarray:
     return pixels.repeat(factor, 0).repeat(factor, 1)
 
 
-def _segment_index(panoptic: PanopticMap) -> np.ndarray:
-    """(H, W) int: 1-based position of each pixel's segment in `segments`, 0 for void."""
-    ids = np.array([s.segment_id for s in panoptic.segments] or [0], dtype=np.uint32)
-    order = np.argsort(ids)
-    place = np.searchsorted(ids, panoptic.segment_ids, sorter=order).clip(max=len(ids) - 1)
-    found = ids[order][place] == panoptic.segment_ids
-    return np.where(found & bool(panoptic.segments), order[place] + 1, 0)
+def segment_index(panoptic: PanopticMap) -> np.ndarray:
+    """(H, W) int32: 1-based position of each pixel's segment in `segments`; 0 for void and for ids that are not listed."""
+    table = np.zeros(MAX_SEGMENT_ID + 1, dtype=np.int32)  # of zeros that are not touched no memory is taken
+    for k, segment in enumerate(panoptic.segments, start=1):
+        table[segment.segment_id] = k
+    return look_up(table, panoptic.segment_ids)
 
 
 def _borders(index: np.ndarray) -> np.ndarray:

@@ -11,7 +11,6 @@ Run the same command again after a kill, and only what is missing is fused.
 """
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,13 +85,11 @@ def run(args: Namespace) -> None:
 
 def show_stages(args: Namespace, split: "Split", predictor: "FusedPredictor", folder: Path) -> None:
     """Print what each stage loses, and write it into stages.json, where scripts/evaluate.py finds it for its report."""
-    from evaluation.results_table import markdown_table
     from prediction.stages import find_stage_losses
 
     losses = find_stage_losses(split, predictor, workers=args.workers)
-    table = losses.table()
-    print(f"\n{markdown_table(table.columns, [[str(cell) for cell in row] for row in table.rows])}\n\n{table.note}")
-    write_json(folder / STAGES_FILE, {"table": asdict(table), "stages": losses.to_json()})
+    print(f"\n{losses.text()}")
+    write_json(folder / STAGES_FILE, losses.to_json())
     print(f"wrote {folder / STAGES_FILE}")
 
 

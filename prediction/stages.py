@@ -1,14 +1,13 @@
 """Which stage of a fusion loses what: the truth takes the place of each half, and the same rule fuses again."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
 from data.split import Split
-from evaluation.error_kinds import KINDS, ErrorKinds, Outcome, explain
-from evaluation.pair_counts import count_pairs
-from evaluation.panoptic_quality import ImageMatches, match_overlaps
+from evaluation.error_kinds import KINDS, ErrorKinds
+from evaluation.file_scores import Comparison, compare_maps
 from evaluation.report import Table
-from evaluation.results_table import percent
+from evaluation.results_table import markdown_table, percent
 from prediction.fused import FusedPredictor
 from prediction.sources.truth import Truth
 from runtime.files import InputError
@@ -48,12 +47,18 @@ class StageLosses:
         gains = f"True instances {100 * (instances - now):+.1f} PQ, true semantics {100 * (semantics - now):+.1f} PQ"
         return f"{gains}; with both, the rule and the masks' stride still lose {100 * (1 - both):.1f}."
 
+    def text(self) -> str:
+        """The table as Markdown, which reads well as plain text, and what it says in words."""
+        table = self.table()
+        return f"{markdown_table(table.columns, [[str(cell) for cell in row] for row in table.rows])}\n\n{table.note}"
+
     def to_json(self) -> dict:
-        """{stage: {scores, kinds}}."""
-        return {
+        """{"table": Table as a dict, "stages": {stage: {scores, errors}}}."""
+        stages = {
             name: {"scores": kinds.quality.scores(kinds.taxonomy), "errors": kinds.scores()}
             for name, kinds in self.stages.items()
         }
+        return {"table": asdict(self.table()), "stages": stages}
 
 
 def find_stage_losses(split: Split, predictor: FusedPredictor, *, workers: int = 2) -> StageLosses:
@@ -69,23 +74,16 @@ def find_stage_losses(split: Split, predictor: FusedPredictor, *, workers: int =
         raise InputError(f"{split.name}: no image has a truth, so no stage can be blamed")
     losses = StageLosses({name: ErrorKinds(predictor.taxonomy) for name in STAGES})
     work = partial(_compare_stages, split, predictor, Truth(split))
-    for found, num_pixels in track(in_threads(work, indices, workers), "stages", len(indices)):
-        for kinds, (outcomes, matches) in zip(losses.stages.values(), found, strict=True):
-            kinds.add(outcomes, matches, num_pixels)
+    for compared in track(in_threads(work, indices, workers), "stages", len(indices)):
+        for kinds, comparison in zip(losses.stages.values(), compared, strict=True):
+            kinds.add(comparison.outcomes, comparison.matches, comparison.num_pixels)
     return losses
 
 
-def _compare_stages(
-    split: Split, predictor: FusedPredictor, source: Truth, index: int
-) -> tuple[list[tuple[tuple[Outcome, ...], ImageMatches]], int]:
-    """Outcomes and matches of one image by STAGES, and its number of pixels."""
+def _compare_stages(split: Split, predictor: FusedPredictor, source: Truth, index: int) -> list[Comparison]:
+    """One image with its truth, by STAGES."""
     image_id, image = split.image_id(index), split.image(index)
     found, true = predictor.predict(image_id, image), source.predict(image_id, image)
     halves = ((true.instances, found.semantic), (found.instances, true.semantic), (true.instances, true.semantic))
     fused = [found.panoptic, *(predictor.rule.fuse(*both, predictor.taxonomy) for both in halves)]
-    results = []
-    for panoptic in fused:
-        overlaps = count_pairs(true.panoptic.segment_ids, panoptic.segment_ids)
-        matches = match_overlaps(true.panoptic, panoptic, overlaps)
-        results.append((explain(true.panoptic, panoptic, overlaps, matches), matches))
-    return results, true.panoptic.segment_ids.size
+    return [compare_maps(image_id, true.panoptic, panoptic) for panoptic in fused]

@@ -6,12 +6,13 @@ import json
 import os
 import platform
 import re
+import shutil
 import signal
 import sys
 import tempfile
 import threading
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -251,11 +252,37 @@ def atomic_path(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None], folder: str = "") -> None:
+    """Refuse outputs that would take the place of an input, of each other, or of what a command writes as a whole folder.
+
+    Args:
+        outputs, inputs: flag -> path; None was not given.
+        folder: the flag of the output that is a folder; the others are files, and none may lie in it.
+
+    Raises:
+        InputError: if there is such an output, or a file's name is that of a folder.
+    """
+    written = {flag: path.expanduser().resolve() for flag, path in outputs.items() if path is not None}
+    read = {flag: path.expanduser().resolve() for flag, path in inputs.items() if path is not None}
+    for flag, path in written.items():
+        for other, taken in [*read.items(), *((f, p) for f, p in written.items() if f != flag)]:
+            if path == taken:
+                raise InputError(f"{flag} {path}: is also what {other} names; give another name")
+        if flag != folder and path.is_dir():
+            raise InputError(f"{flag} {path}: is a folder, but the name of a file is needed")
+        if flag != folder and written.get(folder) in path.parents:
+            raise InputError(f"{flag} {path}: lies in {folder}, which is written anew as a whole; give another place")
+
+
 def remove_partial_files(folder: Path) -> None:
-    """Delete what killed writers left in `folder`: partial files of processes of this machine that are no more."""
+    """Delete what killed writers left in `folder`: partial files and folders of processes of this machine that are no more."""
     for leftover in Path(folder).glob(f"{PARTIAL}*"):
         writer = leftover.name.removeprefix(PARTIAL).partition("-")[0]
-        if writer.isdecimal() and not _is_running(int(writer)):
+        if not writer.isdecimal() or _is_running(int(writer)):
+            continue
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
             leftover.unlink(missing_ok=True)
 
 

@@ -133,6 +133,7 @@ def compare(args: Namespace) -> None:
     from benchmarks.comparison import score_system
     from benchmarks.systems import Configs, all_systems
     from data.drawn.embedded import find_data_set
+    from prediction.score import describe_truth
 
     data_set = find_data_set(args.data_root, args.layout, args.truth_classes)
     root, out = data_set.root.resolve(), Path(args.output).expanduser().resolve()
@@ -163,26 +164,35 @@ def compare(args: Namespace) -> None:
     )
     if args.seeds > 1:
         note += f" Mean and sample standard deviation of {args.seeds} trainings with seeds 0 to {args.seeds - 1}."
-    for path in write_comparison(results, note, out, split.taxonomy, len(split)):
+    for path in write_comparison(results, note, out, split.taxonomy, len(split), describe_truth(split)):
         print(f"wrote {path}")
 
 
-def write_comparison(results: list[list[dict]], note: str, out: Path, taxonomy: "Taxonomy", num_images: int) -> list[Path]:
+def write_comparison(
+    results: list[list[dict]], note: str, out: Path, taxonomy: "Taxonomy", num_images: int, truth: dict
+) -> list[Path]:
     """Print the tables; write them, all numbers, the report and its figures into `out`, and return what was written.
 
     Args:
         results: of each system those of benchmarks.comparison.score_system, one a seed; classes in the report are those of the
             first system's first.
+        truth: what describes it, for the provenance.
     """
-    from benchmarks.comparison import classes_table, sizes_table, systems_table, to_markdown
+    from benchmarks.comparison import classes_table, gains_of, gains_table, sizes_table, systems_table, to_markdown
     from data.images import write_image
     from evaluation.figures import bar_chart, scatter_chart
+    from evaluation.provenance import provenance
     from evaluation.report import write_report
     from evaluation.size_breakdown import SIZES
 
-    tables = (systems_table(results, note), sizes_table(results), classes_table(results, taxonomy))
+    tables = [systems_table(results, note), sizes_table(results), classes_table(results, taxonomy)]
+    if len(results) > 1:
+        tables.insert(1, gains_table(results))
     print("\n\n".join(f"{t.title}\n{to_markdown(t)}\n{t.note}" for t in tables))
-    write_json(out / "compare.json", results)
+    systems = [[{k: v for k, v in seed.items() if k != "counts"} for seed in seeds] for seeds in results]
+    command = shlex.join(["python", "scripts/compare.py", *sys.argv[1:]])
+    content = {"systems": systems, "gains": gains_of(results), "provenance": provenance(command, {"truth": truth})}
+    write_json(out / "compare.json", content)
     with atomic_path(out / "compare.md") as partial:
         partial.write_text("\n\n".join(f"{to_markdown(t)}\n\n{t.note}" for t in tables) + "\n")
 

@@ -1,42 +1,65 @@
-"""Score any panoptic PNGs + COCO panoptic JSON against any other: PQ, SQ, RQ for all classes, things, stuff and each class.
+"""Score any panoptic PNGs + COCO panoptic JSON against any other, say what costs most, and make a report to look at.
 
     $ python scripts/evaluate.py
     $ python scripts/evaluate.py --truth truth.json --prediction prediction.json
-    $ python scripts/evaluate.py --truth a.json --prediction b.json --official --report report.html --images images/
+    $ python scripts/evaluate.py --truth a.json --prediction b.json --images images/ --report report
+    $ python scripts/evaluate.py --truth a.json --prediction b.json --compare before=c.json --per-image images.csv --official
 
-Without arguments: the demo's result (outputs/demo) against the truth of the embedded data set.
+Without arguments: the demo's result (outputs/demo) against the truth of the embedded data set. docs/evaluation.md explains the
+numbers.
 """
 
-import contextlib
-import io
 import os
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import date
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
 from runtime.command_line import OUTPUTS, REPOSITORY, current_spelling, make_parser, relative_to_repository
-from runtime.files import InputError, one_line_errors, read_json, write_json
+from runtime.files import InputError, check_outputs, one_line_errors, read_json, write_json
 from runtime.progress import progress_bar
 
 if TYPE_CHECKING:
-    from data.panoptic_file import ImageId, PanopticFile
+    from data.panoptic_file import PanopticFile
     from data.taxonomy import Taxonomy
-    from evaluation.file_scores import FileScores
-    from evaluation.report import Example, Table
+    from evaluation.report import Table
+    from evaluation.run_scores import RunScores
+    from evaluation.slices import Slices
 
 DEMO_PREDICTION = OUTPUTS / "demo" / "panoptic.json"
 OUTPUT = OUTPUTS / "evaluate" / "scores.json"
+PANOPTIC_JSON = "panoptic.json"
+"""In every run folder."""
 STREETS = REPOSITORY / "datasets" / "streets"
 
 
+class Files(NamedTuple):
+    """What is scored.
+
+    runs: predictions by name, the first one first. scores: of each that is compared, None of predictions. stages: see
+    evaluation.run_report.read_stages.
+    """
+
+    truth: "PanopticFile"
+    runs: "dict[str, PanopticFile]"
+    scores: dict[str, dict | None]
+    stages: "Table | None"
+
+    def all_scores(self, runs: "list[RunScores]") -> dict[str, dict]:
+        """Of all that is compared, by name, in the order of the command."""
+        scored = {run.name: run.scores for run in runs}
+        return {name: scored[name] if known is None else known for name, known in self.scores.items()}
+
+
 def build_parser() -> ArgumentParser:
-    """The command's args."""
+    """The command's arguments."""
     parser = make_parser("evaluate.py", __doc__, has_config=False)
     files = parser.add_argument_group("files")
     files.add_argument("--truth", type=Path | None, metavar="A.json", help="COCO panoptic JSON of the truth")
@@ -58,15 +81,21 @@ def build_parser() -> ArgumentParser:
     result.add_argument("--official", action="store_true", help=help_official)
     help_output = f"scores as JSON; default: {relative_to_repository(OUTPUT)}"
     result.add_argument("--output", type=Path | None, metavar="FILE", help=help_output)
-    help_images = "PQ, SQ, RQ, counts and kinds of errors of each image, as a table for a spreadsheet"
-    result.add_argument("--per-image", type=Path | None, metavar="FILE.csv", help=help_images)
-    result.add_argument("--report", type=Path | None, metavar="FILE.html", help="a report with best and worst images")
+    help_images = "PQ, SQ, RQ, counts, kinds of errors and seconds of each image, as a table; Parquet needs pyarrow"
+    result.add_argument("--per-image", type=Path | None, metavar="FILE.csv|.parquet", help=help_images)
+    help_slices = "PQ by any column of a table (CSV or Parquet) with a column `image`: night, city, camera"
+    result.add_argument("--slices", type=Path | None, metavar="FILE.csv", help=help_slices)
+    help_also = "more numbers: boundary PQ (Cheng et al. 2021), PQ-dagger (Porzi et al. 2019)"
+    result.add_argument("--also", nargs="+", choices=("boundary", "dagger"), default=[], help=help_also)
+    help_report = "a folder to open by double click: all images with truth, prediction, and each segment's error"
+    result.add_argument("--report", type=Path | None, metavar="DIR", help=help_report)
     help_picture = "image, truth, prediction and errors of the image of median PQ"
     result.add_argument("--picture", type=Path | None, metavar="FILE.png", help=help_picture)
     help_images = "the images, for --report and --picture: a folder or a quoted glob; paired by image id or file name"
     result.add_argument("--images", type=str | None, metavar="PATH", help=help_images)
-    help_compare = "another run's scores, as a row of the report's and the printed comparison; may be repeated"
-    result.add_argument("--compare", action="append", default=[], metavar="NAME=scores.json", help=help_compare)
+    help_compare = "another prediction of the same truth: the difference with its interval, and in the report both side by side; "
+    help_compare += "of a scores.json the numbers only; may be repeated"
+    result.add_argument("--compare", action="append", default=[], metavar="NAME=FILE.json", help=help_compare)
     help_workers = "images that are compared at once; never change the result"
     result.add_argument("--workers", type=PositiveInt, default=os.cpu_count() or 1, help=help_workers)
     return parser
@@ -82,10 +111,19 @@ def check(args: Namespace) -> None:
         raise InputError("give both --truth and --prediction, or neither for the demo's result")
     if args.official and (args.truth_classes or args.prediction_classes):
         raise InputError("--official reads the files as they are, without class maps; leave one of both out")
-    if args.per_image and args.per_image.suffix.lower() != ".csv":
-        raise InputError(f"--per-image {args.per_image}, but a name that ends in .csv is needed")
+    if args.per_image and args.per_image.suffix.lower() not in (".csv", ".parquet"):
+        raise InputError(f"--per-image {args.per_image}, but a name that ends in .csv or .parquet is needed")
+    if args.report and args.report.suffix.lower() in (".html", ".htm"):
+        args.report = args.report.with_suffix("")  # older commands named the report's file
     if args.picture and args.picture.suffix.lower() != ".png":
         raise InputError(f"--picture {args.picture}, but a name that ends in .png is needed")
+    written = {"--output": args.output, "--per-image": args.per_image, "--picture": args.picture, "--report": args.report}
+    read = {"--truth": args.truth, "--prediction": args.prediction, "--slices": args.slices}
+    if args.report is not None:
+        from evaluation.viewer import check_viewer_folder
+
+        check_viewer_folder(args.report)
+    check_outputs(written, read | {f"--compare {given}": split_named(given)[1] for given in args.compare}, "--report")
 
 
 def use_demo(args: Namespace) -> None:
@@ -118,237 +156,173 @@ def read_taxonomy(name: str | None) -> "Taxonomy | None":
     return Taxonomy.from_coco_categories(Path(name).stem, categories)
 
 
-def score(truth: "PanopticFile", prediction: "PanopticFile", workers: int, per_image: Path | None = None) -> "FileScores":
-    """Score with a progress bar; write a line an image where that is wanted."""
-    from evaluation.file_scores import evaluate_files
-    from evaluation.per_image import write_per_image
-
-    with progress_bar() as bar, write_per_image(per_image) as write:
-        task = bar.add_task("scoring", total=len(truth.annotations))
-        return evaluate_files(truth, prediction, workers, lambda done, _: bar.update(task, completed=done), write)
-
-
-def score_officially(truth: "PanopticFile", prediction: "PanopticFile") -> dict:
-    """Scores by cityscapesscripts, {"All"|"Things"|"Stuff": {pq, sq, rq, n}, "per_class": {name: {pq, sq, rq}}}.
-
-    Its parts are called instead of its evaluatePanoptic, for that one adds up in an order that depends on the number of
-    cores, fails where a group has no class, and needs `categories` in the truth.
-    """
-    from cityscapesscripts.evaluation.evalPanopticSemanticLabeling import pq_compute_single_core
-
-    from data.image_names import pair_images
-    from evaluation.panoptic_quality import GROUPS
-
-    categories = {entry["id"]: entry for entry in truth.taxonomy.to_coco_categories()}
-    predicted, pairs = {entry["image_id"]: entry for entry in read_json(prediction.json_path)["annotations"]}, []
-    names = pair_images(truth, prediction)
-    for entry in read_json(truth.json_path)["annotations"]:
-        pairs.append((entry, predicted[names[entry["image_id"]]] | {"image_id": entry["image_id"]}))
-    try:
-        with progress_bar() as bar, contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            bar.add_task("scoring with the official evaluator", total=None)
-            counts = pq_compute_single_core(0, pairs, truth.folder, prediction.folder, categories)
-    except Exception as error:  # whatever it stumbles over, the user needs one line
-        raise InputError(f"the official evaluator failed on {truth.json_path}: {error!r}; it needs every optional key") from None
-    scores = {}
-    for name, is_thing in zip(GROUPS, (None, True, False), strict=True):
-        try:
-            scores[name], per_class = counts.pq_average(categories, is_thing)
-        except ZeroDivisionError:
-            scores[name], per_class = {"pq": None, "sq": None, "rq": None, "n": 0}, {}
-        if name == "All":
-            scores["per_class"] = {categories[category_id]["name"]: entry for category_id, entry in per_class.items()}
-    return scores
-
-
-def compare(ours: dict, theirs: dict) -> list[str]:
-    """Lines that say which numbers agree to the last digit."""
-    from evaluation.panoptic_quality import GROUPS
-
-    lines, differing = ["", f"{'':8s} {'':2s} {'ours':>22s} {'cityscapesscripts':>22s}"], []
-    for name in GROUPS:
-        for key in ("pq", "sq", "rq", "n"):
-            own, official = (s[name][key] for s in (ours, theirs))
-            lines.append(f"{name:8s} {key:2s} {own!s:>22s} {official!s:>22s}")
-            if own != official:
-                differing.append(f"{name} {key}")
-    for name, entry in theirs["per_class"].items():
-        differing += [f"{name} {key}" for key in ("pq", "sq", "rq") if ours["per_class"][name][key] != entry[key]]
-    verdict = f"differ in: {', '.join(differing[:8])}" if differing else "agree to the last digit, each class too"
-    return [*lines, f"Ours and the official evaluator {verdict}"]
-
-
-def explain_difference(truth: "PanopticFile") -> None:
-    """The official evaluator believes the areas in the truth's JSON; we count them.
+def read_files(args: Namespace) -> "Files":
+    """All files that the arguments name; images are read later, one by one.
 
     Raises:
-        InputError: always, with the reason.
+        InputError: if one does not read or fit, or a name of --compare is given twice.
     """
-    from data.panoptic_file import read_panoptic_map
+    from data.class_map import map_file, read_class_map
+    from data.panoptic_file import read_panoptic_json
+    from evaluation.run_report import read_scores, read_stages
 
-    wrong = 0
-    for image_id, annotation in truth.annotations.items():
-        counted = read_panoptic_map(truth, image_id).segments
-        wrong += sum(said.area != real.area for said, real in zip(annotation.segments, counted, strict=True))
-    reason = f"{wrong} segments have another `area` than their PNG, and the official evaluator believes the JSON"
-    raise InputError(f"{truth.json_path}: {reason if wrong else 'areas are right, so this is a bug: please report it'}")
-
-
-def find_images(place: str | None, truth: "PanopticFile") -> "dict[ImageId, Path]":
-    """The file of each image that has one: by the image id, or by the file name that the JSON gives it.
-
-    Raises:
-        InputError: if there is no image at all, or two could be meant.
-    """
-    from data.image_names import ImageNames
-    from data.images import IMAGE_SUFFIXES
-    from data.layouts.image_files import find_image_files
-
-    if place is None:
-        return {}
-    files = {name: path for name, path in find_image_files(place).items() if path.suffix.lower() in IMAGE_SUFFIXES}
-    names = ImageNames({name: (name, path.name) for name, path in files.items()})
-    found = {}
-    for image_id in truth.annotations:
-        known = [image_id, truth.image_files.get(image_id, image_id)]
-        try:
-            name = next((name for name in map(names.find, known) if name is not None), None)
-        except InputError as error:
-            raise InputError(f"--images {place}: {error}") from None
-        if name is not None:
-            found[image_id] = files[name]
-    return found
-
-
-def compare_runs(args: Namespace, ours: dict) -> "list[Table]":
-    """The tables of --compare, one a group of classes; none without --compare.
-
-    Raises:
-        InputError: if a file holds no scores.
-    """
-    from evaluation.panoptic_quality import GROUPS
-    from evaluation.report import compare_scores
-
-    runs = {"this prediction": ours}
+    truth = read_panoptic_json(args.truth, args.truth_folder, read_taxonomy(args.taxonomy))
+    own_classes = truth.taxonomy
+    if args.truth_classes is not None:
+        truth = map_file(truth, read_class_map(args.truth_classes, truth.taxonomy))
+    first = "this prediction" if args.compare else args.prediction.stem
+    runs = {first: read_prediction(args, args.prediction, args.prediction_folder, truth, own_classes)}
+    scores = {first: None}
     for given in args.compare:
-        name, _, path = given.rpartition("=")
-        if not name:
-            raise InputError(f"--compare {given}: give NAME=scores.json")
-        scores = read_json(Path(path))
-        if not isinstance(scores, dict) or not all(_is_group(scores.get(group)) for group in GROUPS):
-            raise InputError(f"{path}: no scores; give a scores.json of scripts/evaluate.py or fusion/solo_fusion.py")
-        runs[name] = scores
-    if len(runs) == 1:
-        return []
-    return [compare_scores(f"Compared: {group}", runs, group, emphasis="this prediction") for group in GROUPS]
+        name, path = split_named(given)
+        if name in scores:
+            raise InputError(f"--compare {given}: the name {name!r} is taken; give each run its own")
+        scores[name] = None if path.is_dir() else read_scores(path)
+        if scores[name] is None:
+            runs[name] = read_prediction(args, path, None, truth, own_classes)
+    return Files(truth, runs, scores, read_stages(args.prediction))
 
 
-def _is_group(entry: object) -> bool:
-    """Whether an entry of a scores.json is what PanopticQuality.scores says of a group of classes."""
-    numbers = [entry.get(key, "absent") for key in ("pq", "sq", "rq", "n")] if isinstance(entry, dict) else ["absent"]
-    return all(number is None or type(number) in (int, float) for number in numbers) and numbers[-1] is not None
+def split_named(given: str) -> tuple[str, Path]:
+    """The name and the path of NAME=FILE; either may hold more of the signs: that path counts which is there.
+
+    Raises:
+        InputError: if a name is missing.
+    """
+    parts = given.split("=")
+    choices = [("=".join(parts[:k]), Path("=".join(parts[k:]))) for k in range(1, len(parts))]
+    choices = [choice for choice in choices if choice[0]]
+    if not choices:
+        raise InputError(f"--compare {given}: give NAME=FILE.json, a prediction or a scores.json")
+    return next((choice for choice in choices if choice[1].exists()), choices[0])
 
 
-def example_maker(
-    args: Namespace, truth: "PanopticFile", prediction: "PanopticFile", result: "FileScores"
-) -> "Callable[[ImageId], Example]":
-    """What shows an image: the image itself where there is a file of it, truth, prediction and errors."""
-    from data.image_names import pair_images
-    from data.images import read_image
-    from data.panoptic_file import read_panoptic_map
-    from evaluation.report import make_example
+def read_prediction(
+    args: Namespace, path: Path, folder: Path | None, truth: "PanopticFile", own_classes: "Taxonomy"
+) -> "PanopticFile":
+    """A panoptic JSON, a run folder with one, or a folder of PNGs that list their segments; in the truth's classes.
 
-    images, pairs = find_images(args.images, truth), pair_images(truth, prediction)
+    Args:
+        own_classes: the truth's, before a class map.
+    """
+    from data.class_map import map_file
+    from data.class_matching import class_map_between
+    from data.panoptic_file import read_panoptic_folder, read_panoptic_json
 
-    def show(image_id: "ImageId") -> "Example":
-        maps = read_panoptic_map(truth, image_id), read_panoptic_map(prediction, pairs[image_id])
-        image = read_image(images[image_id]) if image_id in images else None
-        if image is not None and image.shape[:2] != maps[0].segment_ids.shape:
-            sizes = " and ".join(f"{h}x{w}" for h, w in (image.shape[:2], maps[0].segment_ids.shape))
-            raise InputError(f"{images[image_id]}: image and truth are {sizes} pixels; give the images that were labelled")
-        return make_example(image_id, result.image_pq[image_id], image, *maps, truth.taxonomy)
+    if path.is_dir() and (path / PANOPTIC_JSON).is_file():
+        path = path / PANOPTIC_JSON
+    if path.is_dir():
+        prediction = read_panoptic_folder(path, own_classes)
+    else:
+        prediction = read_panoptic_json(path, folder, truth.taxonomy, is_prediction=True)
+    if args.prediction_classes is None:
+        return prediction
+    return map_file(prediction, class_map_between(args.prediction_classes, prediction.taxonomy, truth.taxonomy))
 
-    return show
+
+def slice_maker(args: Namespace, truth: "PanopticFile") -> "Callable[[], Slices] | None":
+    """What makes the slices of a run, where --slices is given; prints what does not fit."""
+    from evaluation.slices import read_image_table, slice_images
+
+    if args.slices is None:
+        return None
+    table = read_image_table(args.slices)
+    names = {image_id: [truth.image_files[image_id]] if image_id in truth.image_files else [] for image_id in truth.annotations}
+    make = partial(slice_images, table, names, truth.taxonomy)
+    for text in make().notes:
+        print(text, flush=True)
+    return make
 
 
-def report(
-    args: Namespace,
-    truth: "PanopticFile",
-    prediction: "PanopticFile",
-    result: "FileScores",
-    tables: "list[Table]",
-    show: "Callable[[ImageId], Example]",
-) -> None:
-    """Write the HTML report."""
-    from evaluation.report import pick_examples, write_report
+def score(args: Namespace, files: "Files", facts: dict[str, object]) -> "list[RunScores]":
+    """Score with a progress bar; write the table of images and the report where they are wanted."""
+    from data.layouts.image_files import find_images
+    from evaluation.per_image import write_per_image
+    from evaluation.run_report import report_tables, summarise
+    from evaluation.run_scores import Extras, score_runs
+    from evaluation.viewer import open_viewer
 
-    best, worst = pick_examples(result.image_pq)
-    facts = {
-        "Truth": truth.json_path,
-        "Prediction": prediction.json_path,
-        "Images": len(truth.annotations),
-        "Taxonomy": truth.taxonomy.name,
-        "Command": shlex.join(["python", "scripts/evaluate.py", *sys.argv[1:]]),
-        "Date": date.today().isoformat(),
-    }
-    write_report(
-        args.report,
-        f"Panoptic quality of {prediction.json_path.name}",
-        result.scores,
-        truth.taxonomy,
-        best=[show(image_id) for image_id in best],
-        worst=[show(image_id) for image_id in worst],
-        tables=tables,
-        facts=facts,
-    )
+    truth = files.truth
+    extras = Extras("boundary" in args.also, slice_maker(args, truth))
+    report = nullcontext()
+    if args.report is not None:
+        images = find_images(args.images, truth)
+        report = open_viewer(args.report, truth.taxonomy, list(truth.annotations), images)
+        if args.images is not None and len(images) < len(truth.annotations):
+            print(f"{len(truth.annotations) - len(images)} of {len(truth.annotations)} images have no picture in {args.images}")
+        if len(files.runs) > 2:
+            print(f"the report shows {' and '.join(list(files.runs)[:2])}; the others stand in its tables")
+    with report as viewer:
+        with progress_bar() as bar, write_per_image(args.per_image) as write_row:
+            task = bar.add_task("scoring", total=len(truth.annotations))
+            runs = score_runs(
+                truth,
+                files.runs,
+                workers=args.workers,
+                extras=extras,
+                viewer=viewer,
+                write_row=write_row,
+                progress=lambda done, _: bar.update(task, completed=done),
+            )
+        if viewer is not None:
+            tables = report_tables(runs, files.all_scores(runs), files.stages)
+            name = args.prediction.stem
+            if args.prediction.name == PANOPTIC_JSON:  # as every run folder calls it
+                name = args.prediction.resolve().parent.name
+            size = f"{len(truth.annotations)} images, {viewer.num_bytes / 1000 / len(truth.annotations):.0f} KB each"
+            viewer.finish(summarise(f"Panoptic quality: {name}", runs, facts | {"Images": size}, tables))
+            print(f"report: {size}")
+    return runs
 
 
 def run(args: Namespace) -> None:
     """Everything that the command does."""
-    from data.class_map import map_file, read_class_map
-    from data.class_matching import class_map_between
-    from data.panoptic_file import read_panoptic_folder, read_panoptic_json
+    from evaluation.file_scores import check_predictions
+    from evaluation.official_evaluator import compare_digits, explain_difference, score_officially
     from evaluation.panoptic_quality import format_table
+    from evaluation.provenance import describe_file, provenance
+    from evaluation.run_report import check_same_truth, comparison_lines, scores_to_json
+    from evaluation.slices import format_slices
 
     check(args)
     if args.truth is None:
         use_demo(args)
     output = args.output or OUTPUT
-    truth = read_panoptic_json(args.truth, args.truth_folder, read_taxonomy(args.taxonomy))
-    own_classes = truth.taxonomy
-    if args.truth_classes is not None:
-        truth = map_file(truth, read_class_map(args.truth_classes, truth.taxonomy))
-    if args.prediction.is_dir():
-        prediction = read_panoptic_folder(args.prediction, own_classes)
-    else:
-        prediction = read_panoptic_json(args.prediction, args.prediction_folder, truth.taxonomy, is_prediction=True)
-    if args.prediction_classes is not None:
-        class_map = class_map_between(args.prediction_classes, prediction.taxonomy, truth.taxonomy)
-        prediction = map_file(prediction, class_map)
-    result = score(truth, prediction, args.workers, args.per_image)
-    tables = compare_runs(args, result.scores)
-    print(format_table(result.scores))
-    kinds = result.kinds.scores()
-    print("\n".join(kinds_table(kinds)))
-    write_json(output, result.scores | {"errors": kinds})
-    show = example_maker(args, truth, prediction, result) if args.report or args.picture else None
-    if args.report:
-        report(args, truth, prediction, result, tables, show)
+    files = read_files(args)
+    truth, prediction = files.truth, next(iter(files.runs.values()))
+    command = shlex.join(["python", "scripts/evaluate.py", *sys.argv[1:]])
+    facts = {
+        "Truth": truth.json_path,
+        "Prediction": args.prediction,
+        "Images": len(truth.annotations),
+        "Taxonomy": truth.taxonomy.name,
+        "Command": command,
+        "Date": date.today().isoformat(),
+    }
+    described = {"truth": describe_file(truth, truth.annotations, args.truth_classes)}
+    for name, scores in files.scores.items():
+        if scores is not None:
+            check_same_truth(f"--compare {name}", scores, described["truth"])
+    runs = score(args, files, facts)
+    print(format_table(runs[0].scores))
+    print("\n".join([*runs[0].lines("dagger" in args.also), *kinds_table(runs[0].kinds.scores())]))
+    if runs[0].slices is not None:
+        print(f"\n{format_slices(runs[0].slices.scores())}")
+    for name, file in files.runs.items():
+        described[name] = describe_file(file, check_predictions(truth, file).values(), args.prediction_classes)
+    write_json(output, scores_to_json(runs, provenance(command, described)))
     if args.official:
-        theirs = score_officially(truth, prediction)
-        lines = compare(result.scores, theirs)
+        lines = compare_digits(runs[0].scores, score_officially(truth, prediction))
         print("\n".join(lines))
-    if tables:
-        print(f"\n{'':48s} {'PQ':>6s} {'Things':>6s} {'Stuff':>6s}")
-        for rows in zip(*(table.rows for table in tables), strict=True):
-            shown = ("n/a" if row[1] is None else str(row[1]) for row in rows)
-            print(f"{rows[0][0]:48s} " + " ".join(f"{value:>6s}" for value in shown))
+    for line in comparison_lines(runs, files.all_scores(runs)):
+        print(line)
     if args.picture:
-        draw(args.picture, result, show)
-    if findings := result.kinds.findings():
+        draw(args, truth, prediction, runs[0])
+    if findings := runs[0].kinds.findings():
         print("\nWhat costs most:")
         print("\n".join(f"  {text}" for text in findings))
-    written = [str(path) for path in (output, args.per_image, args.report, args.picture) if path]
+    page = args.report and args.report / "index.html"
+    written = [str(path) for path in (output, args.per_image, page, args.picture) if path]
     print(f"\nWrote {' and '.join(written)}")
     if args.official and "differ" in lines[-1]:
         explain_difference(truth)
@@ -363,16 +337,31 @@ def kinds_table(kinds: dict) -> list[str]:
     return lines
 
 
-def draw(path: Path, result: "FileScores", show: "Callable[[ImageId], Example]") -> None:
-    """Write what shows the image of median PQ."""
-    from data.images import write_image
-    from evaluation.render import side_by_side
+def draw(args: Namespace, truth: "PanopticFile", prediction: "PanopticFile", ours: "RunScores") -> None:
+    """Write what shows the image of median PQ.
+
+    Raises:
+        InputError: if the image is of another size than its truth.
+    """
+    from data.image_names import pair_images
+    from data.images import read_image, write_image
+    from data.layouts.image_files import find_images
+    from data.panoptic_file import read_panoptic_map
+    from evaluation.render import color_panoptic, error_map, side_by_side
     from evaluation.report import typical_image
 
-    example = show(typical_image(result.image_pq))
-    titles, panels = zip(*example.panels, strict=True)
-    write_image(path, side_by_side(panels, titles))
-    print(f"\n{path} shows {example.image_id}, the image of median PQ, {100 * example.pq:.1f}")
+    image_id = typical_image(ours.image_pq)
+    path = find_images(args.images, truth).get(image_id)
+    maps = read_panoptic_map(truth, image_id), read_panoptic_map(prediction, pair_images(truth, prediction)[image_id])
+    image = None if path is None else read_image(path)
+    if image is not None and image.shape[:2] != maps[0].segment_ids.shape:
+        sizes = " and ".join(f"{h}x{w}" for h, w in (image.shape[:2], maps[0].segment_ids.shape))
+        raise InputError(f"{path}: image and truth are {sizes} pixels; give the images that were labelled")
+    panels = {} if image is None else {"Image": image}
+    panels |= {"Truth": color_panoptic(maps[0], truth.taxonomy), "Prediction": color_panoptic(maps[1], truth.taxonomy)}
+    panels["Errors"] = error_map(*maps, truth.taxonomy)
+    write_image(args.picture, side_by_side(list(panels.values()), list(panels)))
+    print(f"\n{args.picture} shows {image_id}, the image of median PQ, {100 * ours.image_pq[image_id]:.1f}")
 
 
 def main() -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from data.image_names import ImageNames
 from data.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES, path_to_image_id, unique_image_ids
+from data.panoptic_file import ImageId, PanopticFile
 from data.split import FileSplit
 from data.videos import FrameReader, count_frames
 from runtime.files import SYSTEM_NAMES, InputError, file_digest, is_hidden, is_plain_name, shorten, walk_files
@@ -38,6 +40,31 @@ def find_image_files(place: str | Path) -> dict[str, Path]:
         needed = f"give a file, a folder or a glob with one of {', '.join(suffixes)}"
         raise InputError(f"{place}: no images there; {needed}")
     return dict(zip(unique_image_ids(below), (top / name for name in below), strict=True))
+
+
+def find_images(place: str | None, truth: PanopticFile) -> dict[ImageId, Path]:
+    """The file of each image of a panoptic file that has one: by the image id, or by the file name that the JSON gives it.
+
+    Args:
+        place: as find_image_files. None: no image has one.
+
+    Raises:
+        InputError: if there is no image at all, or two could be meant.
+    """
+    if place is None:
+        return {}
+    files = {name: path for name, path in find_image_files(place).items() if path.suffix.lower() in IMAGE_SUFFIXES}
+    names = ImageNames({name: (name, path.name) for name, path in files.items()})
+    found = {}
+    for image_id in truth.annotations:
+        known = [image_id, truth.image_files.get(image_id, image_id)]
+        try:
+            name = next((name for name in map(names.find, known) if name is not None), None)
+        except InputError as error:
+            raise InputError(f"--images {place}: {error}") from None
+        if name is not None:
+            found[image_id] = files[name]
+    return found
 
 
 def _glob(pattern: str, suffixes: tuple[str, ...]) -> tuple[Path, list[str]]:

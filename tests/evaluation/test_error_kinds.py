@@ -118,6 +118,11 @@ def test_kinds_add_up_on_random_scenes():
     now = total.quality.scores(CLASSES)["All"]["pq"]
     assert all(entry["gain"] >= 0 for entry in scores["kinds"].values())
     assert scores["kinds"]["in void"]["pq"] == now
+    things = [c.name for c in CLASSES.categories if c.is_thing]
+    for kind in KINDS:
+        for side in ("truths", "predictions"):
+            by_class = sum(scores["per_class"][name][kind][side] for name in things)
+            assert sum(of_size[kind][side] for of_size in scores["things_by_size"].values()) == by_class
     assert sum(entry["truths"] for entry in scores["kinds"].values()) == sum(
         of_kind["truths"] for of_class in scores["per_class"].values() for of_kind in of_class.values()
     )
@@ -139,5 +144,6 @@ def test_findings_name_what_costs_most_in_words():
     truth, prediction = draw("aasssssvvv", "aasssssvvv"), draw("ssssssswww", "ssssssswww")
     kinds_of = ErrorKinds(CLASSES)
     kinds_of.add(outcomes(truth, prediction), match_segments(truth, prediction), 1024 * 2048)
-    text = "1 of 1 cat are missed, 1 of them below 32x32 pixels of a 1024x2048 image: a larger input would help first"
-    assert kinds_of.findings() == [text]
+    text = "cat: 1 of 1 is missed, 1 of them below 32x32 pixels of a 1024x2048 image; a larger input would help first"
+    gain = 100 / len(kinds_of.quality.counts)  # the cat's PQ goes from 0 to 1
+    assert kinds_of.findings() == [f"{text}; all right, PQ would be {gain:.1f} higher"]

@@ -126,7 +126,7 @@ JOBS = {
     "evaluate": Job(
         "scripts/evaluate.py",
         "--truth {inputs}/streets/gtFine/cityscapes_panoptic_val.json --prediction {inputs}/prediction/panoptic.json "
-        "--images {inputs}/streets/leftImg8bit/val --output {output}/scores.json --report {output}/report.html "
+        "--images {inputs}/streets/leftImg8bit/val --output {output}/scores.json --report {output}/report "
         "--picture {output}/typical.png",
         ("*",),
         goes_on=False,

@@ -32,8 +32,8 @@ class Half:
         found = self.truth.predict(image_id, image)
         instances, semantic = found.instances, found.semantic
         if not self.has_instances:
-            no_boxes = np.zeros((0, 4), instances.boxes.dtype)
-            instances = replace(instances, train_ids=instances.train_ids[:0], scores=instances.scores[:0], boxes=no_boxes, crops=())
+            none = {name: getattr(instances, name)[:0] for name in ("train_ids", "scores", "boxes", "crop_boxes", "crops")}
+            instances = replace(instances, **none)
         if not self.has_semantics:
             logits = np.full_like(semantic.logits, -10)
             logits[0] = 10
@@ -67,7 +67,7 @@ def test_as_it_is_agrees_with_the_scores_of_the_run(split, tmp_path):
     predictor = FusedPredictor(half, half, LogitRule())
     run = predict_split(split, predictor, tmp_path / "run")
     losses = find_stage_losses(split, predictor)
-    assert losses.to_json()[STAGES[0]]["scores"] == score(run, split).quality
+    assert losses.to_json()["stages"][STAGES[0]]["scores"] == score(run, split).quality
     rows = {row[0]: row for row in losses.table().rows}
     assert tuple(rows) == STAGES
     assert rows[STAGES[0]][1] == f"{100 * losses.pq[STAGES[0]]:.1f}"

@@ -160,6 +160,7 @@ def test_an_exception_while_writing_leaves_the_old_file_and_no_other(tmp_path):
 
 def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
     (tmp_path / f"{PARTIAL}{DEAD}-x.png").touch()
+    (tmp_path / f"{PARTIAL}{DEAD}-folder" / "data").mkdir(parents=True)
     others = [".partial-another-machine-1-x.png", ".partial-of-another-program", "a.png"]
     for name in others:
         (tmp_path / name).touch()

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks import networks, write
+from benchmarks import networks, peers, write
 from benchmarks.side_by_side import Contest, additional_peak_memory, time_contest
 from scripts import benchmark
 
@@ -44,6 +44,36 @@ def test_an_unequal_row_ends_with_an_error_after_writing(tmp_path, monkeypatch, 
     (entry,) = json.loads((tmp_path / "rows.json").read_text())
     assert list(entry) == ["name", "ratio", "at_least", "memory_ratio", "equal", "ours_ms", "theirs_ms"]
     assert entry["equal"] is False
+
+
+@pytest.mark.parametrize(
+    ("side", "writer", "memory", "ratio", "is_short"),
+    [
+        ("hotcoco", "pillow", "kept", 1.79, True),
+        ("hotcoco", "pillow", "kept", 1.81, False),
+        ("vernier", "ours", "kept", 1.49, True),
+        ("hotcoco", "ours", "fresh", 1.0, False),
+        (peers.FULL, "ours", "fresh", 1.51, True),
+        (peers.FULL, "ours", "fresh", 1.49, False),
+        (peers.PLAIN, "ours", "kept", 1.0, False),
+    ],
+)
+def test_a_peer_that_is_nearer_than_promised_is_marked(side, writer, memory, ratio, is_short):
+    row = peers.Row(side, writer, 1, memory, 10.0, ratio, num_bit_equal=2, num_classes=3, pq=0.5)
+    assert ("SHORT" in peers.line(row)) == is_short
+    assert "2 of 3 classes bit-equal" in peers.line(row)
+    assert not row.is_bit_equal
+
+
+@pytest.mark.parametrize("name", peers.PEERS)
+def test_a_peer_that_is_not_installed_is_named_with_what_to_do(name, monkeypatch, fails_in_one_line):
+    for other in peers.PEERS:
+        monkeypatch.setitem(sys.modules, f"{other}.panoptic", None if other == name else object())
+        monkeypatch.setitem(sys.modules, other, type(sys)(other))
+    monkeypatch.setattr(benchmark, "print_versions", lambda: None)
+    error = fails_in_one_line(benchmark.main, "peers")
+    assert f"{name} does not load" in error
+    assert "pip install -e '.[peers]'" in error
 
 
 def test_an_unknown_row_is_refused(fails_in_one_line):

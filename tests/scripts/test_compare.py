@@ -16,7 +16,8 @@ from data.drawn.streets import StreetsSettings, ensure_streets
 from data.layouts.find import open_data_set
 from data.taxonomy import CITYSCAPES
 from efficientps.network import SemanticEfficientPS
-from evaluation.panoptic_quality import GROUPS, PanopticQuality
+from evaluation.bootstrap import ImageCounts
+from evaluation.panoptic_quality import GROUPS, ImageMatches, PanopticQuality
 from evaluation.size_breakdown import SIZES
 from prediction.fused import LogitRule, with_panoptic
 from prediction.models import load_predictor
@@ -167,11 +168,21 @@ def test_everything_that_is_written_is_named_and_shows_the_results(tmp_path, cap
         groups = {group: {"pq": quality, "sq": 0.75, "rq": 0.5, "n": 1} for group in GROUPS}
         sizes = {size: {"recall": quality, "total": 4} for size in SIZES}
         row = {"name": name, "scores": scores | groups, "mask_ap": None, "miou": 0.25, "sizes": sizes, "parameters": 1}
-        results.append([row | {"mask_ap_of": {}, "training_seconds": 60.4, "is_time_exact": True, "milliseconds": 12.6}])
-    written = compare.write_comparison(results, "a note", tmp_path, CITYSCAPES, num_images=3)
+        counts = ImageCounts(CITYSCAPES)
+        for image in range(3):
+            counts.add(image, ImageMatches(((7, 7, 7, quality),), (), ()))
+        row |= {"mask_ap_of": {}, "training_seconds": 60.4, "is_time_exact": True, "milliseconds": 12.6}
+        results.append([row | {"counts": counts}])
+    written = compare.write_comparison(results, "a note", tmp_path, CITYSCAPES, num_images=3, truth={"split": "val"})
     assert sorted(written) == sorted(tmp_path.iterdir())
     assert {path.suffix for path in written} == {".md", ".json", ".html", ".png"}
-    assert read_json(tmp_path / "compare.json") == results
+    for (seed,) in results:
+        del seed["counts"]  # what the intervals need of each image
+    content = read_json(tmp_path / "compare.json")
+    assert content["systems"] == results
+    assert content["gains"]["two"]["All"]["gain"] == -0.25
+    assert content["provenance"]["files"] == {"truth": {"split": "val"}}
+    assert "-25.0 PQ; no interval, since 3 images are too few" in (tmp_path / "compare.md").read_text()
     assert "| one | 50.0 |" in capsys.readouterr().out.replace("\n", " ")
     assert (tmp_path / "compare.md").read_text().startswith("|     |   PQ |   SQ |")
     images = [np.asarray(Image.open(path)) for path in written if path.suffix == ".png"]

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.layouts.image_files import find_images
 from data.panoptic_file import read_panoptic_json, read_panoptic_map, write_panoptic_json
 from data.panoptic_png import describe_segments, write_segment_ids
 from data.taxonomy import CITYSCAPES
 from evaluation.file_scores import evaluate_files
 from prediction.pipeline import save_panoptic
 from runtime.files import InputError
-from scripts.evaluate import find_images
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT.parent / "shared" / "samples"
@@ -56,20 +56,25 @@ def test_it_writes_scores_and_report_from_any_folder(scene, tmp_path):
     images.mkdir(parents=True)
     for image_id in ("town_000000", "town_000001"):
         Image.new("RGB", (48, 24), (90, 120, 150)).save(images / f"{image_id}_leftImg8bit.png")
-    outputs = ["--output", "out/scores.json", "--report", "out/report.html", "--picture", "out/a.png", "--images", images.parent]
+    outputs = ["--output", "out/scores.json", "--report", "out/report", "--picture", "out/a.png", "--images", images.parent]
     result = run("--truth", truth, "--prediction", prediction, "--official", *outputs, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
-    assert list(scores) == ["All", "Things", "Stuff", "per_class", "errors"]
+    assert list(scores)[:5] == ["All", "Things", "Stuff", "per_class", "errors"]
     # Each car is 12 wide and 2 off: 10 of 14 columns agree.
     car = scores["per_class"]["car"]
     assert (car["tp"], car["fp"], car["fn"]) == (4, 0, 0)
     assert car["sq"] == pytest.approx(10 / 14)
     assert scores["Things"] == {"pq": car["pq"], "sq": car["sq"], "rq": 1.0, "n": 1}
     assert "agree to the last digit" in result.stdout
-    assert result.stdout.splitlines()[-1] == "Wrote out/scores.json and out/report.html and out/a.png"
-    page = (tmp_path / "out" / "report.html").read_text()
-    assert page.count('alt="Image of town_00000') == 2
+    assert result.stdout.splitlines()[-1] == "Wrote out/scores.json and out/report/index.html and out/a.png"
+    assert sorted(path.name for path in (tmp_path / "out" / "report" / "data").iterdir()) == [
+        *("000000.jpg", "000000.js", "000001.jpg", "000001.js", "run.js")
+    ]
+    origin = scores["provenance"]
+    assert origin["files"]["truth"]["path"] == str(truth)
+    assert origin["files"]["prediction"]["pngs"] == 2
+    assert "--official" in origin["command"]
     picture = np.asarray(Image.open(tmp_path / "out" / "a.png"))
     assert (picture == (90, 120, 150)).all(-1).sum() > 48 * 24  # the image is there, enlarged
 
@@ -298,8 +303,73 @@ def test_errors_are_counted_named_and_listed_by_image(scene, tmp_path):
     assert [row["image"] for row in rows] == ["town_000000", "town_000001"]
     for side in ("truth", "prediction"):
         for kind, entry in kinds.items():
-            assert sum(int(row[f"{side} {kind}"]) for row in rows) == entry[f"{side}s"]
+            assert sum(int(row.get(f"{side} {kind}", 0)) for row in rows) == entry[f"{side}s"]
     assert sum(int(row["tp"]) for row in rows) == kinds["found"]["truths"] == 8
     assert re.search(r"^found +8 +8 ", done.stdout, re.MULTILINE)
     done = run(*arguments[:6], "--per-image", tmp_path / "i.txt", folder=tmp_path)
-    assert "i.txt, but a name that ends in .csv is needed" in done.stderr
+    assert "i.txt, but a name that ends in .csv or .parquet is needed" in done.stderr
+
+
+def test_two_runs_are_compared_on_the_same_images_and_sliced(scene, tmp_path):
+    truth, prediction = scene
+    other = write_scene(tmp_path, "other", shift=4)  # each car 4 off: 8 of 16 columns agree, no match
+    (tmp_path / "table.csv").write_text("image,light\ntown_000000,day\ntown_000001,night\n")
+    arguments = ("--truth", truth, "--prediction", prediction, "--compare", f"worse={other}", "--slices", "table.csv")
+    done = run(*arguments, "--also", "boundary", "dagger", "--report", "report", "--output", "s.json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((tmp_path / "s.json").read_text())
+    gain = scores["differences"]["worse"]["Things"]
+    assert gain["gain"] == pytest.approx(10 / 14)
+    assert (gain["low"], gain["num_images"]) == (None, 2)
+    assert "no interval, since 2 images are too few (20 are needed)" in done.stdout
+    assert {name: entry["num_images"] for name, entry in scores["slices"]["light"].items()} == {"day": 1, "night": 1}
+    assert scores["slices"]["light"]["day"]["Things"]["pq"] == pytest.approx(10 / 14)
+    assert scores["pq_dagger"]["Things"]["pq"] == scores["Things"]["pq"]
+    assert scores["boundary"]["Things"]["pq"] <= scores["Things"]["pq"]
+    matrix = np.array(scores["semantic"]["confusion"]["pixels"])
+    assert matrix.sum() == 2 * 20 * 48  # all but the void rows
+    content = (tmp_path / "report" / "data" / "run.js").read_text()
+    assert '"name":"worse"' in content
+
+
+def test_a_name_that_is_given_twice_or_a_file_without_scores_is_refused_before_scoring(scene, tmp_path):
+    truth, prediction = scene
+    files = ("--truth", truth, "--prediction", prediction)
+    done = run(*files, "--compare", f"a={prediction}", "--compare", f"a={prediction}", folder=tmp_path)
+    assert "the name 'a' is taken; give each run its own" in done.stderr
+    (tmp_path / "x.json").write_text("[]")
+    done = run(*files, "--compare", "a=x.json", "--report", "r", folder=tmp_path)
+    assert "x.json: no prediction and no scores; give a panoptic JSON" in done.stderr
+    assert not (tmp_path / "r").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    done = run(*files, "--report", "mine", folder=tmp_path)
+    assert "mine: holds other files than a report, which would go" in done.stderr
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def test_no_output_takes_the_place_of_an_input_or_is_lost_with_the_report(scene, tmp_path):
+    truth, prediction = scene
+    (tmp_path / "table.csv").write_text("image,light\ntown_000000,day\n")
+    files = ("--truth", truth, "--prediction", prediction)
+    refused = {
+        ("--output", prediction): "is also what --prediction names",
+        ("--slices", "table.csv", "--per-image", "table.csv"): "is also what --slices names",
+        ("--report", "r", "--per-image", "r/images.csv"): "lies in --report, which is written anew as a whole",
+        ("--output", tmp_path): "is a folder, but the name of a file is needed",
+        ("--report", "."): "give the report a folder of its own",
+    }
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for arguments, message in refused.items():
+        done = run(*files, *arguments, folder=tmp_path)
+        assert message in done.stderr
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_compared_path_may_hold_the_sign_and_scores_of_another_truth_are_refused(scene, tmp_path):
+    truth, prediction = scene
+    other = write_scene(tmp_path, "lr=0.1", shift=4)
+    done = run("--truth", truth, "--prediction", prediction, "--compare", f"a={other}", "--output", "s.json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = run("--truth", other, "--prediction", prediction, "--compare", "a=s.json", "--output", "t.json", folder=tmp_path)
+    assert "--compare a: scores of another truth" in done.stderr
