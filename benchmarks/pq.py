@@ -20,13 +20,13 @@ from benchmarks.scenes import REPOSITORY, street_images
 from benchmarks.side_by_side import Contest
 from data.images import read_image_size
 from data.layouts.cityscapes import read_truth
-from data.panoptic_file import ImageId, PanopticFile, read_listed_map, read_panoptic_json, read_panoptic_map, write_panoptic_json
+from data.panoptic_file import PanopticFile, read_listed_map, read_panoptic_json, read_panoptic_map, write_panoptic_json
 from data.panoptic_png import PanopticMap, describe_segments, ids_to_rgb, write_panoptic_png
 from data.taxonomy import CITYSCAPES
-from evaluation.error_kinds import Outcome
 from evaluation.file_scores import evaluate_files
-from evaluation.panoptic_quality import ImageMatches, PanopticQuality
-from evaluation.per_image import row_of, write_per_image
+from evaluation.panoptic_quality import PanopticQuality
+from evaluation.per_image import write_per_image
+from evaluation.run_scores import score_runs
 
 FOLDER = REPOSITORY / "outputs" / "benchmark" / "pq"
 
@@ -98,13 +98,9 @@ def plain_scores(truth: PanopticFile, prediction: PanopticFile, workers: int = 1
 
 
 def full_scores(truth: PanopticFile, prediction: PanopticFile, workers: int = 1) -> dict:
-    """The same with the kind of each error, and a table of the images written beside the truth."""
+    """The same with all that scripts/evaluate.py counts: kinds of errors, mIoU, PQ-dagger, and a table of the images."""
     with write_per_image(truth.json_path.with_name("per_image.csv")) as write:
-
-        def export(image_id: ImageId, matches: ImageMatches, outcomes: tuple[Outcome, ...], seconds: float) -> None:
-            write(row_of(image_id, matches, outcomes, seconds))
-
-        return evaluate_files(truth, prediction, workers, each=export, look=lambda comparison: comparison.seconds).scores
+        return score_runs(truth, {"prediction": prediction}, workers=workers, write_row=write)[0].scores
 
 
 def _ours_from_files(truth: PanopticFile, prediction: PanopticFile) -> dict:
