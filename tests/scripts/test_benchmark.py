@@ -53,8 +53,6 @@ def test_an_unequal_row_ends_with_an_error_after_writing(tmp_path, monkeypatch, 
         ("hotcoco", "pillow", "kept", 1.81, False),
         ("vernier", "ours", "kept", 1.49, True),
         ("hotcoco", "ours", "fresh", 1.0, False),
-        (peers.FULL, "ours", "fresh", 1.51, True),
-        (peers.FULL, "ours", "fresh", 1.49, False),
         (peers.PLAIN, "ours", "kept", 1.0, False),
     ],
 )
