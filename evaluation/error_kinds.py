@@ -30,7 +30,7 @@ ADVICE = {
     "merged": "masks that keep neighbours apart, or a higher min_score, would help first",
     "split": "a larger view of the object, or a lower max_overlap, would help first",
     "loose": "finer masks would help first",
-    "missed": "more images of it, a longer training, or a lower min_score would help first",
+    "missed": "more images of it, a longer training or a lower min_score would help first",
     "invented": "a higher min_score, or a larger smallest stuff area, would help first",
 }
 """What would help first with each kind of error."""
@@ -259,16 +259,16 @@ class ErrorKinds:
         costs.sort(key=lambda cost: (-cost[0], cost[1], cost[2]))
         num_classes = sum(counts.is_seen for counts in self.quality.counts.values())
         return [
-            f"{self._in_words(*words)}; all right, PQ would be {100 * cost / num_classes:.1f} higher"
+            self._in_words(*words, gain=f"{100 * cost / num_classes:+.1f} PQ if right")
             for cost, *words in costs[:most]
             if cost > 0
         ]
 
-    def _in_words(self, name: str, kind: str, category_id: int, lost: int, wrong: int) -> str:
+    def _in_words(self, name: str, kind: str, category_id: int, lost: int, wrong: int, *, gain: str) -> str:
         total = sum(self.truths.get(category_id, Counter()).values())
         if kind == "invented":
             predicted = sum(self.predictions[category_id].values())
-            return f"{name}: {wrong} of {predicted} predictions {_are(wrong)} invented; {ADVICE[kind]}"
+            return f"{name}: {wrong} of {predicted} predictions {_are(wrong)} invented ({gain}); {ADVICE[kind]}"
         words = {
             "missed": "missed",
             "loose": "found only loosely (IoU of 0.1 to 0.5)",
@@ -284,7 +284,7 @@ class ErrorKinds:
             if small > lost / 2:
                 text += f", {small} of them below 32x32 pixels of a 1024x2048 image"
                 advice = "a larger input would help first"
-        return f"{text}; {advice}"
+        return f"{text} ({gain}); {advice}"
 
 
 def _counter_of(counters: dict, key: object) -> Counter:

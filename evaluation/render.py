@@ -31,13 +31,13 @@ ERROR_COLORS = {
 """The key of error_map, in the order of its codes."""
 
 
-def color_panoptic(panoptic: PanopticMap, taxonomy: Taxonomy, borders: bool = True) -> np.ndarray:
+def color_panoptic(panoptic: PanopticMap, taxonomy: Taxonomy, borders: bool = True, by_id: bool = False) -> np.ndarray:
     """(H, W, 3) uint8: stuff in its class's colour, each thing in a variation of it, crowd hatched, void black, borders white.
 
     The same map gives the same image; a thing's variation depends on its rank among the ids of its class.
     """
     index = segment_index(panoptic)
-    colors = np.concatenate([np.zeros((1, 3), dtype=np.uint8), segment_colors(panoptic.segments, taxonomy)])
+    colors = np.concatenate([np.zeros((1, 3), dtype=np.uint8), segment_colors(panoptic.segments, taxonomy, by_id)])
     picture = colors[index]
     is_crowd = np.array([False, *(s.is_crowd for s in panoptic.segments)])
     if is_crowd.any():
@@ -48,8 +48,12 @@ def color_panoptic(panoptic: PanopticMap, taxonomy: Taxonomy, borders: bool = Tr
     return picture
 
 
-def segment_colors(segments: Sequence[Segment], taxonomy: Taxonomy) -> np.ndarray:
-    """(N, 3) uint8: of stuff and crowds the class's colour, of each thing a variation of it by its rank among its class's ids."""
+def segment_colors(segments: Sequence[Segment], taxonomy: Taxonomy, by_id: bool = False) -> np.ndarray:
+    """(N, 3) uint8: of stuff and crowds the class's colour, of each thing a variation of it by its rank among its class's ids.
+
+    Args:
+        by_id: by the id itself, so that a track keeps its colour.
+    """
     colors = np.zeros((len(segments), 3), dtype=np.uint8)
     ranks: dict[int, int] = {}
     for k, segment in sorted(enumerate(segments), key=lambda item: item[1].segment_id):
@@ -57,13 +61,18 @@ def segment_colors(segments: Sequence[Segment], taxonomy: Taxonomy) -> np.ndarra
         color = taxonomy.colors[train_id]
         if taxonomy.is_thing[train_id] and not segment.is_crowd:
             rank = ranks[segment.category_id] = ranks.get(segment.category_id, -1) + 1
-            color = _vary(color, rank)
+            color = _vary(color, segment.segment_id % 1000 if by_id else rank)
         colors[k] = color
     return colors
 
 
 def overlay(
-    image: np.ndarray, panoptic: PanopticMap, taxonomy: Taxonomy, legend: bool = True, opacity: float = 0.55
+    image: np.ndarray,
+    panoptic: PanopticMap,
+    taxonomy: Taxonomy,
+    legend: bool = True,
+    opacity: float = 0.55,
+    by_id: bool = False,
 ) -> np.ndarray:
     """The image under its panoptic map, with a legend below of the classes that occur and how many objects each has.
 
@@ -77,7 +86,7 @@ def overlay(
     factor = enlarging_factor(image.shape[1])
     large = PanopticMap(_enlarge(panoptic.segment_ids, factor), panoptic.segments)
     image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC) if factor > 1 else image
-    colors = color_panoptic(large, taxonomy, borders=False)
+    colors = color_panoptic(large, taxonomy, borders=False, by_id=by_id)
     weight = np.where(large.segment_ids[..., None] == 0, 0.75 * opacity, opacity)
     picture = (image * (1 - weight) + colors * weight).astype(np.uint8)
     picture[_borders(segment_index(large))] = PAPER

@@ -144,6 +144,6 @@ def test_findings_name_what_costs_most_in_words():
     truth, prediction = draw("aasssssvvv", "aasssssvvv"), draw("ssssssswww", "ssssssswww")
     kinds_of = ErrorKinds(CLASSES)
     kinds_of.add(outcomes(truth, prediction), match_segments(truth, prediction), 1024 * 2048)
-    text = "cat: 1 of 1 is missed, 1 of them below 32x32 pixels of a 1024x2048 image; a larger input would help first"
+    text = "cat: 1 of 1 is missed, 1 of them below 32x32 pixels of a 1024x2048 image"
     gain = 100 / len(kinds_of.quality.counts)  # the cat's PQ goes from 0 to 1
-    assert kinds_of.findings() == [f"{text}; all right, PQ would be {gain:.1f} higher"]
+    assert kinds_of.findings() == [f"{text} ({gain:+.1f} PQ if right); a larger input would help first"]
