@@ -1,9 +1,10 @@
 """The images that a command works on, in order, with or without truth: one interface for every layout."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from data.panoptic_file import ImageId
 from data.panoptic_png import PanopticMap
 from data.taxonomy import Taxonomy
 from runtime.files import InputError, digest_of, file_digest
+
+Frame = TypeVar("Frame")
+LAST_NUMBER = re.compile(r"(?P<name>.*?)[/_-]?(?P<number>\d+)")
 
 
 @runtime_checkable
@@ -66,6 +70,19 @@ class Split(Protocol):
 
     def truth_digest(self, index: int) -> str:
         """Changes with the content of the truth, as `digest` with the image's."""
+
+
+def numbered_frames(images: Iterable[tuple[str, Frame]]) -> dict[str, list[Frame]]:
+    """Images whose ids differ in their last number alone as the frames of a film: name -> frames, by that number.
+
+    Args:
+        images: (image id, what stands for it in the result); those without a number are left out.
+    """
+    films: dict[str, list[tuple[int, int, Frame]]] = {}
+    for place, (image_id, frame) in enumerate(images):
+        if (found := LAST_NUMBER.fullmatch(image_id)) is not None:
+            films.setdefault(found["name"], []).append((int(found["number"]), place, frame))
+    return {name: [frame for _, _, frame in sorted(frames, key=lambda f: f[:2])] for name, frames in films.items()}
 
 
 class FileSplit:

@@ -50,6 +50,9 @@ def add_model_arguments(parser: ArgumentParser, checkpoint: Path | None, help_ch
     help_tta = "test-time augmentation: factors of the size at which the network sees an image"
     group.add_argument("--tta.scales", "--tta-scales", type=tuple[float, ...], default=(1.0,), help=help_tta)
     group.add_argument("--tta.flip", "--tta-flip", type=bool, default=False, help="see each scale also flipped left to right")
+    help_tile = "predict larger images in tiles of this size, joined across the seams; best of the training's size"
+    group.add_argument("--tile", type=str | None, default=None, metavar="HxW", help=f"{help_tile}; default: whole images")
+    group.add_argument("--overlap", type=PositiveInt, default=128, metavar="N", help="what neighbouring tiles share, in pixels")
 
 
 def add_half_arguments(parser: ArgumentParser, instances: str, semantics: str) -> ArgumentParser:
@@ -150,6 +153,8 @@ def add_run_arguments(parser: ArgumentParser, output: Path, keep: tuple[str, ...
     help_keep = f"what is written; default: {' '.join(keep)}"
     group.add_argument("--keep", nargs="+", choices=KINDS, default=list(keep), help=help_keep)
     add_switch(parser, "--resume", True, "keep what is done: by the same model, settings and images; --no-resume does all anew")
+    help_sequences = "images whose names differ in their last number alone are a film, as videos are: ids that stay, in tracks/"
+    group.add_argument("--sequences", action="store_true", help=help_sequences)
     help_shard = "i/n does every n-th image from the i-th on; when all are done, the same command without it joins them"
     group.add_argument("--shard", type=str, default="1/1", help=help_shard)
     help_workers = "images that are read, fused, written and scored at once; a network takes one at a time"
@@ -170,6 +175,19 @@ def device_of(args: Namespace) -> str:
     from runtime.device import check_device, default_device
 
     return check_device(args.device or default_device())
+
+
+def in_tiles(args: Namespace, predictor: "Predictor") -> "Predictor":
+    """The predictor, or where --tile is given one that works in tiles.
+
+    Raises:
+        InputError: if the tiles are of no use, or the predictor is no live model.
+    """
+    if args.tile is None:
+        return predictor
+    from prediction.tiles import TileSettings, tiled
+
+    return tiled(predictor, TileSettings.parse(args.tile, args.overlap))
 
 
 def split_of(args: Namespace) -> "Split":
@@ -208,12 +226,13 @@ def predict_and_score(
     from evaluation.provenance import provenance
     from prediction.run import predict_split
     from prediction.score import describe_run, describe_truth, score
+    from prediction.tracking import films_of, numbered_images_of
 
     shard = Shard.parse(args.shard)
     command = shlex.join(["python", relative_to_repository(Path(sys.argv[0]).resolve()), *sys.argv[1:]])
     run = predict_split(
         split,
-        predictor,
+        in_tiles(args, predictor),
         output,
         args.keep,
         workers=args.workers,
@@ -221,6 +240,7 @@ def predict_and_score(
         resume=args.resume,
         command=command,
         places=places,
+        films=films_of(split) | numbered_images_of(split) if args.sequences else None,
     )
     num_labelled = sum(split.has_truth(index) for index in range(len(split)))
     if shard.count > 1:

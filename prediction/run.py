@@ -5,7 +5,8 @@ A run folder holds
   panoptic/ID_panoptic.png and panoptic.json    COCO panoptic form, which any scorer reads
   instances/ID.instances.safetensors            scored mask logits
   semantic/ID.semantic.safetensors or .png      logits, or a class map where there are none
-  overlay/ID.png, overlay/VIDEO.mp4 and .json   the image under its panoptic map, with a legend
+  tracks/ID_panoptic.png and tracks.json        of the frames of videos: the maps again, with ids that stay
+  overlay/ID.png, overlay/VIDEO.mp4 and .json   the image under its panoptic map, with a legend; frames under their tracks
 Each file names in its header (a video in the JSON beside it) what made it: the predictor's fingerprint and the digest of the
 image. That alone decides what is done, so that a run goes on after a kill, and is done anew for another checkpoint, setting or
 image.
@@ -13,7 +14,7 @@ image.
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -21,12 +22,12 @@ from typing import NamedTuple
 import numpy as np
 
 from data import instance_dump, semantic_dump
-from data.images import is_made_by, write_image
-from data.instance_dump import InstanceLogits, read_instances, write_instances
+from data.images import is_made_by, read_png_text, write_image
+from data.instance_dump import write_instances
 from data.layouts.image_files import ImageFiles
-from data.panoptic_file import PANOPTIC_ENDING, ImageId, write_panoptic_json
+from data.panoptic_file import ImageId, write_panoptic_json
 from data.panoptic_png import PanopticMap, Segment, read_panoptic_png, write_panoptic_png
-from data.semantic_dump import SemanticLogits, SemanticMap, read_semantics, write_semantics
+from data.semantic_dump import SemanticMap, write_semantics
 from data.split import Split
 from data.targets import panoptic_to_scored_instances, panoptic_to_semantic
 from data.taxonomy import Taxonomy
@@ -34,82 +35,18 @@ from data.videos import open_video, video_writer
 from evaluation.render import draw_legend, overlay
 from prediction.fused import FusedPredictor
 from prediction.predictor import Prediction, Predictor
+from prediction.run_folder import FORMAT, VERSION, Run
 from prediction.selection import KINDS, Shard
+from prediction.tracking import films_of, track_run, tracks_png
 from runtime.files import InputError, ItemError, digest_of, on_interruption, read_json, remove_partial_files, write_json
 from runtime.progress import track
 from runtime.threads import in_threads
 
-FORMAT, VERSION = "panoptic-run", 1
 LEGEND_SHARE = 8
 """A video's legend has this part of the frame's width as its height: frames must be of one size, whatever they show."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """A run folder, as predict_split writes it."""
-
-    folder: Path
-    taxonomy: Taxonomy
-    kept: tuple[str, ...]
-    min_score: float | None = None
-    places: Mapping[str, Path] = field(default_factory=dict)
-    """Folders of some kinds that lie outside of the run folder."""
-
-    @classmethod
-    def open(cls, folder: Path) -> "Run":
-        """Read a folder's run.json.
-
-        Raises:
-            InputError: if no run of this program is there.
-        """
-        path = Path(folder) / "run.json"
-        content = read_json(path)
-        try:
-            if (content["format"], content["version"]) != (FORMAT, VERSION):
-                raise KeyError("format")
-            taxonomy = Taxonomy.from_coco_categories(content["taxonomy"], content["categories"])
-            return cls(Path(folder), taxonomy, tuple(content["kept"]), content["min_score"])
-        except (KeyError, TypeError):
-            raise InputError(f"{path}: no run of this program; predict again") from None
-
-    @property
-    def panoptic_json(self) -> Path:
-        """The COCO panoptic JSON."""
-        return self.folder / "panoptic.json"
-
-    def place(self, kind: str) -> Path:
-        """The folder of what is kept of a kind."""
-        return self.places.get(kind, self.folder / kind)
-
-    def png(self, image_id: str) -> Path:
-        """The panoptic PNG of an image."""
-        return self.place("panoptic") / f"{image_id}{PANOPTIC_ENDING}.png"
-
-    def drawing(self, image_id: str) -> Path:
-        """The overlay of an image."""
-        return self.place("overlay") / f"{image_id}.png"
-
-    def panoptic(self, image_id: str) -> PanopticMap:
-        """Read the panoptic map of an image, with its segments' scores.
-
-        Raises:
-            InputError: if it is missing or broken.
-        """
-        found = read_panoptic_png(self.png(image_id))
-        if found is None:
-            raise InputError(f"{self.png(image_id)}: is missing or broken; run the same command again")
-        return found
-
-    def instances(self, image_id: str, size: tuple[int, int] | None = None) -> InstanceLogits:
-        """Read the instances of an image; errors as read_instances."""
-        return read_instances(self.place("instances"), image_id, self.taxonomy, size)
-
-    def semantic(self, image_id: str, size: tuple[int, int] | None = None) -> SemanticLogits | SemanticMap:
-        """Read the semantics of an image; errors as read_semantics."""
-        return read_semantics(self.place("semantic"), image_id, self.taxonomy, size)
-
-
-SUMMARIES = ("panoptic.json", "scores.json", "results.md")
+SUMMARIES = ("panoptic.json", "tracks.json", "scores.json", "results.md")
 """Files on all images, which are not those of other images' results; removed before the first new one."""
 
 
@@ -136,6 +73,7 @@ def predict_split(
     resume: bool = True,
     command: str = "",
     places: Mapping[str, Path] | None = None,
+    films: Mapping[str, Sequence[int]] | None = None,
 ) -> Run:
     """Predict the images of a split that are not done, and write the run folder; shows progress.
 
@@ -149,6 +87,7 @@ def predict_split(
         resume: whether what is done stays; else all is predicted anew.
         command: kept in run.json.
         places: folders outside of the run folder for some kinds.
+        films: name -> indices in order of time, whose objects get ids that stay; default: the split's videos.
 
     Raises:
         InputError: if the predictor cannot give what is to be kept, knows other classes than the split, or fails; if the
@@ -184,8 +123,16 @@ def predict_split(
         if shard.count == 1:
             for part in run.folder.glob("panoptic-*-of-*.json"):
                 part.unlink()
-    if "overlay" in run.kept and shard.count == 1:
-        _write_video_overlays(split, run, {d.image_id: d.producer for d in done})
+    films = films_of(split) if films is None else films
+    if shard.count == 1 and films:
+        try:
+            tracks = track_run(run, split, films=films) if "panoptic" in run.kept and done else None
+            if tracks is not None:
+                print(f"wrote {tracks}: the frames' maps, with ids that stay")
+        except InputError as error:
+            problems.append(str(error))
+        if "overlay" in run.kept:
+            _write_video_overlays(split, run, {d.image_id: d.producer for d in done})
     _report(run, done, shard)
     if problems:
         raise InputError(f"{len(problems)} of {len(problems) + len(done)} images were left out, the first one: {problems[0]}")
@@ -311,7 +258,7 @@ def _write(run: Run, image_id: str, image: np.ndarray, prediction: Prediction, p
 
 
 def _write_video_overlays(split: Split, run: Run, producers: Mapping[str, str]) -> None:
-    """One video of overlays for each video of the split, from the frames' panoptic PNGs, unless it was made of the same ones.
+    """One video of overlays for each video of the split, from the frames' tracks, unless it was made of the same ones.
 
     Beside each lies a JSON that says what it was made of, since a video has no place for it.
     """
@@ -322,7 +269,8 @@ def _write_video_overlays(split: Split, run: Run, producers: Mapping[str, str]) 
     for name, of_video in videos.items():
         indices = [index for index in of_video if split.image_id(index) in producers]
         path, about = run.place("overlay") / f"{name}.mp4", run.place("overlay") / f"{name}.json"
-        wanted = {"made_from": digest_of([producers[split.image_id(index)] for index in indices])}
+        maps = {index: _frame_png(run, split.image_id(index)) for index in indices}
+        wanted = {"made_from": digest_of([(producers[split.image_id(i)], read_png_text(maps[i])) for i in indices])}
         if path.is_file() and about.is_file() and read_json(about) == wanted:
             continue
         about.unlink(missing_ok=True)
@@ -333,13 +281,19 @@ def _write_video_overlays(split: Split, run: Run, producers: Mapping[str, str]) 
             rate = video.rate
         with video_writer(path, rate) as write:
             for index in track(indices, f"drawing {name}", len(indices)):
-                write(frame_overlay(split.image(index), run.panoptic(split.image_id(index)), run.taxonomy))
+                write(frame_overlay(split.image(index), read_panoptic_png(maps[index]), run.taxonomy))
         write_json(about, wanted)
 
 
+def _frame_png(run: Run, image_id: str) -> Path:
+    """The map that a frame is drawn from: that of its tracks, where there is one."""
+    tracked = tracks_png(run, image_id)
+    return tracked if tracked.is_file() else run.png(image_id)
+
+
 def frame_overlay(frame: np.ndarray, panoptic: PanopticMap, taxonomy: Taxonomy) -> np.ndarray:
-    """As evaluation.render.overlay, with a legend of the same height below each frame."""
-    drawn = overlay(frame, panoptic, taxonomy, legend=False)
+    """As evaluation.render.overlay, with a colour of its own for each track, and a legend of the same height below each frame."""
+    drawn = overlay(frame, panoptic, taxonomy, legend=False, by_id=True)
     width = drawn.shape[1]
     strip = np.full((width // LEGEND_SHARE, width, 3), 255, dtype=np.uint8)
     legend = draw_legend(panoptic, taxonomy, width)[: len(strip)]

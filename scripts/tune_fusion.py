@@ -25,6 +25,7 @@ from prediction.arguments import (
     add_model_arguments,
     add_rule_arguments,
     halves_of,
+    in_tiles,
     rule_of,
     split_of,
 )
@@ -113,7 +114,7 @@ def run(args: Namespace) -> None:
     from runtime.threads import default_workers
 
     split = split_of(args)
-    fused = halves_of(args, split, str(DUMPS), "model", Path(args.checkpoint).expanduser())
+    fused = in_tiles(args, halves_of(args, split, str(DUMPS), "model", Path(args.checkpoint).expanduser()))
     if fused.instances is None:
         raise InputError("--instances none leaves nothing to tune; give instances")
     tuning = tune(

@@ -325,3 +325,20 @@ def test_readmes_lines_of_python_run_as_they_stand(streets, joint_checkpoint, ca
     shape, segments = capsys.readouterr().out.strip().splitlines()
     assert shape == str(split.size(0))
     assert segments.startswith("[(")
+
+
+def test_a_model_works_in_tiles_and_dumps_do_not(streets, dumps, checkpoint, tmp_path, fails_in_one_line):
+    data = ("--data-root", streets, "--instances", "none", "--checkpoint", checkpoint, "--device", "cpu")
+    whole, large, small = (fuse_with(tmp_path / name, *data, *tile) for name, tile in TILES.items())
+    assert whole["per_class"] == large["per_class"]  # an image that fits into one tile is predicted as it is
+    assert small["All"]["pq"] is not None
+    message = fails_in_one_line(main, *files_of(streets, dumps), "--tile", "64x128", "--overlap", "32")
+    assert "--tile is for live models, but neither half is one" in message
+    assert "--tile 100: height and width in pixels are needed" in fails_in_one_line(main, *data, "--tile", "100")
+
+
+TILES = {"whole": (), "large": ("--tile", "128x256", "--overlap", "64"), "small": ("--tile", "64x128", "--overlap", "32")}
+
+
+def files_of(streets, dumps):
+    return ("--data-root", streets, "--instances", dumps / "instances", "--semantics", dumps / "semantics")

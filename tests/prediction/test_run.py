@@ -204,6 +204,19 @@ def test_a_video_of_overlays_is_that_of_the_frames_that_are_there(predictors, tm
     assert drawn.read_bytes() == before
 
 
+def test_the_frames_of_a_video_get_ids_that_stay_beside_their_maps(predictors, tmp_path):
+    with video_writer(tmp_path / "images/drive.mp4", 5.0) as write:
+        for k in range(3):
+            write(np.random.default_rng(k).integers(0, 255, (64, 96, 3), dtype=np.uint8))
+    split = ImageFiles(tmp_path / "images")
+    run = predict_split(split, predictors["network"], tmp_path / "run")
+    listed = json.loads((run.folder / "tracks.json").read_text())["annotations"]
+    assert [entry["image_id"] for entry in listed] == [split.image_id(k) for k in range(3)]
+    before = {path: path.stat().st_mtime_ns for path in (run.folder / "tracks").rglob("*.png")}
+    predict_split(split, predictors["network"], tmp_path / "run")
+    assert {path: path.stat().st_mtime_ns for path in before} == before  # done
+
+
 def test_logits_of_another_model_are_not_read_for_a_class_map(split, predictors, tmp_path):
     with_logits = predict_split(split, predictors["dumps"], tmp_path, ("panoptic", "semantic"))
     assert isinstance(with_logits.semantic(split.image_id(0)), SemanticLogits)

@@ -42,3 +42,12 @@ def test_what_is_asked_for_is_drawn(command, layout, flag, tmp_path, monkeypatch
 def test_what_cannot_be_drawn_is_refused_in_one_line(command, arguments, message, tmp_path, fails_in_one_line):
     assert message in fails_in_one_line(command.main, "--data-root", tmp_path / "own", *arguments)
     assert not (tmp_path / "own").exists()
+
+
+def test_a_drive_is_drawn_with_its_tracks_and_never_into_the_embedded_set(tmp_path, monkeypatch, capsys, fails_in_one_line):
+    arguments = ["--height", "128", "--width", "256", "--sequence", "3"]
+    monkeypatch.setattr(sys, "argv", ["draw.py", "--data-root", str(tmp_path / "drive"), *arguments])
+    draw_streets.main()
+    assert len(open_data_set(tmp_path / "drive").split("val")) == 3
+    assert f"tracks: {tmp_path / 'drive' / 'gtFine' / 'tracks_val.json'}" in capsys.readouterr().out
+    assert "give another --data-root" in fails_in_one_line(draw_streets.main, *arguments)
