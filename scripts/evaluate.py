@@ -63,7 +63,7 @@ def build_parser() -> ArgumentParser:
     parser = make_parser("evaluate.py", __doc__, has_config=False)
     files = parser.add_argument_group("files")
     files.add_argument("--truth", type=Path | None, metavar="A.json", help="COCO panoptic JSON of the truth")
-    help_prediction = "COCO panoptic JSON of the prediction, or the folder of PNGs that save_panoptic wrote"
+    help_prediction = "COCO panoptic JSON of the prediction, a run folder, or the folder of PNGs that save_panoptic wrote"
     files.add_argument("--prediction", type=Path | None, metavar="B.json|DIR", help=help_prediction)
     files.add_argument("--truth-folder", type=Path | None, metavar="DIR", help="its PNGs; default: A.json without .json")
     files.add_argument("--prediction-folder", type=Path | None, metavar="DIR", help="its PNGs; default: B.json without .json")
