@@ -14,7 +14,7 @@ import numpy as np
 
 from data.panoptic_png import PanopticMap
 from evaluation.pair_counts import count_pairs
-from evaluation.panoptic_quality import VOID_SEGMENT_ID, ImageMatches, match_overlaps
+from evaluation.panoptic_quality import VOID_SEGMENT_ID, ImageMatches, find_forgiven, match_overlaps, sum_over
 from runtime.compiled import kernel
 from runtime.files import InputError
 
@@ -111,7 +111,7 @@ def match_boundaries(
     on_boundaries = count_pairs(
         keep_boundaries(truth.segment_ids, depth), keep_boundaries(prediction.segment_ids, depth, has_void=has_void)
     )
-    truth_lengths, predicted_lengths = _sums(on_boundaries, 0), _sums(on_boundaries, 1)
+    truth_lengths, predicted_lengths = sum_over(on_boundaries, 0), sum_over(on_boundaries, 1)
     kept, missed, unmatched = [], [], []
     for truth_id, predicted_id, category_id, mask_iou in matches.matches:
         overlap = on_boundaries.get((truth_id, predicted_id), 0)
@@ -122,21 +122,6 @@ def match_boundaries(
         else:
             missed.append(category_id)
             unmatched.append((predicted_id, category_id))
-    areas = _sums(overlaps, 1)
-    crowds = {s.category_id: s.segment_id for s in truth.segments if s.is_crowd}  # the last one listed, as in PQ
-    invented = []
-    for predicted_id, category_id in unmatched:
-        forgiven = overlaps.get((VOID_SEGMENT_ID, predicted_id), 0)
-        if category_id in crowds:
-            forgiven += overlaps.get((crowds[category_id], predicted_id), 0)
-        if forgiven / areas[predicted_id] <= 0.5:
-            invented.append(category_id)
+    forgiven = find_forgiven(truth, prediction.segments, overlaps, sum_over(overlaps, 1))
+    invented = [category_id for predicted_id, category_id in unmatched if predicted_id not in forgiven]
     return ImageMatches(tuple(kept), (*matches.missed, *missed), (*matches.invented, *invented))
-
-
-def _sums(overlaps: dict[tuple[int, int], int], side: int) -> dict[int, int]:
-    """Pixels of each id of one side."""
-    sums: dict[int, int] = {}
-    for pair, pixels in overlaps.items():
-        sums[pair[side]] = sums.get(pair[side], 0) + pixels
-    return sums

@@ -21,7 +21,7 @@ from typing import Literal
 
 from data.panoptic_png import PanopticMap, Segment
 from data.taxonomy import Taxonomy
-from evaluation.panoptic_quality import ClassCounts, ImageMatches, PanopticQuality, sum_over
+from evaluation.panoptic_quality import ClassCounts, ImageMatches, PanopticQuality, find_forgiven, sum_over
 from evaluation.size_breakdown import SIZES, size_of
 
 KINDS = ("found", "in void", "wrong class", "merged", "split", "loose", "missed", "invented")
@@ -87,15 +87,7 @@ class _Image:
         self.pairs: dict[str, dict[int, list[tuple[int, int]]]] = {"truth": of_truths, "prediction": of_predictions}
         self.found_truths = {m[0]: m for m in matches.matches}
         self.found_predictions = {m[1]: m for m in matches.matches}
-        # Of each class as many are invented as are not forgiven; which they are follows from the same sums.
-        crowds = {s.category_id: s.segment_id for s in truth.segments if s.is_crowd}
-        self.forgiven = set()
-        for segment in prediction.segments:
-            pixels = self.on_void.get(segment.segment_id, 0)
-            if segment.category_id in crowds:
-                pixels += overlaps.get((crowds[segment.category_id], segment.segment_id), 0)
-            if pixels / self.predicted_areas[segment.segment_id] > 0.5:
-                self.forgiven.add(segment.segment_id)
+        self.forgiven = find_forgiven(truth, prediction.segments, overlaps, self.predicted_areas)
 
     def of_truth(self, truth: Segment) -> Outcome:
         if (match := self.found_truths.get(truth.segment_id)) is not None:

@@ -4,9 +4,10 @@ Differs: a truth segment's area is counted from its PNG, never believed from the
 instead of dividing by zero. On files whose areas are right the sums are bit-equal to pq_compute_single_core's.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from data.panoptic_png import PanopticMap, check_listed
+from data.panoptic_png import PanopticMap, Segment, check_listed
 from data.taxonomy import Taxonomy
 from evaluation.pair_counts import count_pairs
 from runtime.files import InputError
@@ -177,17 +178,29 @@ def match_overlaps(
             matches.append((truth_id, predicted_id, real.category_id, iou))
     found, used = {m[0] for m in matches}, {m[1] for m in matches}
     missed = tuple(s.category_id for s in truth.segments if s.segment_id not in found and not s.is_crowd)
+    unmatched = [s for s in prediction.segments if s.segment_id not in used]
+    forgiven = find_forgiven(truth, unmatched, overlaps, areas_of_prediction)
+    invented = tuple(s.category_id for s in unmatched if s.segment_id not in forgiven)
+    return ImageMatches(tuple(matches), missed, invented)
+
+
+def find_forgiven(
+    truth: PanopticMap, segments: Iterable[Segment], overlaps: Mapping[tuple[int, int], int], areas: Mapping[int, int]
+) -> set[int]:
+    """Ids of those predicted segments of which more than half lies on void and on the crowd of their class.
+
+    Args:
+        segments: predicted ones. overlaps: see match_overlaps. areas: counted ones of the prediction, by id.
+    """
     crowds = {s.category_id: s.segment_id for s in truth.segments if s.is_crowd}  # the last one listed stays
-    invented = []
-    for segment in prediction.segments:
-        if segment.segment_id in used:
-            continue
-        forgiven = overlaps.get((VOID_SEGMENT_ID, segment.segment_id), 0)
+    forgiven = set()
+    for segment in segments:
+        pixels = overlaps.get((VOID_SEGMENT_ID, segment.segment_id), 0)
         if segment.category_id in crowds:
-            forgiven += overlaps.get((crowds[segment.category_id], segment.segment_id), 0)
-        if forgiven / areas_of_prediction[segment.segment_id] <= 0.5:
-            invented.append(segment.category_id)
-    return ImageMatches(tuple(matches), missed, tuple(invented))
+            pixels += overlaps.get((crowds[segment.category_id], segment.segment_id), 0)
+        if pixels / areas[segment.segment_id] > 0.5:
+            forgiven.add(segment.segment_id)
+    return forgiven
 
 
 def sum_over(overlaps: dict[tuple[int, int], int], side: int) -> dict[int, int]:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from prediction.fused import FusedPredictor
 
 CHECKPOINT = OUTPUTS / "efficientps" / "streets_lite0" / "best.ckpt"
-STAGES_FILE = "stages.json"
 DUMPS = OUTPUTS / "solov2" / "streets_lite0" / "dumps" / "val"
 
 
@@ -85,7 +84,7 @@ def run(args: Namespace) -> None:
 
 def show_stages(args: Namespace, split: "Split", predictor: "FusedPredictor", folder: Path) -> None:
     """Print what each stage loses, and write it into stages.json, where scripts/evaluate.py finds it for its report."""
-    from prediction.stages import find_stage_losses
+    from prediction.stages import STAGES_FILE, find_stage_losses
 
     losses = find_stage_losses(split, predictor, workers=args.workers)
     print(f"\n{losses.text()}")

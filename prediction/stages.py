@@ -8,6 +8,7 @@ from evaluation.error_kinds import KINDS, ErrorKinds
 from evaluation.file_scores import Comparison, compare_maps
 from evaluation.report import Table
 from evaluation.results_table import markdown_table, percent
+from evaluation.run_report import STAGES_FILE as STAGES_FILE
 from prediction.fused import FusedPredictor
 from prediction.sources.truth import Truth
 from runtime.files import InputError

@@ -10,10 +10,8 @@ from PIL import Image
 
 from data.panoptic_png import PanopticMap, describe_segments
 from data.taxonomy import CITYSCAPES
-from evaluation.error_kinds import KINDS, ErrorKinds, explain
-from evaluation.file_scores import Comparison
-from evaluation.pair_counts import count_pairs
-from evaluation.panoptic_quality import match_overlaps
+from evaluation.error_kinds import KINDS, ErrorKinds
+from evaluation.file_scores import compare_maps
 from evaluation.viewer import Finding, Problem, Summary, ViewedRun, encode_map, open_viewer
 from runtime.files import InputError
 
@@ -26,9 +24,7 @@ def decode(entry, size):
 
 
 def compare(truth, prediction):
-    overlaps = count_pairs(truth.segment_ids, prediction.segment_ids)
-    matches = match_overlaps(truth, prediction, overlaps)
-    return Comparison("x", truth, prediction, overlaps, matches, explain(truth, prediction, overlaps, matches))
+    return compare_maps("x", truth, prediction)
 
 
 def arguments_of(script):
