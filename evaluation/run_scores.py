@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from data.panoptic_file import ImageId, PanopticFile, read_listed_map
 from data.taxonomy import Taxonomy
 from evaluation.bootstrap import Difference, ImageCounts, Interval, paired_differences, pq_intervals
@@ -108,13 +110,13 @@ class RunScores:
 
 @dataclass(frozen=True)
 class ImageScores:
-    """What is kept of one image and one prediction until it is counted."""
+    """What is kept of one image and one prediction until it is counted; confusion: see SemanticIoU."""
 
     image_id: ImageId
     matches: ImageMatches
     outcomes: tuple[Outcome, ...]
     num_pixels: int
-    confusion: object
+    confusion: np.ndarray
     stuff: ImageStuff
     boundary: ImageMatches | None
     seconds: float

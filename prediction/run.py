@@ -125,14 +125,7 @@ def predict_split(
                 part.unlink()
     films = films_of(split) if films is None else films
     if shard.count == 1 and films:
-        try:
-            tracks = track_run(run, split, films=films) if "panoptic" in run.kept and done else None
-            if tracks is not None:
-                print(f"wrote {tracks}: the frames' maps, with ids that stay")
-        except InputError as error:
-            problems.append(str(error))
-        if "overlay" in run.kept:
-            _write_video_overlays(split, run, {d.image_id: d.producer for d in done})
+        problems += _finish_films(split, run, films, done)
     _report(run, done, shard)
     if problems:
         raise InputError(f"{len(problems)} of {len(problems) + len(done)} images were left out, the first one: {problems[0]}")
@@ -255,6 +248,20 @@ def _write(run: Run, image_id: str, image: np.ndarray, prediction: Prediction, p
         write_image(run.drawing(image_id), overlay(image, prediction.panoptic, run.taxonomy), producer)
     if "panoptic" in run.kept:
         write_panoptic_png(run.png(image_id), prediction.panoptic, producer)
+
+
+def _finish_films(split: Split, run: Run, films: Mapping[str, Sequence[int]], done: list[Done]) -> list[str]:
+    """Write what is of films as a whole, their tracks and videos of overlays; what was left out of it, a line each."""
+    problems = []
+    try:
+        tracks = track_run(run, split, films=films) if "panoptic" in run.kept and done else None
+        if tracks is not None:
+            print(f"wrote {tracks}: the frames' maps, with ids that stay")
+    except InputError as error:
+        problems.append(str(error))
+    if "overlay" in run.kept:
+        _write_video_overlays(split, run, {d.image_id: d.producer for d in done})
+    return problems
 
 
 def _write_video_overlays(split: Split, run: Run, producers: Mapping[str, str]) -> None:
