@@ -53,9 +53,20 @@ def read_entries(
     if not isinstance(entries, list):
         raise InputError(f"{place}: holds no list of `{kind}`; {advice}")
     for k, entry in enumerate(entries):
-        for name, types in fields.items():
-            if not isinstance(entry, dict) or name not in entry:
-                raise InputError(f"{place}: entry {k} of `{kind}` lacks `{name}`; {advice}")
-            if not isinstance(entry[name], types) or isinstance(entry[name], bool):
-                raise InputError(f"{place}: entry {k} of `{kind}` has `{name}` {shorten(repr(entry[name]), 60)}; {advice}")
+        check_entry(place, k, kind, entry, fields, advice)
     return entries
+
+
+def check_entry(
+    place: str | Path, number: int, kind: str, entry: object, fields: Mapping[str, type | UnionType], advice: str
+) -> None:
+    """Refuse an entry of a list that lacks a field or has it of another type; arguments as read_entries.
+
+    Args:
+        number: of the entry, counted from 0.
+    """
+    for name, types in fields.items():
+        if not isinstance(entry, dict) or name not in entry:
+            raise InputError(f"{place}: entry {number} of `{kind}` lacks `{name}`; {advice}")
+        if not isinstance(entry[name], types) or isinstance(entry[name], bool):
+            raise InputError(f"{place}: entry {number} of `{kind}` has `{name}` {shorten(repr(entry[name]), 60)}; {advice}")

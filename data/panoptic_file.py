@@ -1,23 +1,33 @@
 """The COCO panoptic layout: one JSON (images, annotations, categories) and a folder of panoptic PNGs."""
 
+import json
+import shutil
+import tempfile
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
-from data.coco_json import read_entries
+from data.coco_json import check_entry
 from data.images import existing_spelling
+from data.json_stream import JsonObject, Member
 from data.panoptic_png import PanopticMap, PanopticRuns, Segment, check_listed, read_segment_ids, read_segment_runs, read_segments
 from data.row_runs import RowRuns
 from data.segment_runs import find_runs
 from data.taxonomy import CITYSCAPES, TAXONOMIES, Taxonomy, recognise
-from runtime.files import InputError, first_few, is_plain_name, read_json, shorten, walk_files, write_json
+from runtime.files import InputError, atomic_path, first_few, is_plain_name, shorten, walk_files
 
 ImageId = str | int
 PANOPTIC_ENDING = "_panoptic"
 """Behind the image id in the name of a panoptic PNG of a run folder."""
+FIELDS = {"image_id": int | str, "file_name": str, "segments_info": list}
+"""Of an annotation."""
+LISTS = ("annotations", "images")
+"""Of a file, which may be long."""
+ADVICE = "give a COCO panoptic JSON"
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ class PanopticFile:
     json_path: Path
     folder: Path
     taxonomy: Taxonomy
-    annotations: dict[ImageId, PanopticAnnotation]
+    annotations: Mapping[ImageId, PanopticAnnotation]
     image_files: dict[ImageId, str] = field(default_factory=dict)
     moved: Callable[[PanopticMap], PanopticMap] | None = None
 
@@ -64,30 +74,119 @@ def read_panoptic_json(
             a category outside the taxonomy, names a PNG outside the folder, or if the folder is missing.
     """
     json_path = Path(json_path)
-    content = read_json(json_path)
     folder = json_path.with_suffix("") if folder is None else Path(folder)
-    fields = {"image_id": int | str, "file_name": str, "segments_info": list}
-    entries = read_entries(json_path, content, "annotations", fields, "give a COCO panoptic JSON")
-    if not entries:
+    annotations = ListedAnnotations(json_path, is_prediction)
+    if not annotations:
         raise InputError(f"{json_path}: `annotations` is empty; give a JSON with at least one image")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder, but the PNGs of {json_path.name} were looked for there; name their folder")
-    annotations: dict[ImageId, PanopticAnnotation] = {}
-    for position, entry in enumerate(entries):
-        annotation = _read_annotation(f"{json_path}: annotation {position}", entry, is_prediction)
-        if annotations.setdefault(annotation.image_id, annotation) is not annotation:
-            raise InputError(f"{json_path}: image id {annotation.image_id!r} occurs twice; keep one annotation an image")
-    if content.get("categories"):
-        taxonomy = _read_taxonomy(json_path, content["categories"])
+    if annotations.categories:
+        taxonomy = _read_taxonomy(json_path, annotations.categories)
     elif taxonomy is None:
-        taxonomy = _guess_taxonomy(json_path, annotations.values())
-    for annotation in annotations.values():
-        strangers = {s.category_id for s in annotation.segments} - taxonomy.dataset_id_to_train_id.keys()
+        taxonomy = annotations.guess_taxonomy()
+    annotations.check_taxonomy(taxonomy)
+    return PanopticFile(json_path, folder, taxonomy, annotations, annotations.image_files)
+
+
+class ListedAnnotations(Mapping[ImageId, PanopticAnnotation]):
+    """The annotations of a panoptic JSON by image id, in the order of the file, which must not change while they are used.
+
+    All are checked once; an image keeps its id, the file name of its image, and 16 bytes on where its entry is read again.
+
+    Args:
+        is_prediction: see read_panoptic_json.
+
+    Raises:
+        InputError: as read_panoptic_json, of a single entry.
+    """
+
+    def __init__(self, json_path: Path, is_prediction: bool = False):
+        self.json_path, self.is_prediction = json_path, is_prediction
+        self.categories: object = None
+        self.image_files: dict[ImageId, str] = {}
+        self._json = JsonObject(json_path, LISTS)
+        self._places: dict[ImageId, int] = {}
+        self._bytes = array("q")  # start and end of each
+        self._in_memory: list[PanopticAnnotation] = []  # of a file that is not in UTF-8
+        self._first_use: dict[int, ImageId] = {}
+        """The first image that uses a category."""
+        self._has_own_ids = False
+        """Whether a segment's id says its category neither as it is nor by its thousands."""
+        self._read()
+
+    def __getitem__(self, image_id: ImageId) -> PanopticAnnotation:
+        place = self._places[image_id]
+        if self._in_memory:
+            return self._in_memory[place]
+        return self._annotation(place, self._json.value_at(self._bytes[2 * place], self._bytes[2 * place + 1]))
+
+    def __iter__(self) -> Iterator[ImageId]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._places
+
+    def guess_taxonomy(self) -> Taxonomy:
+        """Cityscapes ids or train ids. Ids such as 7 and 8 can be either; then the segment ids tell: 26 or 26001 is a car."""
+        used, by_train_id = self._first_use.keys(), CITYSCAPES.with_train_ids()
+        are_dataset_ids = used <= CITYSCAPES.dataset_id_to_train_id.keys()
+        are_train_ids = used <= by_train_id.dataset_id_to_train_id.keys()
+        if are_dataset_ids and are_train_ids:
+            are_train_ids = self._has_own_ids
+        if are_train_ids:
+            return TAXONOMIES[by_train_id.name]
+        if are_dataset_ids:
+            return CITYSCAPES
+        found = f"has no `categories`, and category ids {first_few(sorted(used))} are not Cityscapes'"
+        raise InputError(f"{self.json_path}: {found}; give a taxonomy ({', '.join(TAXONOMIES)}, or a JSON with `categories`)")
+
+    def check_taxonomy(self, taxonomy: Taxonomy) -> None:
+        """Refuse a taxonomy that lacks a category that is used."""
+        strangers = sorted(self._first_use.keys() - taxonomy.dataset_id_to_train_id.keys())
         if strangers:
-            unknown = f"category ids {first_few(sorted(strangers))} of image {annotation.image_id!r}"
-            known = first_few(taxonomy.dataset_ids.tolist())
-            raise InputError(f"{json_path}: {unknown} are not in taxonomy {taxonomy.name}, whose ids are {known}; add them there")
-    return PanopticFile(json_path, folder, taxonomy, annotations, _read_image_files(content.get("images")))
+            unknown = f"category ids {first_few(strangers)} of image {self._first_use[strangers[0]]!r}"
+            needed = f"not in taxonomy {taxonomy.name}, whose ids are {first_few(taxonomy.dataset_ids.tolist())}"
+            raise InputError(f"{self.json_path}: {unknown} are {needed}; add them there")
+
+    def _read(self) -> None:
+        has_list = False
+        for member in self._json:
+            if member.is_entry and member.name == "images":
+                self._add_image(member.value)
+            elif member.is_entry:
+                self._add(member)
+            elif member.name == "annotations":
+                has_list = member.value == []
+                self._places.clear()
+                del self._bytes[:], self._in_memory[:]
+            elif member.name == "categories":
+                self.categories = member.value
+        if not has_list:
+            raise InputError(f"{self.json_path}: holds no list of `annotations`; {ADVICE}")
+
+    def _add_image(self, entry: object) -> None:
+        """Entries without names are no harm, since only images in a report need them."""
+        if isinstance(entry, dict) and isinstance(entry.get("file_name"), str) and isinstance(entry.get("id"), str | int):
+            self.image_files[entry["id"]] = entry["file_name"]
+
+    def _add(self, member: Member) -> None:
+        place = len(self._places)
+        check_entry(self.json_path, place, "annotations", member.value, FIELDS, ADVICE)
+        annotation = self._annotation(place, member.value)
+        if self._places.setdefault(annotation.image_id, place) != place:
+            raise InputError(f"{self.json_path}: image id {annotation.image_id!r} occurs twice; keep one annotation an image")
+        if member.start < 0:
+            self._in_memory.append(annotation)
+        self._bytes.extend((member.start, member.end))
+        for segment in annotation.segments:
+            self._first_use.setdefault(segment.category_id, annotation.image_id)
+            self._has_own_ids |= segment.category_id not in (segment.segment_id, segment.segment_id // 1000)
+
+    def _annotation(self, place: int, entry: dict) -> PanopticAnnotation:
+        return _read_annotation(f"{self.json_path}: annotation {place}", entry, self.is_prediction)
 
 
 def read_panoptic_folder(folder: Path, taxonomy: Taxonomy) -> PanopticFile:
@@ -122,10 +221,13 @@ def read_taxonomy(json_path: Path) -> Taxonomy:
     Raises:
         InputError: if the file does not read, or has no `categories` with `isthing`.
     """
-    content = read_json(json_path)
-    if not isinstance(content, dict) or not content.get("categories"):
+    categories = None
+    for member in JsonObject(json_path, LISTS):
+        if member.name == "categories":
+            categories = member.value
+    if not categories:
         raise InputError(f"{json_path}: has no `categories`; a COCO panoptic JSON lists its classes there")
-    return _read_taxonomy(Path(json_path), content["categories"])
+    return _read_taxonomy(Path(json_path), categories)
 
 
 def read_panoptic_map(file: PanopticFile, image_id: ImageId) -> PanopticMap:
@@ -187,17 +289,31 @@ def write_panoptic_json(
     taxonomy: Taxonomy,
     entries: Iterable[tuple[ImageId, str, str, tuple[int, int], Sequence[Segment]]],
 ) -> None:
-    """Write a COCO panoptic JSON atomically; the same entries give the same bytes.
+    """Write a COCO panoptic JSON atomically, in memory that does not grow; the same entries give the same bytes.
 
     Args:
         entries: (image id, file name of the image, file name of the PNG, (height, width), segments) of each image.
     """
-    images, annotations = [], []
-    for image_id, image_file, png_file, (height, width), segments in entries:
-        images.append({"id": image_id, "file_name": image_file, "height": int(height), "width": int(width)})
-        infos = [segment.to_json() for segment in segments]
-        annotations.append({"image_id": image_id, "file_name": png_file, "segments_info": infos})
-    write_json(path, {"images": images, "annotations": annotations, "categories": taxonomy.to_coco_categories()})
+    with atomic_path(path) as partial, partial.open("w") as file, tempfile.TemporaryFile("w+", dir=partial.parent) as later:
+        file.write('{\n "images": [')
+        later.write(' "annotations": [')
+        separator = "\n"
+        for image_id, image_file, png_file, (height, width), segments in entries:
+            image = {"id": image_id, "file_name": image_file, "height": int(height), "width": int(width)}
+            infos = [segment.to_json() for segment in segments]
+            file.write(separator + _indented(image, 2))
+            later.write(separator + _indented({"image_id": image_id, "file_name": png_file, "segments_info": infos}, 2))
+            separator = ",\n"
+        end = "" if separator == "\n" else "\n "  # of a list
+        file.write(f"{end}],\n")
+        later.write(f'{end}],\n "categories": {_indented(taxonomy.to_coco_categories(), 1).lstrip()}\n}}\n')
+        later.seek(0)
+        shutil.copyfileobj(later, file, 1 << 20)
+
+
+def _indented(value: object, depth: int) -> str:
+    """JSON as json.dumps(indent=1) has it at this depth."""
+    return "\n".join(" " * depth + line for line in json.dumps(value, indent=1).split("\n"))
 
 
 def count_ids(segment_ids: np.ndarray) -> dict[int, int]:
@@ -231,31 +347,6 @@ def _read_taxonomy(json_path: Path, categories: object) -> Taxonomy:
     except InputError as error:
         raise InputError(f"{json_path}: `categories` do not read, {error}") from None
     return recognise(taxonomy)
-
-
-def _guess_taxonomy(json_path: Path, annotations: Iterable[PanopticAnnotation]) -> Taxonomy:
-    """Cityscapes ids or train ids. Ids such as 7 and 8 can be either; then the segment ids tell: 26 or 26001 is a car."""
-    segments = [s for annotation in annotations for s in annotation.segments]
-    used = {s.category_id for s in segments}
-    by_train_id = CITYSCAPES.with_train_ids()
-    are_dataset_ids = used <= CITYSCAPES.dataset_id_to_train_id.keys()
-    are_train_ids = used <= by_train_id.dataset_id_to_train_id.keys()
-    if are_dataset_ids and are_train_ids:
-        are_train_ids = any(s.category_id not in (s.segment_id, s.segment_id // 1000) for s in segments)
-    if are_train_ids:
-        return TAXONOMIES[by_train_id.name]
-    if are_dataset_ids:
-        return CITYSCAPES
-    found = f"has no `categories`, and category ids {first_few(sorted(used))} are not Cityscapes'"
-    raise InputError(f"{json_path}: {found}; give a taxonomy ({', '.join(TAXONOMIES)}, or a JSON with `categories`)")
-
-
-def _read_image_files(images: object) -> dict[ImageId, str]:
-    """File names by image id; entries without them are no harm, since only images in a report need them."""
-    entries = [e for e in images if isinstance(e, dict)] if isinstance(images, list) else []
-    return {
-        e["id"]: e["file_name"] for e in entries if isinstance(e.get("file_name"), str) and isinstance(e.get("id"), str | int)
-    }
 
 
 def leaves_folder(file_name: str) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from data.class_matching import ForeignClasses
 from data.coco_json import read_entries
 from data.image_names import names_of_split, read_number
-from data.result_list import JsonList
+from data.json_stream import JsonList
 from data.run_lengths import decode_crop, read_segmentation
 from data.split import Split
 from prediction.sources.foreign import FoundObject

@@ -50,6 +50,33 @@ def test_the_same_entries_give_the_same_bytes(tmp_path):
     assert write(tmp_path / "b").read_bytes() == first
 
 
+@pytest.mark.parametrize("num_images", [0, 1, 3])
+def test_a_file_written_image_by_image_has_the_bytes_of_one_written_at_once(num_images, tmp_path):
+    segments = [Segment(k + 1, ROAD, 12, (0, 0, 4, 3), False, score) for k, score in enumerate((None, 0.5))]
+    entries = [(f"straße {k}", f"{k}.jpg", f"{k}.png", (3, 4), segments[:k]) for k in range(num_images)]
+    write_panoptic_json(tmp_path / "a.json", CITYSCAPES, iter(entries))
+    whole = {
+        "images": [{"id": key, "file_name": image, "height": 3, "width": 4} for key, image, *_ in entries],
+        "annotations": [
+            {"image_id": key, "file_name": png, "segments_info": [s.to_json() for s in of_image]}
+            for key, _, png, _, of_image in entries
+        ],
+        "categories": CITYSCAPES.to_coco_categories(),
+    }
+    assert (tmp_path / "a.json").read_text() == json.dumps(whole, indent=1) + "\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32-le"])
+@pytest.mark.parametrize("order", [("images", "annotations", "categories"), ("categories", "annotations", "images")])
+def test_a_file_reads_the_same_in_any_encoding_and_order(encoding, order, tmp_path):
+    path = write(tmp_path)
+    wanted = read_panoptic_json(path)
+    content = json.loads(path.read_text())
+    path.write_bytes(json.dumps({name: content[name] for name in order}, ensure_ascii=False).encode(encoding))
+    found = read_panoptic_json(path)
+    assert (dict(found.annotations), found.image_files) == (dict(wanted.annotations), wanted.image_files)
+
+
 def test_scores_and_whole_number_image_ids_survive(tmp_path):
     segment = Segment(5, 1, 12, (0, 0, 4, 3), True, 0.5)
     write_segment_ids(tmp_path / "a" / "1.png", np.full((3, 4), 5, np.uint32))

@@ -6,8 +6,8 @@ from array import array
 
 import pytest
 
-from data import result_list
-from data.result_list import JsonList
+from data import json_stream
+from data.json_stream import JsonList
 from runtime.files import InputError
 
 
@@ -21,8 +21,8 @@ def entries(numbers: random.Random, count: int) -> list[dict]:
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("block", [1, 7, 64, 1 << 20])
 def test_entries_and_their_places_do_not_depend_on_the_blocks(seed, block, tmp_path, monkeypatch):
-    monkeypatch.setattr(result_list, "BLOCK", block)
-    monkeypatch.setattr(result_list, "SMALL_BLOCK", block)
+    monkeypatch.setattr(json_stream, "BLOCK", block)
+    monkeypatch.setattr(json_stream, "SMALL_BLOCK", block)
     numbers = random.Random(seed)
     wanted = entries(numbers, numbers.randrange(12))
     text = json.dumps(wanted, ensure_ascii=bool(seed % 2), indent=numbers.choice([None, 2, "\t"]))
