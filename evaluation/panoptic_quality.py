@@ -4,6 +4,7 @@ Differs: a truth segment's area is counted from its PNG, never believed from the
 instead of dividing by zero. On files whose areas are right the sums are bit-equal to pq_compute_single_core's.
 """
 
+import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -99,6 +100,24 @@ class PanopticQuality:
             self._of(category_id).fn += 1
         for category_id in image.invented:
             self._of(category_id).fp += 1
+
+    @classmethod
+    def merge(cls, parts: Iterable[Iterable[tuple[int, ImageMatches]]]) -> "PanopticQuality":
+        """What one process would have counted, to the last bit: a sum of sums would be rounded in another way.
+
+        Args:
+            parts: of each process (place of the image in the truth's list, its matches), ascending; a generator is read as it goes.
+
+        Raises:
+            InputError: if an image is there twice.
+        """
+        whole, before = cls(), None
+        for place, image in heapq.merge(*parts, key=lambda entry: entry[0]):
+            if place == before:
+                raise InputError(f"image {place} was counted twice; give each image to one process")
+            whole.add_matches(image)
+            before = place
+        return whole
 
     def scores(self, taxonomy: Taxonomy) -> dict:
         """The scores as fractions of 1: {"All"|"Things"|"Stuff": {pq, sq, rq, n}, "per_class": {name: {..., tp, fp, fn}}}.

@@ -1,5 +1,6 @@
 """Which things are found, by their size in the truth: what separates instance models most on street images."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from data.panoptic_png import PanopticMap
@@ -17,6 +18,17 @@ def size_of(area: int, num_pixels: int) -> str:
     """Which of SIZES a segment of this area has in an image of so many pixels."""
     unit = num_pixels / AREA_REFERENCE
     return SIZES[sum(area >= limit * unit for limit in LIMITS)]
+
+
+def sizes_of(truth: PanopticMap, matches: ImageMatches, taxonomy: Taxonomy) -> list[tuple[str, float | None]]:
+    """The size of each thing of an image, and the IoU of its match, None without one.
+
+    Args:
+        matches: of match_segments or PanopticQuality.add for this truth.
+    """
+    iou_of = {truth_id: iou for truth_id, _, _, iou in matches.matches}
+    things = [s for s in truth.segments if not s.is_crowd and taxonomy.is_thing[taxonomy.dataset_id_to_train_id[s.category_id]]]
+    return [(size_of(s.area, truth.segment_ids.size), iou_of.get(s.segment_id)) for s in things]
 
 
 @dataclass
@@ -46,20 +58,17 @@ class SizeBreakdown:
     counts: dict[str, SizeCounts] = field(default_factory=lambda: {size: SizeCounts() for size in SIZES})
 
     def add(self, truth: PanopticMap, matches: ImageMatches) -> None:
-        """Count one image.
+        """Count one image; arguments as sizes_of."""
+        self.add_things(sizes_of(truth, matches, self.taxonomy))
 
-        Args:
-            matches: of match_segments or PanopticQuality.add for this truth.
-        """
-        iou_of = {truth_id: iou for truth_id, _, _, iou in matches.matches}
-        for segment in truth.segments:
-            if segment.is_crowd or not self.taxonomy.is_thing[self.taxonomy.dataset_id_to_train_id[segment.category_id]]:
-                continue
-            counts = self.counts[size_of(segment.area, truth.segment_ids.size)]
+    def add_things(self, things: Iterable[tuple[str, float | None]]) -> None:
+        """Count the things of an image, as sizes_of gives them."""
+        for size, iou in things:
+            counts = self.counts[size]
             counts.total += 1
-            if segment.segment_id in iou_of:
+            if iou is not None:
                 counts.found += 1
-                counts.iou_sum += iou_of[segment.segment_id]
+                counts.iou_sum += iou
 
     def scores(self) -> dict:
         """{size: {total, found, recall, iou}}; recall and IoU are fractions of 1, None without things."""

@@ -24,6 +24,7 @@ from prediction.arguments import (
     add_run_arguments,
     halves_of,
     predict_and_score,
+    shard_of,
     split_of,
 )
 from runtime.command_line import OUTPUTS, current_spelling, make_parser, relative_to_repository
@@ -64,6 +65,8 @@ def predictor_of(args: Namespace, split: "Split") -> "FusedPredictor":
 
 def run(args: Namespace) -> None:
     """Fuse all images, write the run folder, score where there is truth."""
+    if args.stages and shard_of(args).count > 1:
+        raise InputError("--stages is of all images together; leave it or --shard out")
     split = split_of(args)
     predictor = predictor_of(args, split)
     places = {}

@@ -27,6 +27,7 @@ from prediction.arguments import (
     add_run_arguments,
     device_of,
     predict_and_score,
+    shard_of,
     split_of,
     views_of,
 )
@@ -74,7 +75,7 @@ def run(args: Namespace) -> None:
     print(f"checkpoint {args.checkpoint} ({predictor.name}), {len(split)} images, {split.name}", flush=True)
     facts = {"weights": f"{args.checkpoint} ({predictor.name})", "clustering": predictor.clustering}
     done = predict_and_score(args, split, predictor, output, facts)
-    if isinstance(split, CityscapesSplit) and {"panoptic", "semantic"} <= set(done.kept) and args.shard == "1/1":
+    if isinstance(split, CityscapesSplit) and {"panoptic", "semantic"} <= set(done.kept) and shard_of(args).count == 1:
         num_files = write_split(done, split)
         print(f"wrote {num_files} PNGs in the form of Cityscapes' labels to {output / 'gtFine' / split.split}")
 

@@ -3,7 +3,6 @@
 import shlex
 import sys
 from collections.abc import Mapping
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from prediction.selection import KINDS, Shard
 from prediction.views import ViewSettings
 from runtime.command_line import add_data_arguments, add_settings, add_switch, given_settings, relative_to_repository
 from runtime.files import InputError
+from runtime.progress import note
 
 if TYPE_CHECKING:
     from data.split import Split
@@ -155,10 +155,40 @@ def add_run_arguments(parser: ArgumentParser, output: Path, keep: tuple[str, ...
     add_switch(parser, "--resume", True, "keep what is done: by the same model, settings and images; --no-resume does all anew")
     help_sequences = "images whose names differ in their last number alone are a film, as videos are: ids that stay, in tracks/"
     group.add_argument("--sequences", action="store_true", help=help_sequences)
-    help_shard = "i/n does every n-th image from the i-th on; when all are done, the same command without it joins them"
-    group.add_argument("--shard", type=str, default="1/1", help=help_shard)
+    add_shard_argument(group, "joins them and finishes films, too")
     help_workers = "images that are read, fused, written and scored at once; a network takes one at a time"
     group.add_argument("--workers", type=PositiveInt, default=2, help=help_workers)
+
+
+def add_shard_argument(group: ArgumentParser, unsharded: str) -> None:
+    """Which part of the images is done here.
+
+    Args:
+        unsharded: what the same command without it does in the end.
+    """
+    help_shard = "does the i-th of n parts of the images, as their ids say, for scripts/collect.py to join; the same command "
+    help_shard += f"without it {unsharded}; default: what SLURM_ARRAY_TASK_ID or RANK and their counts say, else all"
+    group.add_argument("--shard", type=str | None, default=None, metavar="i/n", help=help_shard)
+
+
+def shard_of(args: Namespace) -> Shard:
+    """The part that the arguments or the scheduler name; says so where it is the scheduler.
+
+    Raises:
+        InputError: if it cannot be.
+    """
+    if args.shard is not None:
+        return Shard.parse(args.shard)
+    shard, said_by = Shard.of_environment()
+    if shard.count > 1:
+        note(f"part {shard} of the images, as {said_by} say; --shard 1/1 does all")
+    return shard
+
+
+def command_of_whole(arguments: list[str]) -> list[str]:
+    """The command without its --shard: that of the whole."""
+    before = ["", *arguments[:-1]]
+    return [text for text, last in zip(arguments, before) if last != "--shard" and not text.startswith("--shard")]
 
 
 def views_of(args: Namespace) -> ViewSettings:
@@ -223,13 +253,16 @@ def predict_and_score(
         facts: what stands beside the numbers in results.md.
         places: folders outside of the run folder for some kinds.
     """
-    from evaluation.provenance import provenance
+    from prediction.collecting import write_scores
     from prediction.run import predict_split
-    from prediction.score import describe_run, describe_truth, score
+    from prediction.score import score, score_part
     from prediction.tracking import films_of, numbered_images_of
 
-    shard = Shard.parse(args.shard)
-    command = shlex.join(["python", relative_to_repository(Path(sys.argv[0]).resolve()), *sys.argv[1:]])
+    shard = shard_of(args)
+    program = relative_to_repository(Path(sys.argv[0]).resolve())
+    command = shlex.join(["python", program, *command_of_whole(sys.argv[1:])])
+    films = films_of(split) | (numbered_images_of(split) if args.sequences else {})
+    facts = {name: str(value) for name, value in facts.items()}
     run = predict_split(
         split,
         in_tiles(args, predictor),
@@ -240,18 +273,17 @@ def predict_and_score(
         resume=args.resume,
         command=command,
         places=places,
-        films=films_of(split) | numbered_images_of(split) if args.sequences else None,
+        films=films,
+        about={"command": command, "facts": facts, "has_films": bool(films)},
     )
     num_labelled = sum(split.has_truth(index) for index in range(len(split)))
     if shard.count > 1:
-        print(f"part {shard.number} of {shard.count}: run the command without --shard when all parts are done, to join and score")
+        if num_labelled:
+            score_part(run, split, shard, workers=args.workers)
+        collect = f"python scripts/collect.py {shlex.quote(str(output))}"
+        print(f"part {shard.number} of {shard.count} is done; when all are: {collect}")
     elif num_labelled:
-        scores = score(run, split, workers=args.workers)
-        about = {**facts, "data": f"{scores.num_images} images, {split.name}", "command": command, "date": date.today()}
-        origin = provenance(command, {"truth": describe_truth(split), "prediction": describe_run(run, split)})
-        written = scores.write(run.folder, {name: str(value) for name, value in about.items()}, origin)
-        print(f"\n{scores.table()}\n")
-        print("\n".join(f"wrote {path}" for path in written))
+        write_scores(score(run, split, workers=args.workers), run.folder, facts, command)
     if 0 < num_labelled < len(split):
         print(f"not scored: {len(split) - num_labelled} of {len(split)} images have no label")
     return run

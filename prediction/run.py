@@ -6,6 +6,7 @@ A run folder holds
   instances/ID.instances.safetensors            scored mask logits
   semantic/ID.semantic.safetensors or .png      logits, or a class map where there are none
   tracks/ID_panoptic.png and tracks.json        of the frames of videos: the maps again, with ids that stay
+  parts/part-00001.jsonl                        what each shard has done, until all are joined
   overlay/ID.png, overlay/VIDEO.mp4 and .json   the image under its panoptic map, with a legend; frames under their tracks
 Each file names in its header (a video in the JSON beside it) what made it: the predictor's fingerprint and the digest of the
 image. That alone decides what is done, so that a run goes on after a kill, and is done anew for another checkpoint, setting or
@@ -14,10 +15,10 @@ image.
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from data import instance_dump, semantic_dump
 from data.images import is_made_by, read_png_text, write_image
 from data.instance_dump import write_instances
 from data.layouts.image_files import ImageFiles
-from data.panoptic_file import ImageId, write_panoptic_json
+from data.panoptic_file import PANOPTIC_ENDING, ImageId, write_panoptic_json
 from data.panoptic_png import PanopticMap, Segment, read_panoptic_png, write_panoptic_png
 from data.semantic_dump import SemanticMap, write_semantics
 from data.split import Split
@@ -34,6 +35,17 @@ from data.taxonomy import Taxonomy
 from data.videos import open_video, video_writer
 from evaluation.render import draw_legend, overlay
 from prediction.fused import FusedPredictor
+from prediction.parts import (
+    FOLDER,
+    LEFT_OUT,
+    Record,
+    Whole,
+    open_parts,
+    part_path,
+    read_records,
+    remove_parts,
+    write_part,
+)
 from prediction.predictor import Prediction, Predictor
 from prediction.run_folder import FORMAT, VERSION, Run
 from prediction.selection import KINDS, Shard
@@ -42,24 +54,14 @@ from runtime.files import InputError, ItemError, digest_of, on_interruption, rea
 from runtime.progress import track
 from runtime.threads import in_threads
 
+PREDICTION = "prediction"
+"""The kind of the parts that are written here."""
 LEGEND_SHARE = 8
 """A video's legend has this part of the frame's width as its height: frames must be of one size, whatever they show."""
 
 
 SUMMARIES = ("panoptic.json", "tracks.json", "scores.json", "results.md")
 """Files on all images, which are not those of other images' results; removed before the first new one."""
-
-
-class Done(NamedTuple):
-    """What is kept in memory of an image for the JSON; `size` is (height, width)."""
-
-    image_id: str
-    key: ImageId
-    file_name: str
-    producer: str
-    size: tuple[int, int]
-    segments: tuple[Segment, ...] | None
-    has_written: bool
 
 
 def predict_split(
@@ -74,11 +76,13 @@ def predict_split(
     command: str = "",
     places: Mapping[str, Path] | None = None,
     films: Mapping[str, Sequence[int]] | None = None,
+    about: Mapping[str, object] | None = None,
 ) -> Run:
     """Predict the images of a split that are not done, and write the run folder; shows progress.
 
-    The result does not depend on the number of workers, on interruptions, or on how the split was cut into shards: after the
-    shards, the same call without one finds everything done and writes the JSON of all.
+    The result does not depend on the number of workers, on interruptions, or on how the split was cut into shards. A shard writes
+    no file on all images, but its part (prediction/parts.py); scripts/collect.py joins the parts, and so does the same call
+    without a shard, which finds everything done.
 
     Args:
         keep: of KINDS. Instances and semantics of a predictor that gives only a panoptic map are taken from it.
@@ -88,6 +92,7 @@ def predict_split(
         command: kept in run.json.
         places: folders outside of the run folder for some kinds.
         films: name -> indices in order of time, whose objects get ids that stay; default: the split's videos.
+        about: what the part says of itself, for the one who joins it.
 
     Raises:
         InputError: if the predictor cannot give what is to be kept, knows other classes than the split, or fails; if the
@@ -101,35 +106,81 @@ def predict_split(
         check_outside(split, folder)
     own_min_score = predictor.instances_min_score if isinstance(predictor, FusedPredictor) else predictor.min_score
     _prepare_folder(run, split, shard, command, own_min_score)
-    indices = range(shard.number - 1, len(split), shard.count)
-    work = partial(_predict_image, split, predictor, run, resume)
-    problems, done = list(split.problems), []
+    indices = [index for index in range(len(split)) if shard.holds(split.image_id(index))]
+    whole = Whole.of(split.image_id(index) for index in range(len(split)))
+    about = {"settings": _settings_of(predictor), "kept": list(kept), "problems": list(split.problems), **(about or {})}
+    counts = _Counts()
 
     def describe_done() -> str:
         again = "run the same command again"
-        return f"{len(done)} of {len(indices)} images are done in {run.folder}; {again} to go on" if done else again
+        return f"{counts.done} of {len(indices)} images are done in {run.folder}; {again} to go on" if counts.done else again
 
-    with on_interruption(describe_done):
-        for result in track(in_threads(work, indices, workers), "predicting", len(indices)):
-            if isinstance(result, InputError):
-                problems.append(str(result))
-                print(f"left out: {result}", file=sys.stderr, flush=True)
-            else:
-                done.append(result)
-    if "panoptic" in run.kept and done:
-        folder = run.place("panoptic")
-        entries = [(d.key, d.file_name, run.png(d.image_id).relative_to(folder).as_posix(), d.size, d.segments) for d in done]
-        write_panoptic_json(run.folder / f"panoptic{shard.suffix}.json", run.taxonomy, entries)
-        if shard.count == 1:
-            for part in run.folder.glob("panoptic-*-of-*.json"):
-                part.unlink()
-    films = films_of(split) if films is None else films
-    if shard.count == 1 and films:
-        problems += _finish_films(split, run, films, done)
-    _report(run, done, shard)
-    if problems:
-        raise InputError(f"{len(problems)} of {len(problems) + len(done)} images were left out, the first one: {problems[0]}")
+    work = partial(_predict_image, split, predictor, run, resume)
+    with on_interruption(describe_done), write_part(run.folder, PREDICTION, shard, whole, about) as write:
+        for record, is_new in track(in_threads(work, indices, workers), "predicting", len(indices)):
+            counts.add(record, is_new)
+            write(record)
+    problems = [*split.problems, *counts.problems]
+    if shard.count == 1:
+        join_parts(run)
+        films = films_of(split) if films is None else films
+        problems += _finish_films(split, run, films) if films and counts.done else []
+        remove_parts(run.folder)
+    print(f"{counts.new} images predicted, {counts.done - counts.new} were done: {', '.join(run.kept)} in {run.folder}")
+    if "panoptic" in run.kept and counts.done:
+        print(f"wrote {run.panoptic_json if shard.count == 1 else part_path(run.folder, shard)}")
+    check_problems(problems, counts.done)
     return run
+
+
+@dataclass
+class _Counts:
+    """What became of the images so far."""
+
+    done: int = 0
+    new: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, record: Record, is_new: bool) -> None:
+        if LEFT_OUT in record:
+            self.problems.append(record[LEFT_OUT])
+            print(f"left out: {record[LEFT_OUT]}", file=sys.stderr, flush=True)
+        else:
+            self.done += 1
+            self.new += is_new
+
+
+def check_problems(problems: Sequence[str], num_done: int) -> None:
+    """Say in the end that images were left out.
+
+    Raises:
+        InputError: if any were.
+    """
+    if problems:
+        raise InputError(f"{len(problems)} of {len(problems) + num_done} images were left out, the first one: {problems[0]}")
+
+
+def join_parts(run: Run) -> None:
+    """Write panoptic.json from the parts of all shards, image by image.
+
+    Raises:
+        InputError: as open_parts and read_records.
+    """
+    parts = open_parts(run.folder, PREDICTION)
+    if "panoptic" not in run.kept:
+        for _ in read_records(parts):  # all images must be there
+            pass
+        return
+    done = (record for record in read_records(parts) if LEFT_OUT not in record)
+    first = next(done, None)
+    if first is not None:
+        write_panoptic_json(run.panoptic_json, run.taxonomy, (_to_entry(record) for record in chain([first], done)))
+
+
+def _to_entry(record: Record) -> tuple[ImageId, str, str, tuple[int, int], list[Segment]]:
+    segments = [Segment.from_json(entry, may_be_zero=True) for entry in record["segments_info"]]
+    png = f"{record['image_id']}{PANOPTIC_ENDING}.png"
+    return record["key"], record["file_name"], png, tuple(record["size"]), segments
 
 
 def check_outside(split: Split, output: Path) -> None:
@@ -159,7 +210,8 @@ def _check(split: Split, predictor: Predictor, keep: Sequence[str]) -> None:
 def _prepare_folder(run: Run, split: Split, shard: Shard, command: str, instances_min_score: float | None) -> None:
     if shard.count == 1:  # else other shards may be writing there
         for kind in ("", *run.kept):
-            folders = {(run.place(kind) / split.image_id(k)).parent for k in range(len(split))} if kind else {run.folder}
+            folders = {(run.place(kind) / split.image_id(k)).parent for k in range(len(split))} if kind else set()
+            folders |= set() if kind else {run.folder, run.folder / FOLDER}
             for folder in folders:
                 remove_partial_files(folder)
     content = {
@@ -177,30 +229,38 @@ def _prepare_folder(run: Run, split: Split, shard: Shard, command: str, instance
         write_json(folder / "run.json", content)
 
 
-def _predict_image(split: Split, predictor: Predictor, run: Run, resume: bool, index: int) -> Done | InputError:
-    """All the work on one image, so that workers can do several at once; a broken image is given back as its error."""
+def _settings_of(predictor: Predictor) -> str | None:
+    """What must be the same in all shards; None where it depends on the image, as of files of predictions."""
+    return getattr(predictor, "name", None)
+
+
+def _predict_image(split: Split, predictor: Predictor, run: Run, resume: bool, index: int) -> tuple[Record, bool]:
+    """All the work on one image, so that workers can do several at once: its line in the part, and whether it was predicted now.
+
+    A broken image has a line that says why it was left out.
+    """
     image_id = split.image_id(index)
-    about = (image_id, split.key(index), split.file_name(index))
+    about = {"index": index, "image_id": image_id, "key": split.key(index), "file_name": split.file_name(index)}
     try:
-        digest = split.digest(index)
-    except InputError as error:
-        return error
-    producer = f"{predictor.fingerprint(image_id)}-{digest[:8]}"
-    if resume and (found := _find_done(split, run, index, producer)):
-        return Done(*about, producer, *found, has_written=False)
-    try:
+        producer = f"{predictor.fingerprint(image_id)}-{split.digest(index)[:8]}"
+        if resume and (found := _find_done(split, run, index, producer)):
+            return about | _to_record(*found), False
         image = split.image(index)
     except InputError as error:
-        return error
+        return about | {LEFT_OUT: str(error)}, False
     for name in SUMMARIES:
         (run.folder / name).unlink(missing_ok=True)
     try:
         prediction = _complete(predictor.predict(image_id, image), run, image_id)
     except ItemError as error:
-        return ItemError(f"image {image_id!r}: {error}")
+        return about | {LEFT_OUT: f"image {image_id!r}: {error}"}, False
     _write(run, image_id, image, prediction, producer, has_overlay=_has_own_overlay(split, index))
     segments = None if prediction.panoptic is None else prediction.panoptic.segments
-    return Done(*about, producer, image.shape[:2], segments, has_written=True)
+    return about | _to_record(image.shape[:2], segments), True
+
+
+def _to_record(size: tuple[int, int], segments: Sequence[Segment] | None) -> Record:
+    return {"size": list(size), "segments_info": None if segments is None else [segment.to_json() for segment in segments]}
 
 
 def _has_own_overlay(split: Split, index: int) -> bool:
@@ -250,21 +310,21 @@ def _write(run: Run, image_id: str, image: np.ndarray, prediction: Prediction, p
         write_panoptic_png(run.png(image_id), prediction.panoptic, producer)
 
 
-def _finish_films(split: Split, run: Run, films: Mapping[str, Sequence[int]], done: list[Done]) -> list[str]:
+def _finish_films(split: Split, run: Run, films: Mapping[str, Sequence[int]]) -> list[str]:
     """Write what is of films as a whole, their tracks and videos of overlays; what was left out of it, a line each."""
     problems = []
     try:
-        tracks = track_run(run, split, films=films) if "panoptic" in run.kept and done else None
+        tracks = track_run(run, split, films=films) if "panoptic" in run.kept else None
         if tracks is not None:
             print(f"wrote {tracks}: the frames' maps, with ids that stay")
     except InputError as error:
         problems.append(str(error))
     if "overlay" in run.kept:
-        _write_video_overlays(split, run, {d.image_id: d.producer for d in done})
+        _write_video_overlays(split, run)
     return problems
 
 
-def _write_video_overlays(split: Split, run: Run, producers: Mapping[str, str]) -> None:
+def _write_video_overlays(split: Split, run: Run) -> None:
     """One video of overlays for each video of the split, from the frames' tracks, unless it was made of the same ones.
 
     Beside each lies a JSON that says what it was made of, since a video has no place for it.
@@ -274,10 +334,10 @@ def _write_video_overlays(split: Split, run: Run, producers: Mapping[str, str]) 
         if not _has_own_overlay(split, index):
             videos.setdefault(split.video_of(index), []).append(index)
     for name, of_video in videos.items():
-        indices = [index for index in of_video if split.image_id(index) in producers]
+        indices = [index for index in of_video if run.png(split.image_id(index)).is_file()]
         path, about = run.place("overlay") / f"{name}.mp4", run.place("overlay") / f"{name}.json"
         maps = {index: _frame_png(run, split.image_id(index)) for index in indices}
-        wanted = {"made_from": digest_of([(producers[split.image_id(i)], read_png_text(maps[i])) for i in indices])}
+        wanted = {"made_from": digest_of([(split.image_id(i), read_png_text(maps[i])) for i in indices])}
         if path.is_file() and about.is_file() and read_json(about) == wanted:
             continue
         about.unlink(missing_ok=True)
@@ -306,11 +366,3 @@ def frame_overlay(frame: np.ndarray, panoptic: PanopticMap, taxonomy: Taxonomy) 
     legend = draw_legend(panoptic, taxonomy, width)[: len(strip)]
     strip[: len(legend)] = legend
     return np.concatenate([drawn, strip])
-
-
-def _report(run: Run, done: list[Done], shard: Shard) -> None:
-    """Say what was written and where."""
-    written = sum(d.has_written for d in done)
-    print(f"{written} images predicted, {len(done) - written} were done: {', '.join(run.kept)} in {run.folder}")
-    if "panoptic" in run.kept and done:
-        print(f"wrote {run.folder / f'panoptic{shard.suffix}.json'}")

@@ -1,10 +1,13 @@
-"""The scores of a run against the truth of its split, read from what the run has kept."""
+"""The scores of a run against the truth of its split, read from what the run has kept.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+Each image is measured on its own, as a record of plain numbers, which a shard writes down; the records are summed up in the order
+of the images. So neither the number of workers nor that of shards changes a bit.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -12,17 +15,29 @@ from data.panoptic_png import PanopticMap
 from data.semantic_dump import SemanticLogits
 from data.split import Split
 from data.targets import fill_void, panoptic_to_annotations, panoptic_to_semantic
+from data.taxonomy import Taxonomy
 from evaluation.bootstrap import ImageCounts
-from evaluation.instance_ap import Detection, InstanceAP, instances_to_detections, panoptic_to_detections
+from evaluation.instance_ap import (
+    ClassDetections,
+    InstanceAP,
+    instances_to_detections,
+    match_detections,
+    panoptic_to_detections,
+)
 from evaluation.panoptic_quality import ImageMatches, PanopticQuality, match_segments
 from evaluation.results_table import results_table, scores_line, write_results
 from evaluation.semantic_iou import SemanticIoU
-from evaluation.size_breakdown import SizeBreakdown
+from evaluation.size_breakdown import SizeBreakdown, sizes_of
 from fusion.logit_fusion import semantic_argmax
-from prediction.run import Run
+from prediction.parts import LEFT_OUT, Record, change_records, read_part
+from prediction.run_folder import Run
+from prediction.selection import Shard
 from runtime.files import InputError, digest_of, file_digest
 from runtime.progress import track
 from runtime.threads import in_threads
+
+SCORED = "scored"
+"""In the line of an image in a part: what `measure` has found."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +46,7 @@ class Scores:
 
     quality: PanopticQuality.scores. mask_ap: InstanceAP.scores. semantic: SemanticIoU.scores. sizes: SizeBreakdown.scores.
     per_image: image id -> PQ of that image alone, for ranking; None without segments.
+    truth, prediction: what was compared, for evaluation.provenance.
     """
 
     quality: dict | None
@@ -41,6 +57,8 @@ class Scores:
     num_images: int
     counts: ImageCounts
     """By image, for the intervals of evaluation.bootstrap."""
+    truth: Mapping[str, object]
+    prediction: Mapping[str, object]
 
     def to_json(self) -> dict:
         """The content of scores.json: groups and classes of panoptic quality at the top, as scripts/evaluate.py writes them."""
@@ -62,15 +80,63 @@ class Scores:
         return write_results(folder, self.quality, self.mask_ap, self.semantic, facts, content)
 
 
-class _Image(NamedTuple):
-    """What is counted of one image."""
+class ScoreSums:
+    """What is counted of a run, image by image.
 
-    image_id: str
-    truth: PanopticMap
-    annotations: list[dict]
-    matches: ImageMatches | None
-    detections: list[Detection] | None
-    semantic: np.ndarray | None
+    Args:
+        kept: of the run.
+        truth_name: of the split.
+    """
+
+    def __init__(self, taxonomy: Taxonomy, kept: Iterable[str], truth_name: str):
+        self.taxonomy, self.kept, self.truth_name = taxonomy, tuple(kept), truth_name
+        self._quality, self._precision = PanopticQuality(), InstanceAP(taxonomy)
+        self._iou, self._sizes = SemanticIoU(taxonomy), SizeBreakdown(taxonomy)
+        self._counts, self._per_image = ImageCounts(taxonomy), {}
+        self._digests: tuple[list[str], list[str]] = [], []
+        self._have_detections = True
+
+    def add(self, image_id: str, record: Record) -> None:
+        """Count what `measure` says of an image; in the order of the split."""
+        if record["matches"] is not None:
+            matches = ImageMatches(tuple(map(tuple, record["matches"])), tuple(record["missed"]), tuple(record["invented"]))
+            self._quality.add_matches(matches)
+            self._sizes.add_things(record["sizes"])
+            self._per_image[image_id] = matches.pq
+            self._counts.add(image_id, matches)
+            self._digests[1].append(record["digests"][1])
+        self._digests[0].append(record["digests"][0])
+        if record["detections"] is None:
+            self._have_detections = False
+        else:
+            self._precision.add_matches({int(k): ClassDetections(**found) for k, found in record["detections"].items()})
+        if record["confusion"] is not None:
+            self._iou.confusion.reshape(-1)[record["confusion"][0]] += record["confusion"][1]
+
+    def scores(self) -> Scores:
+        """Of all images that were added.
+
+        Raises:
+            InputError: if there is none.
+        """
+        num_images = len(self._digests[0])
+        if not num_images:
+            raise InputError(f"{self.truth_name}: no image has a truth, so nothing can be scored")
+        has_panoptic, has_precision = "panoptic" in self.kept, self._have_detections and len(self.taxonomy.thing_ids) > 0
+        about = {"kept": list(self.kept)}
+        if has_panoptic:
+            about["panoptic_digest"] = digest_of(*self._digests[1])
+        return Scores(
+            quality=self._quality.scores(self.taxonomy) if has_panoptic else None,
+            mask_ap=self._precision.scores() if has_precision else None,
+            semantic=self._iou.scores() if "semantic" in self.kept else None,
+            sizes=self._sizes.scores() if has_panoptic else None,
+            per_image=self._per_image,
+            num_images=num_images,
+            counts=self._counts,
+            truth=_describe_truth(self.truth_name, self._digests[0]),
+            prediction=about,
+        )
 
 
 def score(run: Run, split: Split, *, workers: int = 2) -> Scores:
@@ -85,57 +151,87 @@ def score(run: Run, split: Split, *, workers: int = 2) -> Scores:
     Raises:
         InputError: if no image has a truth, the classes differ, or something is missing or broken.
     """
+    check_classes(run, split)
     indices = [index for index in range(len(split)) if split.has_truth(index)]
-    if not indices:
+    sums = ScoreSums(run.taxonomy, run.kept, split.name)
+    records = track(in_threads(partial(measure, run, split), indices, workers), "scoring", len(indices))
+    for index, record in zip(indices, records):
+        sums.add(split.image_id(index), record)
+    return sums.scores()
+
+
+def score_part(run: Run, split: Split, shard: Shard, *, workers: int = 2) -> int:
+    """Add to the part of a shard what is measured of its images; return how many have a truth.
+
+    Raises:
+        InputError: as score.
+    """
+    check_classes(run, split)
+    part = read_part(run.folder, shard)
+    num_scored = 0
+
+    def measure_all(records: Iterator[Record]) -> Iterator[Record]:
+        nonlocal num_scored
+        measured = in_threads(lambda record: (record, _measure_line(run, split, record)), records, workers)
+        for record, found in track(measured, "scoring", sum(shard.holds(split.image_id(k)) for k in range(len(split)))):
+            num_scored += found is not None
+            yield record if found is None else record | {SCORED: found}
+
+    change_records(part, measure_all, {"truth": split.name})
+    return num_scored
+
+
+def _measure_line(run: Run, split: Split, record: Record) -> Record | None:
+    return None if LEFT_OUT in record or not split.has_truth(record["index"]) else measure(run, split, record["index"])
+
+
+def check_classes(run: Run, split: Split) -> None:
+    """Refuse a run of other classes than the split's.
+
+    Raises:
+        InputError: if they differ, or the split has no truth.
+    """
+    if split.taxonomy is None:
         raise InputError(f"{split.name}: no image has a truth, so nothing can be scored")
     if difference := run.taxonomy.difference(split.taxonomy):
         raise InputError(f"{run.folder}: predicted with other classes than {split.name} has, {difference}; score it on its own")
-    quality, precision = PanopticQuality(), InstanceAP(run.taxonomy)
-    iou, sizes = SemanticIoU(run.taxonomy), SizeBreakdown(run.taxonomy)
-    per_image, counts, has_scores = {}, ImageCounts(run.taxonomy), True
-    for image in track(in_threads(partial(_compare, run, split), indices, workers), "scoring", len(indices)):
-        if image.matches is not None:
-            quality.add_matches(image.matches)
-            sizes.add(image.truth, image.matches)
-            per_image[image.image_id] = image.matches.pq
-            counts.add(image.image_id, image.matches)
-        has_scores &= image.detections is not None
-        if image.detections is not None:
-            precision.add(image.annotations, image.detections, image.truth.segment_ids.shape)
-        if image.semantic is not None:
-            iou.add(panoptic_to_semantic(image.truth, run.taxonomy), image.semantic)
-    has_panoptic = "panoptic" in run.kept
-    return Scores(
-        quality=quality.scores(run.taxonomy) if has_panoptic else None,
-        mask_ap=precision.scores() if has_scores and run.taxonomy.thing_ids else None,
-        semantic=iou.scores() if "semantic" in run.kept else None,
-        sizes=sizes.scores() if has_panoptic else None,
-        per_image=per_image,
-        num_images=len(indices),
-        counts=counts,
-    )
 
 
-def _compare(run: Run, split: Split, index: int) -> _Image:
-    """All the work on one image, so that workers can do several at once."""
+def measure(run: Run, split: Split, index: int) -> Record:
+    """All that is counted of one image, as what JSON can hold.
+
+    matches, missed, invented: of ImageMatches, None where the run keeps no panoptic maps. sizes: see sizes_of. detections: of
+    match_detections by category id, None where nothing has scores. confusion: places in SemanticIoU.confusion and their pixels.
+    digests: of the truth and of the panoptic PNG.
+    """
     image_id, truth = split.image_id(index), split.truth(index)
     size = truth.segment_ids.shape
     panoptic = run.panoptic(image_id) if "panoptic" in run.kept else None
-    detections = None
-    if "instances" in run.kept:
-        detections = instances_to_detections(run.instances(image_id, size), run.taxonomy)
-    elif panoptic is not None and _has_scores(panoptic, run):
-        detections = panoptic_to_detections(panoptic)
-    semantic = None
+    record = dict.fromkeys(("matches", "missed", "invented", "sizes", "detections", "confusion"))
+    record["digests"] = [split.truth_digest(index), None if panoptic is None else file_digest(run.png(image_id))]
+    try:
+        if panoptic is not None:
+            matches = match_segments(truth, panoptic)
+            record |= asdict(matches) | {"sizes": sizes_of(truth, matches, run.taxonomy)}
+        detections = None
+        if "instances" in run.kept:
+            detections = instances_to_detections(run.instances(image_id, size), run.taxonomy)
+        elif panoptic is not None and _has_scores(panoptic, run):
+            detections = panoptic_to_detections(panoptic)
+        if detections is not None:
+            found = match_detections(panoptic_to_annotations(truth, run.taxonomy), detections, size, run.taxonomy)
+            record["detections"] = {str(category_id): asdict(of_class) for category_id, of_class in found.items()}
+    except InputError as error:
+        raise InputError(f"image {image_id!r}: {error}") from None
     if "semantic" in run.kept:
         semantic = _to_train_ids(run, image_id, size)
         if panoptic is not None:
             semantic = fill_void(semantic, panoptic, run.taxonomy)
-    try:
-        matches = None if panoptic is None else match_segments(truth, panoptic)
-    except InputError as error:
-        raise InputError(f"image {image_id!r}: {error}") from None
-    return _Image(image_id, truth, panoptic_to_annotations(truth, run.taxonomy), matches, detections, semantic)
+        iou = SemanticIoU(run.taxonomy)
+        iou.add(panoptic_to_semantic(truth, run.taxonomy), semantic)
+        places = np.flatnonzero(iou.confusion)
+        record["confusion"] = [places.tolist(), iou.confusion.ravel()[places].tolist()]
+    return record
 
 
 def _has_scores(panoptic: PanopticMap, run: Run) -> bool:
@@ -151,14 +247,8 @@ def _to_train_ids(run: Run, image_id: str, size: tuple[int, int]) -> np.ndarray:
 
 def describe_truth(split: Split) -> dict:
     """The images that were scored, for evaluation.provenance: how many, and a digest of their truth."""
-    indices = [index for index in range(len(split)) if split.has_truth(index)]
-    return {"split": split.name, "images": len(indices), "digest": digest_of(*(split.truth_digest(index) for index in indices))}
+    return _describe_truth(split.name, [split.truth_digest(index) for index in range(len(split)) if split.has_truth(index)])
 
 
-def describe_run(run: Run, split: Split) -> dict:
-    """What was scored of them, for evaluation.provenance: what is kept, and a digest of the panoptic PNGs."""
-    about = {"kept": list(run.kept)}
-    if "panoptic" not in run.kept:
-        return about
-    paths = [run.png(split.image_id(index)) for index in range(len(split)) if split.has_truth(index)]
-    return about | {"panoptic_digest": digest_of(*map(file_digest, paths))}
+def _describe_truth(name: str, digests: list[str]) -> dict:
+    return {"split": name, "images": len(digests), "digest": digest_of(*digests)}

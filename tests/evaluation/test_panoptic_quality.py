@@ -13,7 +13,7 @@ from data.panoptic_file import read_panoptic_json, read_panoptic_map, write_pano
 from data.panoptic_png import PanopticMap, Segment, describe_segments, ids_to_rgb, read_segment_runs, write_segment_ids
 from data.row_runs import RowRuns
 from evaluation.file_scores import evaluate_files
-from evaluation.panoptic_quality import PanopticQuality, format_table, match_segments
+from evaluation.panoptic_quality import ImageMatches, PanopticQuality, format_table, match_segments
 from runtime.files import InputError
 
 
@@ -21,6 +21,21 @@ def score(taxonomy, truth, prediction):
     quality = PanopticQuality()
     quality.add(truth, prediction)
     return quality.scores(taxonomy)
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_parts_merge_to_the_last_bit_of_one_process(count):
+    rng = np.random.default_rng(count)
+    images = [ImageMatches(((1, 1, 26, float(rng.uniform(0.5, 1))),), (24,) * int(k % 3 == 0), ()) for k in range(2000)]
+    one = PanopticQuality()
+    for image in images:
+        one.add_matches(image)
+    assert PanopticQuality.merge(list(enumerate(images))[k::count] for k in range(count)) == one
+    if count > 1:
+        sums = [PanopticQuality.merge([list(enumerate(images))[k::count]]).counts[26].iou_sum for k in range(count)]
+        assert sum(sums) != one.counts[26].iou_sum  # what adding up the parts' sums would give
+    with pytest.raises(InputError, match="image 5 was counted twice"):
+        PanopticQuality.merge([[(5, images[0])], [(4, images[1]), (5, images[0])]])
 
 
 def test_void_of_the_truth_leaves_the_union(draw, toy):

@@ -20,8 +20,10 @@ from data.taxonomy import CITYSCAPES
 from data.videos import video_writer
 from evaluation.instance_ap import instances_to_detections
 from prediction.fused import FusedPredictor, LogitRule, MergeRule
+from prediction.parts import remove_parts
 from prediction.predictor import Prediction
-from prediction.run import Run, predict_split
+from prediction.run import join_parts, predict_split
+from prediction.run_folder import Run
 from prediction.score import score
 from prediction.selection import KINDS, Shard
 from prediction.sources.coco_results import CocoResults
@@ -105,12 +107,18 @@ def test_workers_and_shards_change_no_byte(kind, split, predictors, tmp_path):
     many = predict_split(split, predictor, tmp_path / "many", workers=4)
     for number in (2, 1, 3):
         sharded = predict_split(split, predictor, tmp_path / "sharded", shard=Shard(number, 3))
-    parts = [json.loads((sharded.folder / f"panoptic-{k}-of-3.json").read_text())["annotations"] for k in (1, 2, 3)]
-    assert [len(part) for part in parts] == [2, 2, 1]
-    joined = predict_split(split, predictor, tmp_path / "sharded")
-    found = content(joined.folder)
-    assert content(one.folder) == content(many.folder)
-    assert content(one.folder) == {name: data for name, data in found.items() if "-of-3" not in name}
+    assert not sharded.panoptic_json.exists()
+    join_parts(sharded)
+    remove_parts(sharded.folder)
+    assert content(one.folder) == content(many.folder) == content(sharded.folder)
+
+
+def test_the_same_call_without_a_shard_joins_them(split, predictors, tmp_path):
+    whole = predict_split(split, predictors["dumps"], tmp_path / "whole")
+    for number in (1, 2):
+        predict_split(split, predictors["dumps"], tmp_path / "sharded", shard=Shard(number, 2))
+    joined = predict_split(split, predictors["dumps"], tmp_path / "sharded")
+    assert content(joined.folder) == content(whole.folder)
 
 
 def test_what_is_done_is_not_done_again(split, predictors, tmp_path, capsys):
