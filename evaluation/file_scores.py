@@ -51,19 +51,27 @@ class Comparison:
 
 
 def compare_maps(
-    image_id: ImageId, truth: PanopticMap, prediction: PanopticMap, names: tuple[str, str] = ("truth", "prediction")
+    image_id: ImageId,
+    truth: PanopticMap,
+    prediction: PanopticMap,
+    names: tuple[str, str] = ("truth", "prediction"),
+    *,
+    overlaps: dict[tuple[int, int], int] | None = None,
+    seconds: float = 0.0,
 ) -> Comparison:
     """Compare two maps of an image: what matches, and what became of each segment.
 
     Args:
         names: of the two maps, for the message.
+        overlaps: pixels of each pair where they are counted already; then those of the maps are not read.
+        seconds: see Comparison.
 
     Raises:
         InputError: as evaluation.panoptic_quality.match_segments.
     """
-    overlaps = count_pairs(truth.segment_ids, prediction.segment_ids)
+    overlaps = count_pairs(truth.segment_ids, prediction.segment_ids) if overlaps is None else overlaps
     matches = match_overlaps(truth, prediction, overlaps, names)
-    return Comparison(image_id, truth, prediction, overlaps, matches, explain(truth, prediction, overlaps, matches))
+    return Comparison(image_id, truth, prediction, overlaps, matches, explain(truth, prediction, overlaps, matches), seconds)
 
 
 @dataclass(frozen=True)

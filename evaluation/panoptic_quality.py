@@ -103,10 +103,10 @@ class PanopticQuality:
 
     @classmethod
     def merge(cls, parts: Iterable[Iterable[tuple[int, ImageMatches]]]) -> "PanopticQuality":
-        """What one process would have counted, to the last bit: a sum of sums would be rounded in another way.
+        """What one process would have counted, to the last bit: a sum of sums would be rounded otherwise.
 
         Args:
-            parts: of each process (place of the image in the truth's list, its matches), ascending; a generator is read as it goes.
+            parts: of each process (place of the image in the truth's list, its matches), ascending; generators will do.
 
         Raises:
             InputError: if an image is there twice.

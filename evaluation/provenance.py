@@ -51,6 +51,12 @@ def describe_file(file: PanopticFile, image_ids: Iterable[ImageId], class_map: s
         class_map: through which its classes were read.
     """
     digests = [file_digest(existing_spelling(file.folder / file.annotations[i].file_name)) for i in image_ids]
+    return describe_digests(file, digests, class_map)
+
+
+def describe_digests(file: PanopticFile, digests: Iterable[str], class_map: str | None = None) -> dict:
+    """As describe_file, of PNGs whose digests are known."""
+    digests = list(digests)
     is_folder = file.json_path == file.folder
     about = {
         "path": str(file.json_path),

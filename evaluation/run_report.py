@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from evaluation.panoptic_quality import GROUPS
+from evaluation.panoptic_quality import GROUPS, format_table
+from evaluation.provenance import provenance
 from evaluation.report import Table, compare_scores
 from evaluation.results_table import percent
 from evaluation.run_scores import RunScores
+from evaluation.slices import format_slices
 from evaluation.viewer import Summary, ViewedRun
-from runtime.files import InputError, read_json
+from runtime.files import InputError, read_json, write_json
 
 STAGES_FILE = "stages.json"
 """Beside a prediction's JSON: what fusion/solo_fusion.py --stages has found."""
@@ -110,3 +112,37 @@ def scores_to_json(runs: Sequence[RunScores], origin: Mapping[str, object]) -> d
         gains = {run.name: runs[0].gains_over(run) for run in runs[1:]}
         content["differences"] = {name: {g: vars(d) for g, d in by_group.items()} for name, by_group in gains.items()}
     return content
+
+
+def write_scores(
+    runs: Sequence[RunScores],
+    output: Path,
+    scores: Mapping[str, dict],
+    command: str,
+    described: Mapping[str, dict],
+    has_dagger: bool,
+) -> None:
+    """Print what was found, and write it as JSON.
+
+    Args:
+        scores: of all that is compared, by name. described: of evaluation.provenance.describe_file, by name.
+    """
+    print(format_table(runs[0].scores))
+    print("\n".join([*runs[0].lines(has_dagger), *kinds_table(runs[0].kinds.scores())]))
+    if runs[0].slices is not None:
+        print(f"\n{format_slices(runs[0].slices.scores())}")
+    for line in comparison_lines(runs, scores):
+        print(line)
+    if findings := runs[0].kinds.findings():
+        print("\nWhat costs most:")
+        print("\n".join(f"  {text}" for text in findings))
+    write_json(output, scores_to_json(runs, provenance(command, described)))
+
+
+def kinds_table(kinds: dict) -> list[str]:
+    """Lines of a table: how many segments of each kind, and PQ if all of it were right."""
+    lines = ["", f"{'kind':12s} {'truths':>8s} {'predictions':>12s} {'PQ if right':>12s} {'gain':>6s}"]
+    for kind, entry in kinds["kinds"].items():
+        pq, gain = ("n/a" if v is None else f"{100 * v:.1f}" for v in (entry["pq"], entry["gain"]))
+        lines.append(f"{kind:12s} {entry['truths']:8d} {entry['predictions']:12d} {pq:>12s} {gain:>6s}")
+    return lines

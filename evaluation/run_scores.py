@@ -146,7 +146,7 @@ def score_runs(
     """
     (_, first), *others = predictions.items()
     pairs = {name: check_predictions(truth, file) for name, file in others}
-    runs = [_new_run(name, truth.taxonomy, extras) for name in predictions]
+    runs = [new_run(name, truth.taxonomy, extras) for name in predictions]
 
     def look(comparison: Comparison) -> tuple[list[ImageScores], dict | None]:
         image_id = comparison.image_id
@@ -154,7 +154,7 @@ def score_runs(
         entry = None
         if viewer is not None:  # the other prediction comes first, as what was before
             entry = viewer.write_image(image_id, comparison.truth, list(reversed(compared[:2])))
-        return [_measure(c, truth.taxonomy, extras) for c in compared], entry
+        return [measure_comparison(c, truth.taxonomy, extras) for c in compared], entry
 
     def count(
         image_id: ImageId,
@@ -174,7 +174,8 @@ def score_runs(
     return runs
 
 
-def _new_run(name: str, taxonomy: Taxonomy, extras: Extras) -> RunScores:
+def new_run(name: str, taxonomy: Taxonomy, extras: Extras) -> RunScores:
+    """The scores of no image yet."""
     slices = None if extras.make_slices is None else extras.make_slices()
     return RunScores(name, taxonomy, slices, PanopticQuality() if extras.has_boundary else None)
 
@@ -188,12 +189,18 @@ def _compare(first: Comparison, name: str, prediction: PanopticFile, own_id: Ima
         raise InputError(f"{name}, image {first.image_id!r}: {error}") from None
 
 
-def _measure(comparison: Comparison, taxonomy: Taxonomy, extras: Extras) -> ImageScores:
+def measure_comparison(
+    comparison: Comparison, taxonomy: Taxonomy, extras: Extras, boundary: ImageMatches | None = None
+) -> ImageScores:
+    """What is counted of one image.
+
+    Args:
+        boundary: of match_boundaries, where that is known already.
+    """
     maps = (comparison.truth_runs, comparison.prediction_runs)
     iou = SemanticIoU(taxonomy)
     iou.add_overlaps(*maps, comparison.overlaps)
-    boundary = None
-    if extras.has_boundary:
+    if extras.has_boundary and boundary is None:
         boundary = match_boundaries(comparison.truth, comparison.prediction, overlaps=comparison.overlaps)
     return ImageScores(
         image_id=comparison.image_id,

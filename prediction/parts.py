@@ -71,6 +71,9 @@ def write_part(
     """Write a part line by line, whole or not at all; the lines must ascend by `index`, which each has beside `image_id`.
 
     Parts of other images, or of another cut, are of no use any more and go first.
+
+    Raises:
+        InputError: if parts of another kind are there.
     """
     head = {"format": FORMAT, "kind": kind, "shard": list(shard), "images": whole.num_images, "list": whole.digest}
     _remove_others(folder, head)
@@ -175,9 +178,14 @@ def _remove_others(folder: Path, head: Mapping) -> None:
     for path in (Path(folder) / FOLDER).glob("part-*.jsonl"):
         try:
             part = _read_head(path)
-            is_of_this = (part.kind, part.shard.count, part.whole) == (head["kind"], head["shard"][1], Whole(*_whole_of(head)))
         except InputError:
-            is_of_this = False
+            path.unlink(missing_ok=True)
+            continue
+        if part.kind != head["kind"]:
+            raise InputError(
+                f"{path}: is a part of another command, of kind {part.kind}; collect it first, or give another --output"
+            )
+        is_of_this = (part.shard.count, part.whole) == (head["shard"][1], Whole(*_whole_of(head)))
         if not is_of_this:
             path.unlink(missing_ok=True)
 

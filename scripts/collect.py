@@ -2,8 +2,11 @@
 
     $ for i in 1 2 3; do python fusion/solo_fusion.py --shard $i/3 --output outputs/run; done
     $ python scripts/collect.py outputs/run
+    $ for i in 1 2 3; do python scripts/evaluate.py --shard $i/3 --output outputs/scores/scores.json; done
+    $ python scripts/collect.py outputs/scores
 
-FOLDER is the --output of the shards. The parts stay; FOLDER/parts can be deleted afterwards. docs/scale.md shows it for SLURM.
+FOLDER is the --output of the shards, of evaluate.py the folder that it is in. FOLDER/parts stays, and can be deleted then.
+docs/scale.md shows it for SLURM.
 """
 
 import sys
@@ -29,8 +32,14 @@ def run(args: Namespace) -> None:
         InputError: if a part or an image is missing, broken, or there twice; or, in the end, if images were left out.
     """
     from prediction.collecting import check_collected, collect_run
+    from prediction.comparing import COMPARISON, collect_comparisons
+    from prediction.parts import open_parts
 
-    collected = collect_run(args.folder.expanduser())
+    folder = args.folder.expanduser()
+    if open_parts(folder)[0].kind == COMPARISON:
+        print(f"\nWrote {' and '.join(map(str, collect_comparisons(folder)))}")
+        return
+    collected = collect_run(folder)
     if "panoptic" in collected.run.kept and collected.num_done:
         print(f"wrote {collected.run.panoptic_json}")
     print(f"{collected.num_done} images of {collected.num_parts} parts")

@@ -23,7 +23,7 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
 from runtime.command_line import OUTPUTS, REPOSITORY, current_spelling, make_parser, relative_to_repository
-from runtime.files import InputError, check_outputs, one_line_errors, read_json, write_json
+from runtime.files import InputError, check_outputs, one_line_errors, read_json
 from runtime.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from evaluation.report import Table
     from evaluation.run_scores import RunScores
     from evaluation.slices import Slices
+    from prediction.selection import Shard
 
 DEMO_PREDICTION = OUTPUTS / "demo" / "panoptic.json"
 OUTPUT = OUTPUTS / "evaluate" / "scores.json"
@@ -97,6 +98,11 @@ def build_parser() -> ArgumentParser:
     help_compare += "of a scores.json the numbers only; may be repeated"
     result.add_argument("--compare", action="append", default=[], metavar="NAME=FILE.json", help=help_compare)
     help_workers = "images that are compared at once; never change the result"
+    help_shard = (
+        "compares the i-th of n parts of the images, as their ids say, into parts/ beside --output, for scripts/collect.py; "
+    )
+    help_shard += "default: what SLURM_ARRAY_TASK_ID or RANK and their counts say, else all"
+    result.add_argument("--shard", type=str | None, default=None, metavar="i/n", help=help_shard)
     result.add_argument("--workers", type=PositiveInt, default=os.cpu_count() or 1, help=help_workers)
     return parser
 
@@ -279,18 +285,21 @@ def run(args: Namespace) -> None:
     """Everything that the command does."""
     from evaluation.file_scores import check_predictions
     from evaluation.official_evaluator import compare_digits, explain_difference, score_officially
-    from evaluation.panoptic_quality import format_table
-    from evaluation.provenance import describe_file, provenance
-    from evaluation.run_report import check_same_truth, comparison_lines, scores_to_json
-    from evaluation.slices import format_slices
+    from evaluation.provenance import describe_file
+    from evaluation.run_report import check_same_truth, write_scores
+    from prediction.arguments import command_of_whole, shard_of
 
     check(args)
+    shard = shard_of(args)
     if args.truth is None:
         use_demo(args)
     output = args.output or OUTPUT
     files = read_files(args)
     truth, prediction = files.truth, next(iter(files.runs.values()))
-    command = shlex.join(["python", "scripts/evaluate.py", *sys.argv[1:]])
+    command = shlex.join(["python", "scripts/evaluate.py", *command_of_whole(sys.argv[1:])])
+    if shard.count > 1:
+        score_shard(args, files, shard, command, output.absolute())
+        return
     facts = {
         "Truth": truth.json_path,
         "Prediction": args.prediction,
@@ -304,23 +313,14 @@ def run(args: Namespace) -> None:
         if scores is not None:
             check_same_truth(f"--compare {name}", scores, described["truth"])
     runs = score(args, files, facts)
-    print(format_table(runs[0].scores))
-    print("\n".join([*runs[0].lines("dagger" in args.also), *kinds_table(runs[0].kinds.scores())]))
-    if runs[0].slices is not None:
-        print(f"\n{format_slices(runs[0].slices.scores())}")
     for name, file in files.runs.items():
         described[name] = describe_file(file, check_predictions(truth, file).values(), args.prediction_classes)
-    write_json(output, scores_to_json(runs, provenance(command, described)))
+    write_scores(runs, output, files.all_scores(runs), command, described, "dagger" in args.also)
     if args.official:
         lines = compare_digits(runs[0].scores, score_officially(truth, prediction))
         print("\n".join(lines))
-    for line in comparison_lines(runs, files.all_scores(runs)):
-        print(line)
     if args.picture:
         draw(args, truth, prediction, runs[0])
-    if findings := runs[0].kinds.findings():
-        print("\nWhat costs most:")
-        print("\n".join(f"  {text}" for text in findings))
     page = args.report and args.report / "index.html"
     written = [str(path) for path in (output, args.per_image, page, args.picture) if path]
     print(f"\nWrote {' and '.join(written)}")
@@ -328,13 +328,29 @@ def run(args: Namespace) -> None:
         explain_difference(truth)
 
 
-def kinds_table(kinds: dict) -> list[str]:
-    """Lines of a table: how many segments of each kind, and PQ if all of it were right."""
-    lines = ["", f"{'kind':12s} {'truths':>8s} {'predictions':>12s} {'PQ if right':>12s} {'gain':>6s}"]
-    for kind, entry in kinds["kinds"].items():
-        pq, gain = ("n/a" if v is None else f"{100 * v:.1f}" for v in (entry["pq"], entry["gain"]))
-        lines.append(f"{kind:12s} {entry['truths']:8d} {entry['predictions']:12d} {pq:>12s} {gain:>6s}")
-    return lines
+def score_shard(args: Namespace, files: "Files", shard: "Shard", command: str, output: Path) -> None:
+    """Compare the images of a shard, and write its part.
+
+    Raises:
+        InputError: if something is wanted that only all images together give.
+    """
+    from prediction.comparing import Wanted, write_comparisons
+
+    for flag in ("report", "picture", "official"):
+        if getattr(args, flag):
+            raise InputError(f"--{flag} is of all images together; leave it or --shard out")
+    wanted = Wanted(
+        command=command,
+        also=tuple(args.also),
+        scores=files.scores,
+        output=output.name,
+        per_image=args.per_image and str(args.per_image.absolute()),
+        slices=args.slices and str(args.slices.absolute()),
+        class_maps=(args.truth_classes, args.prediction_classes),
+    )
+    write_comparisons(output.parent, shard, files.truth, files.runs, wanted, workers=args.workers)
+    collect = f"python scripts/collect.py {shlex.quote(str(output.parent))}"
+    print(f"part {shard.number} of {shard.count} is done; when all are: {collect}")
 
 
 def draw(args: Namespace, truth: "PanopticFile", prediction: "PanopticFile", ours: "RunScores") -> None:

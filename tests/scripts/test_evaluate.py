@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from data.taxonomy import CITYSCAPES
 from evaluation.file_scores import evaluate_files
 from prediction.pipeline import save_panoptic
 from runtime.files import InputError
+from scripts import collect, evaluate
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT.parent / "shared" / "samples"
@@ -373,3 +375,38 @@ def test_a_compared_path_may_hold_the_sign_and_scores_of_another_truth_are_refus
     assert done.returncode == 0, done.stderr
     done = run("--truth", other, "--prediction", prediction, "--compare", "a=s.json", "--output", "t.json", folder=tmp_path)
     assert "--compare a: scores of another truth" in done.stderr
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_shards_of_a_comparison_give_the_bytes_of_one_process(count, scene, tmp_path, monkeypatch, capsys):
+    truth, prediction = scene
+    write_scene(tmp_path, "other", shift=3)
+    (tmp_path / "weather.csv").write_text("image,weather\ntown_000000,rain\ntown_000001,sun\n")
+    outputs = ("--output", tmp_path / "out/scores.json", "--per-image", tmp_path / "out/images.csv")
+    more = ("--also", "boundary", "dagger", "--slices", tmp_path / "weather.csv", "--compare", f"other={tmp_path / 'other.json'}")
+    flags = [str(flag) for flag in ("--truth", truth, "--prediction", prediction, *outputs, *more)]
+
+    def call(*shard):
+        monkeypatch.setattr(sys, "argv", ["scripts/evaluate.py", *flags, *shard])
+        evaluate.main()
+
+    call()
+    whole, shown = (tmp_path / "out/scores.json").read_bytes(), capsys.readouterr().out
+    rows = [row[:-1] for row in csv.reader((tmp_path / "out/images.csv").open())]  # seconds differ
+    shutil.rmtree(tmp_path / "out")
+    for number in range(count, 0, -1):
+        call("--shard", f"{number}/{count}")
+    if count > 1:
+        assert not (tmp_path / "out/scores.json").exists()
+        capsys.readouterr()
+        collect.run(collect.build_parser().parse_args([str(tmp_path / "out")]))
+        assert capsys.readouterr().out.split("\nWrote")[0] == shown.split("\nWrote")[0]
+    assert (tmp_path / "out/scores.json").read_bytes() == whole
+    assert [row[:-1] for row in csv.reader((tmp_path / "out/images.csv").open())] == rows
+
+
+def test_what_needs_all_images_is_refused_for_a_shard(scene, tmp_path):
+    truth, prediction = scene
+    result = run("--truth", truth, "--prediction", prediction, "--shard", "1/2", "--report", tmp_path / "r", folder=tmp_path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "error: --report is of all images together; leave it or --shard out" in result.stderr
