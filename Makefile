@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+RUNTIME := .venv-runtime
 DEMO := outputs/demo
 HALF := $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n > 3 ? n / 2 : 1)))
 .DEFAULT_GOAL := help
@@ -10,7 +11,9 @@ SHELL := bash
 export GOMP_SPINCOUNT ?= 100000
 # The demo and the tests use drawn data, whatever data set the user works with.
 unexport CITYSCAPES_DATASET CITYSCAPES_DIR COCO_DATASET
-.PHONY: help setup iabn demo demo-stage1 demo-stage2 test test-all lint clean
+.PHONY: help setup runtime iabn demo demo-stage1 demo-stage2 test test-all lint clean
+
+CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else f"error: Python {v[0]}.{v[1]}, but 3.10 to 3.13 is needed; make PYTHON=/path/to/python3.12")'
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -19,12 +22,23 @@ setup: $(VENV)/.installed ## create .venv and install everything (once)
 
 # One marker for the whole set-up: it is redone when what is installed changes, and after an interrupted one.
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else f"error: Python {v[0]}.{v[1]}, but 3.10 to 3.13 is needed; make PYTHON=/path/to/python3.12")'
+	@$(CHECK_PYTHON)
 	@echo "setting up $(VENV): about 5.5 GB, minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --progress-bar off --constraint constraints.txt torch torchvision --editable '.[test,lint]'
+	$(RUN) -m pip install --quiet --progress-bar off --constraint constraints.txt torch torchvision --editable '.[train,test,lint]'
 	@# Two packages ship the same cv2; the headless one must win, as the other needs a system library for windows.
 	$(RUN) -m pip install --quiet --progress-bar off --constraint constraints.txt --no-deps --force-reinstall opencv-python-headless
+	@touch $@
+
+runtime: $(RUNTIME)/.installed ## create .venv-runtime: prediction with exported models on a CPU, without torch
+
+$(RUNTIME)/.installed: pyproject.toml constraints.txt
+	@$(CHECK_PYTHON)
+	@echo "setting up $(RUNTIME)"
+	$(PYTHON) -m venv $(RUNTIME)
+	$(RUNTIME)/bin/python -m pip install --quiet --progress-bar off --constraint constraints.txt --editable '.[runtime]'
+	@# Else the first prediction would wait for it.
+	$(RUNTIME)/bin/python -m prediction.compile_kernels
 	@touch $@
 
 iabn: setup ## in-place ABN for --model.norm iabn, optional; needs a C++ compiler

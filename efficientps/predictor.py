@@ -1,5 +1,6 @@
 """A trained EfficientPS, with or without its instance head: image in; semantic logits, and with the head instances, out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from detection.instance_head import Detections
 from detection.instance_masks import to_instance_logits
 from detection.views import detections_on_image, merge_views
 from efficientps.network import LOGIT_STRIDE, EfficientPS, SemanticEfficientPS, build_network
+from prediction.batches import Named
 from prediction.predictor import NetworkPredictor, Prediction
 from prediction.views import PLAIN, View, ViewSettings
 from runtime.files import InputError, shorten
@@ -50,26 +52,35 @@ class EfficientPSPredictor(NetworkPredictor):
 
     def run(self, image_id: str, image: np.ndarray) -> Prediction:
         """See NetworkPredictor: logits at stride 4, masks at stride 1."""
-        views, total, found = self.views.views(), 0.0, []
-        for view in views:
-            logits, detections = self._predict_view(image, view)
-            total = total + logits
-            if detections is not None:
-                found.append(detections)
-        merged = merge_views(found, self.network.instance_head.roi.detections_per_img) if found else None
-        return to_prediction(total / len(views), merged, image_id=image_id, size=image.shape[:2], taxonomy=self.taxonomy)
+        return self.run_batch([(image_id, image)])[0]
 
-    def _predict_view(self, image: np.ndarray, view: View) -> tuple[Tensor, Detections | None]:
-        """What the heads give for one view, on the image; a method, so that no view's features outlive it."""
-        size = image.shape[:2]
-        seen = self.network_input.apply(image, next(self.network.parameters()).device, *view)
+    def run_batch(self, images: Sequence[Named]) -> list[Prediction]:
+        """See NetworkPredictor."""
+        views, size = self.views.views(), images[0][1].shape[:2]
+        totals, found = [0.0 for _ in images], [[] for _ in images]
+        for view in views:
+            for k, (logits, detections) in enumerate(self._predict_view([image for _, image in images], view)):
+                totals[k] = totals[k] + logits
+                if detections is not None:
+                    found[k].append(detections)
+        predictions = []
+        for (image_id, _), total, of_views in zip(images, totals, found, strict=True):
+            merged = merge_views(of_views, self.network.instance_head.roi.detections_per_img) if of_views else None
+            predictions.append(to_prediction(total / len(views), merged, image_id=image_id, size=size, taxonomy=self.taxonomy))
+        return predictions
+
+    def _predict_view(self, images: Sequence[np.ndarray], view: View) -> list[tuple[Tensor, Detections | None]]:
+        """What the heads give for one view, on each image; a method, so that no view's features outlive it."""
+        size = images[0].shape[:2]
+        seen = self.network_input.apply_all(images, next(self.network.parameters()).device, *view)
         pyramid = self.network.pyramid(seen.tensor)
-        logits = self.network.semantic_head(pyramid)[0].float()
-        logits = logits_on_image(logits, seen.size, size, LOGIT_STRIDE, LOGIT_STRIDE, view.is_flipped)
+        found = self.network.semantic_head(pyramid).float()
+        found = [logits_on_image(k, seen.size, size, LOGIT_STRIDE, LOGIT_STRIDE, view.is_flipped) for k in found]
         if not isinstance(self.network, EfficientPS):
-            return logits, None
-        (detections,) = self.network.instance_head.detect(pyramid, [seen.size])
-        return logits, detections_on_image(detections, seen.size, size, view.is_flipped)
+            return [(logits, None) for logits in found]
+        detections = self.network.instance_head.detect(pyramid, [seen.size] * len(images))
+        on_image = [detections_on_image(d, seen.size, size, view.is_flipped) for d in detections]
+        return list(zip(found, on_image, strict=True))
 
 
 def to_prediction(

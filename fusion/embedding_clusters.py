@@ -13,23 +13,27 @@ limits of Pan-SECB are our design: its code is not public.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from data.panoptic_png import PanopticMap
 from data.taxonomy import Taxonomy
-from fusion import embedding_proposals, embedding_proposals_compiled
+from fusion import embedding_proposals_compiled
 from fusion.compose import AREA_REFERENCE, Claimant, compose
+from fusion.embedding_proposals import Proposals
 from fusion.settings import ClusterSettings
 from runtime.compiled import kernel
+from runtime.device import is_cpu
 from runtime.files import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
 class EmbeddingMaps:
-    """What a network says of one image; all maps on one device.
+    """What a network says of one image; all maps NumPy arrays, or all tensors on one device.
 
     Raises:
         InputError: if a map has another size or type.
@@ -40,29 +44,29 @@ class EmbeddingMaps:
     width: int
     taxonomy: str
     """Its name."""
-    embeddings: Tensor
+    embeddings: "np.ndarray | Tensor"
     """(2, H, W) float32, where each pixel points to, order (y, x), in any unit: tanh(offset) + coordinates."""
-    bandwidths: Tensor
+    bandwidths: "np.ndarray | Tensor"
     """(S, H, W) float32, 0 or more; S is 1, for both axes, or 2, order (y, x): near centre c is exp(-sum s_k (e_k - c_k)^2)."""
-    seeds: Tensor
+    seeds: "np.ndarray | Tensor"
     """(T, H, W) float32, 0 to 1, one map a thing class, ascending train ids."""
-    semantic_train_ids: Tensor
+    semantic_train_ids: "np.ndarray | Tensor"
     """(H, W) uint8; VOID_TRAIN_ID where there is no class."""
 
     def __post_init__(self):
         size = (self.height, self.width)
-        if self.semantic_train_ids.shape != size or self.semantic_train_ids.dtype != torch.uint8:
+        if tuple(self.semantic_train_ids.shape) != size or _dtype_of(self.semantic_train_ids) != "uint8":
             raise self._wrong("semantic_train_ids", f"uint8 {size}")
         for name, channels in (("embeddings", (2,)), ("bandwidths", (1, 2)), ("seeds", None)):
             values = getattr(self, name)
-            is_shaped = values.dim() == 3 and values.shape[1:] == size and (channels is None or len(values) in channels)
-            if not is_shaped or values.dtype != torch.float32:
+            is_shaped = values.ndim == 3 and tuple(values.shape[1:]) == size and (channels is None or len(values) in channels)
+            if not is_shaped or _dtype_of(values) != "float32":
                 depth = "classes" if channels is None else " or ".join(map(str, channels))
                 raise self._wrong(name, f"float32 ({depth}, {self.height}, {self.width})")
 
     def _wrong(self, name: str, needed: str) -> InputError:
         values = getattr(self, name)
-        found = f"{str(values.dtype).removeprefix('torch.')} {tuple(values.shape)}"
+        found = f"{_dtype_of(values)} {tuple(values.shape)}"
         return InputError(f"{self.image_id}: {name} are {found}, but {needed} was needed; cut padding off and convert")
 
 
@@ -98,20 +102,17 @@ def cluster(maps: EmbeddingMaps, taxonomy: Taxonomy, settings: ClusterSettings =
         InputError: if the maps are not of this taxonomy, or hold NaN or other impossible values.
     """
     _check(maps, taxonomy)
-    is_on_cpu = maps.seeds.device.type == "cpu"
-    search = embedding_proposals_compiled.find_proposals if is_on_cpu else embedding_proposals.find_proposals
     limits = {"min_candidate_seed": settings.min_candidate_seed, "min_seed": settings.min_seed}
-    min_pixels = round(settings.min_pixels * maps.height * maps.width / AREA_REFERENCE, 6)
+    limits["min_pixels"] = round(settings.min_pixels * maps.height * maps.width / AREA_REFERENCE, 6)
     try:
-        found = search(maps.embeddings, maps.bandwidths, maps.seeds, **limits, min_pixels=min_pixels)
+        found, at_seeds = _search(maps, limits)
     except InputError as error:
         raise InputError(f"{maps.image_id}: {error}") from None
 
     things = np.array(taxonomy.thing_ids, dtype=np.int64)
-    at_seeds = maps.seeds.flatten(1)[:, torch.from_numpy(found.seed_places).to(maps.seeds.device)]  # (T, K)
-    train_ids = things[at_seeds.argmax(0).cpu().numpy()]
+    train_ids = things[at_seeds.argmax(0)]
     if settings.vote == "semantic":
-        votes = _count_votes(found.labels, maps.semantic_train_ids.cpu().numpy(), len(train_ids))[:, things]
+        votes = _count_votes(found.labels, _to_array(maps.semantic_train_ids), len(train_ids))[:, things]
         train_ids = np.where(votes.any(1), things[votes.argmax(1)], train_ids)
     return Clusters(found.labels, found.seed_values, train_ids)
 
@@ -127,11 +128,31 @@ def to_panoptic(clusters: Clusters, maps: EmbeddingMaps, taxonomy: Taxonomy, set
     return compose(
         clusters.labels,
         [Claimant(int(i), float(s)) for i, s in zip(clusters.train_ids, clusters.scores, strict=True)],
-        maps.semantic_train_ids.cpu().numpy(),
+        _to_array(maps.semantic_train_ids),
         taxonomy,
         min_stuff_area=settings.min_stuff_area,
         min_thing_area=settings.min_thing_area,
     )
+
+
+def _search(maps: EmbeddingMaps, limits: dict[str, float]) -> tuple[Proposals, np.ndarray]:
+    """What is found, and the (T, K) seeds of all classes at the K seeds."""
+    if is_cpu(maps.seeds.device):
+        embeddings, bandwidths, seeds = (_to_array(values) for values in (maps.embeddings, maps.bandwidths, maps.seeds))
+        found = embedding_proposals_compiled.find_proposals(embeddings, bandwidths, seeds, **limits)
+        return found, seeds.reshape(len(seeds), -1)[:, found.seed_places]
+    from fusion import embedding_proposals_torch
+
+    found = embedding_proposals_torch.find_proposals(maps.embeddings, maps.bandwidths, maps.seeds, **limits)
+    return found, embedding_proposals_torch.values_at(maps.seeds, found.seed_places)
+
+
+def _to_array(values: "np.ndarray | Tensor") -> np.ndarray:
+    return values if isinstance(values, np.ndarray) else values.cpu().numpy()
+
+
+def _dtype_of(values: "np.ndarray | Tensor") -> str:
+    return str(values.dtype).removeprefix("torch.")
 
 
 @kernel

@@ -1,11 +1,10 @@
 """The search for clusters of embeddings on a CPU, compiled: seeds are sorted once, and a proposal looks only at points nearby.
 
-Gives what embedding_proposals.py gives. Candidates keep the order of the image, where neighbours mostly point at the same place:
-each short run of them has a box around its points, and a proposal passes over runs whose box it does not reach.
+Gives what embedding_proposals_torch.py gives. Candidates keep the order of the image, where neighbours mostly point at the same
+place: each short run of them has a box around its points, and a proposal passes over runs whose box it does not reach.
 """
 
 import numpy as np
-from torch import Tensor
 
 from data.taxonomy import MAX_INSTANCES_PER_IMAGE
 from fusion.embedding_proposals import HALF, Proposals, check_candidates
@@ -23,10 +22,16 @@ DIGIT = 11
 
 
 def find_proposals(
-    embeddings: Tensor, bandwidths: Tensor, seeds: Tensor, *, min_candidate_seed: float, min_seed: float, min_pixels: float
+    embeddings: np.ndarray,
+    bandwidths: np.ndarray,
+    seeds: np.ndarray,
+    *,
+    min_candidate_seed: float,
+    min_seed: float,
+    min_pixels: float,
 ) -> Proposals:
-    """As embedding_proposals.find_proposals, of tensors on the CPU."""
-    flat_seeds, points, scales = (maps.flatten(1).contiguous().numpy() for maps in (seeds, embeddings, bandwidths))
+    """As embedding_proposals_torch.find_proposals, of NumPy arrays."""
+    flat_seeds, points, scales = (np.ascontiguousarray(maps).reshape(len(maps), -1) for maps in (seeds, embeddings, bandwidths))
     places, values, are_valid = _candidates(flat_seeds, np.float32(min_candidate_seed))
     points, scales = np.take(points, places, axis=1), np.take(scales, places, axis=1)
     check_candidates(are_valid, points, scales)

@@ -5,19 +5,26 @@ Differs: an instance counts only on its support, the pixels of its box where ins
 come from Mask R-CNN. `variant: official` restores the code's habits.
 """
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
-import torch
 
+from data.dump_file import is_finite
 from data.instance_dump import InstanceLogits
 from data.panoptic_png import PanopticMap
 from data.semantic_dump import SemanticLogits
 from data.taxonomy import MAX_INSTANCES_PER_IMAGE, Taxonomy
-from fusion import pixel_claims, pixel_claims_compiled
+from fusion import pixel_claims_compiled
 from fusion.compose import Claimant, compose
+from fusion.pixel_claims import best_first
 from fusion.settings import FusionSettings
+from runtime.device import has_torch, is_cpu
 from runtime.files import InputError
 from runtime.progress import note
+
+if TYPE_CHECKING:
+    import torch
 
 
 def fuse(
@@ -25,7 +32,7 @@ def fuse(
     semantic: SemanticLogits,
     taxonomy: Taxonomy,
     settings: FusionSettings = FusionSettings(),
-    device: str | torch.device = "cpu",
+    device: "str | torch.device" = "cpu",
     engine: str = "auto",
     train_ids: np.ndarray | None = None,
 ) -> PanopticMap:
@@ -35,7 +42,8 @@ def fuse(
     things numbered from the best score on.
 
     Args:
-        engine: what does the pixel work: compiled (CPU only), torch, or auto, which is compiled on a CPU and torch elsewhere.
+        engine: what does the pixel work: compiled (CPU only), torch, or auto, which is compiled on a CPU and where there is no
+            torch, and torch elsewhere.
             The result is the same but for pixels where two logits agree to the last bits.
         train_ids: (H, W) uint8 class of each pixel, VOID_TRAIN_ID for none, where a model gives that and the logits are made
             of it; None: that of the largest logit.
@@ -44,12 +52,14 @@ def fuse(
         InputError: if the two are of different images, sizes or taxonomies, or hold NaN.
     """
     _check_pair(instances, semantic, taxonomy)
-    chosen = pixel_claims.best_first(instances, settings.lowest_score)
+    chosen = best_first(instances, settings.lowest_score)
     rule = {"max_overlap": settings.max_overlap, "is_official": settings.variant == "official"}
     if _is_compiled(device, engine):
         claims = pixel_claims_compiled.claim_pixels(instances, chosen, semantic, taxonomy, **rule)
     else:
-        claims = pixel_claims.claim_pixels(instances, chosen, semantic, taxonomy, **rule, device=device)
+        from fusion import pixel_claims_torch
+
+        claims = pixel_claims_torch.claim_pixels(instances, chosen, semantic, taxonomy, **rule, device=device)
     return compose(
         claims.winner,
         [Claimant(int(instances.train_ids[k]), float(instances.scores[k])) for k in chosen],
@@ -61,26 +71,25 @@ def fuse(
 
 
 def semantic_argmax(
-    semantic: SemanticLogits, taxonomy: Taxonomy, device: str | torch.device = "cpu", engine: str = "auto"
+    semantic: SemanticLogits, taxonomy: Taxonomy, device: "str | torch.device" = "cpu", engine: str = "auto"
 ) -> np.ndarray:
     """(H, W) uint8 train ids of the largest logit at full resolution; ties go to the lower id. `engine` is as in fuse."""
-    size = semantic.height, semantic.width
     if _is_compiled(device, engine):
-        logits = pixel_claims.to_float32(semantic.logits)
-        return pixel_claims_compiled.semantic_maps(logits, size, semantic.stride, taxonomy.is_thing)[1]
-    logits = torch.from_numpy(semantic.logits).to(device).float()
-    return pixel_claims.semantic_maps(logits, size, semantic.stride, taxonomy.is_thing)[1].cpu().numpy()
+        return pixel_claims_compiled.semantic_argmax(semantic, taxonomy)
+    from fusion import pixel_claims_torch
+
+    return pixel_claims_torch.semantic_argmax(semantic, taxonomy, device)
 
 
 def semantic_only(
     semantic: SemanticLogits,
     taxonomy: Taxonomy,
     settings: FusionSettings = FusionSettings(),
-    device: str | torch.device = "cpu",
+    device: "str | torch.device" = "cpu",
     engine: str = "auto",
 ) -> PanopticMap:
     """The floor of the fusion: the semantic argmax alone, where each connected region of a thing class is one object."""
-    if not _is_finite(semantic.logits):
+    if not is_finite(semantic.logits):
         raise InputError(f"{semantic.image_id}: NaN or infinite logits; predict again with a model that works")
     argmax = semantic_argmax(semantic, taxonomy, device, engine)
     return map_only(semantic.image_id, argmax, taxonomy, settings)
@@ -115,9 +124,9 @@ def map_only(
     )
 
 
-def _is_compiled(device: str | torch.device, engine: str) -> bool:
+def _is_compiled(device: "str | torch.device", engine: str) -> bool:
     assert engine in ("auto", "compiled", "torch"), engine
-    return engine == "compiled" or (engine == "auto" and torch.device(device).type == "cpu")
+    return engine == "compiled" or (engine == "auto" and (is_cpu(device) or not has_torch()))
 
 
 def _check_pair(instances: InstanceLogits, semantic: SemanticLogits, taxonomy: Taxonomy) -> None:
@@ -128,10 +137,5 @@ def _check_pair(instances: InstanceLogits, semantic: SemanticLogits, taxonomy: T
     if semantic.taxonomy != taxonomy.name or len(semantic.logits) != taxonomy.num_classes:
         found = f"{len(semantic.logits)} classes of {semantic.taxonomy!r}"
         raise InputError(f"{semantic.image_id}: {found}, but {taxonomy.num_classes} of {taxonomy.name!r} were needed")
-    if not _is_finite(semantic.logits) or not all(_is_finite(crop) for crop in instances.crops):
+    if not is_finite(semantic.logits) or not all(is_finite(crop) for crop in instances.crops):
         raise InputError(f"{semantic.image_id}: NaN or infinite logits; predict again with a model that works")
-
-
-def _is_finite(logits: np.ndarray) -> bool:
-    # A sum is ten times faster than NumPy's isfinite on float16, and finite only if all is. It may overflow: then look closer.
-    return bool(np.isfinite(pixel_claims.to_float32(logits).sum())) or bool(np.isfinite(logits).all())

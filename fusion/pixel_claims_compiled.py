@@ -1,6 +1,6 @@
 """The pixel work of logit fusion and heuristic merge on a CPU, compiled: every map is passed over once, row by row.
 
-For logit fusion, pixel_claims.py does the same in torch. No class and no instance is ever enlarged as a whole: two source
+For logit fusion, pixel_claims_torch.py does the same in torch. No class and no instance is ever enlarged as a whole: two source
 rows, enlarged horizontally, serve the rows between them. The inner loops have no branches, so that they become vector
 instructions.
 """
@@ -10,10 +10,16 @@ import numpy as np
 from data.instance_dump import InstanceLogits
 from data.semantic_dump import SemanticLogits
 from data.taxonomy import Taxonomy
-from fusion.pixel_claims import Box, Claims, to_float32
+from fusion.pixel_claims import Box, Claims
 from runtime.compiled import kernel
 
 ONE = np.float32(1)
+BLOCK = 4096
+"""Values that are converted at once."""
+BIAS = np.float32(2.0**112)
+"""float32's exponent of a number less float16's, as a factor."""
+INFINITE = np.uint32(143 << 23)
+"""float16's infinity, and above it NaN, as the bits of the float32 that the factor gives: 2^16."""
 
 
 def claim_pixels(
@@ -25,7 +31,7 @@ def claim_pixels(
     max_overlap: float,
     is_official: bool,
 ) -> Claims:
-    """As pixel_claims.claim_pixels, on NumPy arrays."""
+    """As pixel_claims_torch.claim_pixels, on NumPy arrays."""
     size = semantic.height, semantic.width
     logits = to_float32(semantic.logits)
     best, train_ids = semantic_maps(logits, size, semantic.stride, taxonomy.is_thing)
@@ -71,15 +77,47 @@ def paste_pixels(instances: InstanceLogits, chosen: list[int], *, max_overlap: f
 
 
 def semantic_maps(logits: np.ndarray, size: tuple[int, int], stride: int, is_thing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As pixel_claims.semantic_maps, on NumPy arrays; the logits are float32."""
+    """As pixel_claims_torch.semantic_maps, on NumPy arrays; the logits are float32."""
     best_stuff, train_ids = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.uint8)
     _fill_semantic_maps(logits, weights_between_cells(stride), np.asarray(is_thing), best_stuff, train_ids)
     return best_stuff, train_ids
 
 
+def semantic_argmax(semantic: SemanticLogits, taxonomy: Taxonomy) -> np.ndarray:
+    """As pixel_claims_torch.semantic_argmax, on NumPy arrays."""
+    size = semantic.height, semantic.width
+    return semantic_maps(to_float32(semantic.logits), size, semantic.stride, taxonomy.is_thing)[1]
+
+
+def to_float32(logits: np.ndarray) -> np.ndarray:
+    """float16 or float32, of any shape -> float32, every value kept; NumPy's own conversion takes nine times as long."""
+    if logits.dtype != np.float16:
+        return logits.astype(np.float32, copy=False)
+    values = np.empty(logits.shape, dtype=np.float32)
+    halves, flat = np.ascontiguousarray(logits).reshape(-1).view(np.uint16), values.reshape(-1)
+    _widen(halves, flat.view(np.uint32), flat)
+    return values
+
+
 def weights_between_cells(stride: int) -> np.ndarray:
     """(stride,) float32: weight of the next cell at each pixel from the middle of a cell on, in bilinear upsampling."""
     return (stride // 2 + np.arange(stride, dtype=np.float32) + np.float32(0.5)) / np.float32(stride) - np.float32(0.5)
+
+
+@kernel
+def _widen(halves, bits, values):
+    """float16 by its bits to float32; `bits` are those of `values`, block by block in the processor's first cache."""
+    for start in range(0, len(halves), BLOCK):
+        end = min(start + BLOCK, len(halves))
+        half, bit, value = halves[start:end], bits[start:end], values[start:end]
+        for i in range(len(half)):
+            bit[i] = (np.uint32(half[i]) & np.uint32(0x7FFF)) << np.uint32(13)
+        for i in range(len(half)):
+            value[i] *= BIAS  # the exponents count from another number
+        for i in range(len(half)):
+            is_infinite = bit[i] >= INFINITE
+            bit[i] |= np.uint32(0x7F800000) if is_infinite else np.uint32(0)
+            bit[i] |= (np.uint32(half[i]) & np.uint32(0x8000)) << np.uint32(16)
 
 
 @kernel

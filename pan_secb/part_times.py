@@ -26,7 +26,8 @@ from fusion.embedding_clusters import EmbeddingMaps, cluster, to_panoptic
 from fusion.settings import ClusterSettings
 from pan_secb.embedding_maps import ideal_embeddings, to_embedding_maps
 from pan_secb.network import EmbeddingOutput, PanSECB
-from pan_secb.predictor import enlarge, load_predictor
+from pan_secb.predictor import load_predictor
+from prediction.exported.predictor import enlarge
 from runtime.files import InputError, shorten
 
 PARTS = ("network", "clustering", "merging", "read", "write")

@@ -1,5 +1,7 @@
 """A trained Pan-SECB: image in; embeddings, or the panoptic and the class map, out."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -7,7 +9,6 @@ import numpy as np
 import torch
 
 from data.network_input import NetworkInput
-from data.panoptic_png import PanopticMap, describe_segments
 from data.resizing import resize_segment_ids
 from data.semantic_dump import SemanticMap
 from data.taxonomy import MAX_INSTANCES_PER_IMAGE, Taxonomy
@@ -15,6 +16,8 @@ from fusion.embedding_clusters import EmbeddingMaps, fuse_embeddings
 from fusion.settings import ClusterSettings
 from pan_secb.embedding_maps import average_with_flipped, to_embedding_maps
 from pan_secb.network import PanSECB
+from prediction.batches import Named
+from prediction.exported.predictor import enlarge
 from prediction.predictor import NetworkPredictor, Prediction
 from prediction.views import PLAIN, ViewSettings
 from runtime.files import InputError, digest_of, shorten
@@ -66,39 +69,44 @@ class PanSECBPredictor(NetworkPredictor):
         Raises:
             InputError: if the network gives NaN.
         """
-        device = next(self.network.parameters()).device
-        seen = self.network_input.apply(image, device)
+        return self._maps_of_all([(image_id, image)])[0]
+
+    def _maps_of_all(self, images: Sequence[Named]) -> list[EmbeddingMaps]:
+        """As `maps`, of images of one size at once."""
+        device, pixels = next(self.network.parameters()).device, [image for _, image in images]
+        seen = self.network_input.apply_all(pixels, device)
         output = self.network(seen.tensor)
         if self.views.flip:
-            flipped = self.network_input.apply(image, device, is_flipped=True)
+            flipped = self.network_input.apply_all(pixels, device, is_flipped=True)
             output = average_with_flipped(output, self.network(flipped.tensor), seen.size)
-        if not all(values.isfinite().all() for values in output):
-            raise InputError(f"{image_id}: the model gives NaN or infinite numbers; use another checkpoint")
-        about = {"image_id": image_id, "height": seen.size[0], "width": seen.size[1], "taxonomy": self.taxonomy}
-        return to_embedding_maps(output, 0, **about, pixels_per_unit=self.network.pixels_per_unit)
+        about = {"height": seen.size[0], "width": seen.size[1], "taxonomy": self.taxonomy}
+        for k, (image_id, _) in enumerate(images):
+            if not all(values[k].isfinite().all() for values in output):
+                raise InputError(f"{image_id}: the model gives NaN or infinite numbers; use another checkpoint")
+        scale = self.network.pixels_per_unit
+        return [
+            to_embedding_maps(output, k, image_id=image_id, **about, pixels_per_unit=scale)
+            for k, (image_id, _) in enumerate(images)
+        ]
 
     def run(self, image_id: str, image: np.ndarray) -> Prediction:
         """See NetworkPredictor: a panoptic and a class map."""
-        return self.to_prediction(self.maps(image_id, image), image.shape[:2])
+        return self.run_batch([(image_id, image)])[0]
+
+    def run_batch(self, images: Sequence[Named]) -> list[Prediction]:
+        """See NetworkPredictor."""
+        return [self.to_prediction(maps, images[0][1].shape[:2]) for maps in self._maps_of_all(images)]
 
     def to_prediction(self, maps: EmbeddingMaps, size: tuple[int, int]) -> Prediction:
         """Cluster what the network says, and bring the result to the (height, width) of the image."""
+        start = time.perf_counter()
         panoptic = enlarge(fuse_embeddings(maps, self.taxonomy, self.clustering), size)
+        seconds = {"fusion": time.perf_counter() - start}
         things = {c.dataset_id for c in self.taxonomy.categories if c.is_thing}
         if sum(segment.category_id in things for segment in panoptic.segments) >= MAX_INSTANCES_PER_IMAGE:
             note(f"image {maps.image_id!r}: segment ids number {MAX_INSTANCES_PER_IMAGE} objects, further ones are left out")
         train_ids = resize_segment_ids(maps.semantic_train_ids.cpu().numpy(), size).astype(np.uint8)
-        return Prediction(panoptic, semantic=SemanticMap(maps.image_id, self.taxonomy.name, "", train_ids))
-
-
-def enlarge(panoptic: PanopticMap, size: tuple[int, int]) -> PanopticMap:
-    """A panoptic map at another (height, width), each pixel of the segment at its place; scores stay."""
-    if panoptic.segment_ids.shape == tuple(size):
-        return panoptic
-    segment_ids = resize_segment_ids(panoptic.segment_ids, size)
-    by_id = {segment.segment_id: segment for segment in panoptic.segments}
-    counted = describe_segments(segment_ids, lambda segment_id: by_id[segment_id].category_id)
-    return PanopticMap(segment_ids, tuple(replace(s, score=by_id[s.segment_id].score) for s in counted))
+        return Prediction(panoptic, semantic=SemanticMap(maps.image_id, self.taxonomy.name, "", train_ids), seconds=seconds)
 
 
 def load_predictor(

@@ -1,5 +1,7 @@
 """A trained Panoptic FPN: image in; instances, semantic map and both merged out."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -18,8 +20,9 @@ from detection.views import detections_on_image, merge_views
 from fusion.heuristic_merge import merge
 from fusion.settings import MergeSettings
 from panoptic_fpn.network import LOGIT_STRIDE, MULTIPLE, PanopticFPN, build_network
+from prediction.batches import Named
 from prediction.predictor import NetworkPredictor, Prediction
-from prediction.views import PLAIN, ViewSettings
+from prediction.views import PLAIN, View, ViewSettings
 from runtime.files import InputError, digest_of, shorten
 from training.checkpoints import load_weights, read_trained
 
@@ -55,20 +58,37 @@ class PanopticFPNPredictor(NetworkPredictor):
 
     def run(self, image_id: str, image: np.ndarray) -> Prediction:
         """See NetworkPredictor: masks at stride 1, and a class map."""
-        size, views = image.shape[:2], self.views.views()
-        device = next(self.network.parameters()).device
-        total, found = None, []
+        return self.run_batch([(image_id, image)])[0]
+
+    def run_batch(self, images: Sequence[Named]) -> list[Prediction]:
+        """See NetworkPredictor."""
+        size, views = images[0][1].shape[:2], self.views.views()
+        if self.views.is_plain:
+            seen, logits, found = self._predict_view(images, views[0])
+            return [
+                self.to_prediction(*of_image, image_id, size)
+                for (image_id, _), of_image in zip(images, zip(logits, [seen] * len(images), found), strict=True)
+            ]
+        totals, all_found = [0.0 for _ in images], [[] for _ in images]
         for view in views:
-            seen = self.network_input.apply(image, device, *view)
-            pyramid, logits = self.network(seen.tensor)
-            (detections,) = self.network.instance_head.detect(pyramid, [seen.size])
-            found.append(detections_on_image(detections, seen.size, size, view.is_flipped))
-            if self.views.is_plain:
-                return self.to_prediction(logits[0], seen.size, found[0], image_id, size)
-            on_image = logits_on_image(logits[0].float(), seen.size, size, LOGIT_STRIDE, LOGIT_STRIDE, view.is_flipped)
-            total = on_image if total is None else total + on_image
-        merged = merge_views(found, self.network.instance_head.roi.detections_per_img)
-        return self.to_prediction(total / len(views), size, merged, image_id, size)
+            seen, logits, found = self._predict_view(images, view)
+            for k, of_image in enumerate(logits):
+                on_image = logits_on_image(of_image.float(), seen, size, LOGIT_STRIDE, LOGIT_STRIDE, view.is_flipped)
+                totals[k] = totals[k] + on_image
+                all_found[k].append(found[k])
+        most = self.network.instance_head.roi.detections_per_img
+        return [
+            self.to_prediction(total / len(views), size, merge_views(found, most), image_id, size)
+            for (image_id, _), total, found in zip(images, totals, all_found, strict=True)
+        ]
+
+    def _predict_view(self, images: Sequence[Named], view: View) -> tuple[tuple[int, int], Tensor, list[Detections]]:
+        """Size that the images had in the network, logits of the batch, and the detections on each image."""
+        device, size = next(self.network.parameters()).device, images[0][1].shape[:2]
+        seen = self.network_input.apply_all([image for _, image in images], device, *view)
+        pyramid, logits = self.network(seen.tensor)
+        found = self.network.instance_head.detect(pyramid, [seen.size] * len(images))
+        return seen.size, logits, [detections_on_image(d, seen.size, size, view.is_flipped) for d in found]
 
     def to_prediction(
         self, logits: Tensor, seen: tuple[int, int], detections: Detections, image_id: str, size: tuple[int, int]
@@ -90,9 +110,11 @@ class PanopticFPNPredictor(NetworkPredictor):
         instances = to_instance_logits(detections, image_id=image_id, size=size, taxonomy=self.taxonomy, producer="")
         outputs = argmax_on_image(logits, seen, size, LOGIT_STRIDE)
         train_ids = self.network.train_id_of_output[outputs].to(torch.uint8).cpu().numpy()
+        start = time.perf_counter()
         panoptic = merge(instances, train_ids, self.taxonomy, self.merging)
+        seconds = {"fusion": time.perf_counter() - start}
         filled = fill_void(train_ids, panoptic, self.taxonomy)
-        return Prediction(panoptic, instances, SemanticMap(image_id, self.taxonomy.name, "", filled))
+        return Prediction(panoptic, instances, SemanticMap(image_id, self.taxonomy.name, "", filled), seconds)
 
 
 def load_predictor(

@@ -1,5 +1,7 @@
 """Offline fusion as a predictor: anybody's instances and anybody's semantics, joined by a rule."""
 
+import time
+from collections import Counter
 from dataclasses import asdict, replace
 from typing import Protocol
 
@@ -161,16 +163,24 @@ class FusedPredictor:
 
     def predict(self, image_id: str, image: np.ndarray) -> Prediction:
         """See Predictor: both halves and the panoptic map."""
+        start = time.perf_counter()
         found = self.semantics.predict(image_id, image)
-        semantic, instances = found.semantic, None
+        semantic, instances, seconds = found.semantic, None, Counter(found.seconds)
         if self.instances is not None:
-            other = found if self.instances is self.semantics else self.instances.predict(image_id, image)
+            is_one_run = self.instances is self.semantics
+            other = found if is_one_run else self.instances.predict(image_id, image)
             instances = other.instances
+            seconds.update({} if is_one_run else other.seconds)
             num_wanted = int((instances.scores >= self.min_score).sum())
             if num_wanted > MAX_INSTANCES_PER_IMAGE:
                 cut = f"segment ids number {MAX_INSTANCES_PER_IMAGE} of {num_wanted} instances, the others are left out"
                 note(f"image {image_id!r}: {cut}")
-        return Prediction(self.rule.fuse(instances, semantic, self.taxonomy), instances, semantic)
+        if not seconds:
+            seconds["halves"] = time.perf_counter() - start
+        start = time.perf_counter()
+        panoptic = self.rule.fuse(instances, semantic, self.taxonomy)
+        seconds["fusion"] += time.perf_counter() - start
+        return Prediction(panoptic, instances, semantic, seconds)
 
 
 def with_panoptic(predictor: NetworkPredictor, rule: Rule) -> Predictor:

@@ -1,23 +1,29 @@
-"""Any checkpoint of this project as a predictor: the file itself says which system reads it."""
+"""Any checkpoint or exported model of this project as a predictor: the file itself says which system reads it."""
 
 from importlib import import_module
 from pathlib import Path
 
 from prediction.predictor import Predictor
 from prediction.views import PLAIN, ViewSettings
+from runtime.device import need_torch
 from runtime.files import InputError, shorten
 
 SYSTEMS = ("efficientps", "panoptic_fpn", "pan_secb")
 """Packages with a predictor.py that has load_predictor(path, device, views); a new system is one entry."""
 SOLOV2_SUFFIX = ".pth"
+EXPORTED_FILES = ("model.onnx", "model.yaml")
+"""What scripts/export.py writes into a folder of its own."""
 
 
 def load_predictor(path: Path, device: str = "cpu", views: ViewSettings = PLAIN) -> Predictor:
-    """Load a checkpoint that any of the training commands wrote.
+    """Load a checkpoint that any of the training commands wrote, or the folder of an exported model, which needs no torch.
 
     Raises:
-        InputError: if it is missing, broken, or of no system of this project.
+        InputError: if it is missing, broken, or of no system of this project; or a checkpoint where there is no torch.
     """
+    if is_exported(path):
+        return import_module("prediction.exported.predictor").load_predictor(Path(path), device, views)
+    need_torch(str(path))
     if Path(path).suffix == SOLOV2_SUFFIX:
         # mmengine's form; nothing else here writes it, and only solov2/ can read it.
         return import_module("solov2.predictor").load_predictor(path, device, views)
@@ -36,3 +42,9 @@ def load_predictor(path: Path, device: str = "cpu", views: ViewSettings = PLAIN)
         raise
     except (LookupError, TypeError, AttributeError, ValueError, RuntimeError, MemoryError) as error:  # settings of no network
         raise InputError(f"{path}: no network can be built of its settings ({shorten(error)}); train it again") from None
+
+
+def is_exported(path: Path) -> bool:
+    """Whether it is the folder of an exported model, or one of its two files; either may be missing."""
+    path = Path(path)
+    return path.name in EXPORTED_FILES or any((path / name).is_file() for name in EXPORTED_FILES)

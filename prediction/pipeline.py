@@ -22,10 +22,10 @@ from data.split import FileSplit, Split
 from data.taxonomy import Taxonomy
 from fusion.settings import RULES as RULE_SETTINGS
 from prediction.fused import RULES, FusedPredictor, with_panoptic
-from prediction.models import load_predictor
+from prediction.models import is_exported, load_predictor
 from prediction.predictor import Predictor
 from prediction.sources.find import Halves, HalvesSettings
-from runtime.device import check_device, default_device
+from runtime.device import check_device, default_device, need_torch
 from runtime.files import InputError
 
 CHECKPOINTS = ("best.ckpt", "last.ckpt")
@@ -74,7 +74,8 @@ def load_pipeline(
     """Load one system, or join two halves.
 
     Args:
-        model: a checkpoint of a system that gives everything, or the output folder of its training.
+        model: a checkpoint of a system that gives everything, or the output folder of its training; or the folder of an exported
+            model, which needs no torch.
         instances, semantics: instead: anything that the commands' flags take (docs/joint.md), or the output folder of a training.
         images: the images, where a half is a file or folder of predictions: a folder or glob.
         rule: logit, heuristic or argmax. settings: of the rule, by the names of fusion/settings.py.
@@ -160,12 +161,13 @@ class NoImages(FileSplit):
 def _checkpoint_of(given: str | Path) -> str:
     """The checkpoint in a training's output folder; else what was given."""
     folder = Path(given).expanduser()
-    if not folder.is_dir():
+    if not folder.is_dir() or is_exported(folder):
         return str(given)
     for name in CHECKPOINTS:
         if (folder / name).is_file():
             return str(folder / name)
     if (folder / "last_checkpoint").is_file():  # mmengine's
+        need_torch(str(folder))
         last = import_module("solov2.checkpoints").find_last(folder)
         if last is not None:
             return str(last)

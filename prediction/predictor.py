@@ -1,8 +1,8 @@
 """What is said of an image, and who says it: a network, a folder of dumps, a result file, the truth, or two of them fused."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from threading import Lock
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -11,15 +11,17 @@ from data.instance_dump import InstanceLogits
 from data.panoptic_png import PanopticMap
 from data.semantic_dump import SemanticLogits, SemanticMap
 from data.taxonomy import Taxonomy
+from prediction.batches import Batches, Named
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said of one image; any part may be absent."""
+    """What is said of one image; any part may be absent. seconds: what it took, by kind of work, such as "network"."""
 
     panoptic: PanopticMap | None = None
     instances: InstanceLogits | None = None
     semantic: SemanticLogits | SemanticMap | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 @runtime_checkable
@@ -53,7 +55,7 @@ class Predictor(Protocol):
 
 
 class NetworkPredictor(ABC):
-    """Base of predictors that run a network: one image at a time, since it uses all cores, and its memory counts once."""
+    """Base of predictors that run a network: one batch at a time, since it uses all cores, and its memory counts once."""
 
     taxonomy: Taxonomy
     min_score: float | None = None
@@ -62,7 +64,16 @@ class NetworkPredictor(ABC):
     def __init__(self, taxonomy: Taxonomy, name: str):
         """Set what every predictor has; `name` changes with the weights and with every setting that the result depends on."""
         self.taxonomy, self.name = taxonomy, name
-        self._turn = Lock()
+        self._batches = Batches(self.predict_batch)
+
+    @property
+    def batch_size(self) -> int:
+        """How many images of one size the network sees at once, where so many wait."""
+        return self._batches.size
+
+    @batch_size.setter
+    def batch_size(self, value: int) -> None:
+        self._batches.size = value
 
     def fingerprint(self, image_id: str) -> str:
         """See Predictor."""
@@ -70,10 +81,24 @@ class NetworkPredictor(ABC):
 
     def predict(self, image_id: str, image: np.ndarray) -> Prediction:
         """See Predictor."""
+        prediction, seconds = self._batches(image_id, image)
+        own = sum(prediction.seconds.values())
+        return replace(prediction, seconds={"network": seconds - own, **prediction.seconds})
+
+    def predict_batch(self, images: Sequence[Named]) -> list[Prediction]:
+        """Predict images of one size at once.
+
+        Raises:
+            InputError: as predict, of any of them.
+        """
         import torch
 
-        with self._turn, torch.inference_mode():
-            return self.run(image_id, image)
+        with torch.inference_mode():
+            return self.run_batch(images)
+
+    def run_batch(self, images: Sequence[Named]) -> list[Prediction]:
+        """As `run`, of images of one size; a network that takes several at once does so here."""
+        return [self.run(image_id, image) for image_id, image in images]
 
     @abstractmethod
     def run(self, image_id: str, image: np.ndarray) -> Prediction:

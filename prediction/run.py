@@ -14,6 +14,8 @@ image.
 """
 
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -116,10 +118,12 @@ def predict_split(
         return f"{counts.done} of {len(indices)} images are done in {run.folder}; {again} to go on" if counts.done else again
 
     work = partial(_predict_image, split, predictor, run, resume)
+    start = time.perf_counter()
     with on_interruption(describe_done), write_part(run.folder, PREDICTION, shard, whole, about) as write:
-        for record, is_new in track(in_threads(work, indices, workers), "predicting", len(indices)):
-            counts.add(record, is_new)
+        for record, seconds in track(in_threads(work, indices, workers), "predicting", len(indices)):
+            counts.add(record, seconds)
             write(record)
+    elapsed = time.perf_counter() - start
     problems = [*split.problems, *counts.problems]
     if shard.count == 1:
         join_parts(run)
@@ -127,6 +131,8 @@ def predict_split(
         problems += _finish_films(split, run, films) if films and counts.done else []
         remove_parts(run.folder)
     print(f"{counts.new} images predicted, {counts.done - counts.new} were done: {', '.join(run.kept)} in {run.folder}")
+    if counts.new:
+        print(counts.shares(elapsed))
     if "panoptic" in run.kept and counts.done:
         print(f"wrote {run.panoptic_json if shard.count == 1 else part_path(run.folder, shard)}")
     check_problems(problems, counts.done)
@@ -140,14 +146,23 @@ class _Counts:
     done: int = 0
     new: int = 0
     problems: list[str] = field(default_factory=list)
+    seconds: Counter = field(default_factory=Counter)
+    """By kind of work, added up over all workers."""
 
-    def add(self, record: Record, is_new: bool) -> None:
+    def add(self, record: Record, seconds: Mapping[str, float] | None) -> None:
         if LEFT_OUT in record:
             self.problems.append(record[LEFT_OUT])
             print(f"left out: {record[LEFT_OUT]}", file=sys.stderr, flush=True)
         else:
             self.done += 1
-            self.new += is_new
+            self.new += seconds is not None
+            self.seconds.update(seconds or {})
+
+    def shares(self, elapsed: float) -> str:
+        """What the work was, in words."""
+        total = sum(self.seconds.values())
+        shares = ", ".join(f"{name} {100 * spent / total:.0f} %" for name, spent in self.seconds.items())
+        return f"{self.new / elapsed:.1f} images a second; {shares} of {total:.1f} s of work, done in {elapsed:.1f} s"
 
 
 def check_problems(problems: Sequence[str], num_done: int) -> None:
@@ -234,29 +249,37 @@ def _settings_of(predictor: Predictor) -> str | None:
     return getattr(predictor, "name", None)
 
 
-def _predict_image(split: Split, predictor: Predictor, run: Run, resume: bool, index: int) -> tuple[Record, bool]:
-    """All the work on one image, so that workers can do several at once: its line in the part, and whether it was predicted now.
+def _predict_image(
+    split: Split, predictor: Predictor, run: Run, resume: bool, index: int
+) -> tuple[Record, Mapping[str, float] | None]:
+    """All the work on one image, so that workers can do several at once: its line in the part, and the seconds that it took.
 
-    A broken image has a line that says why it was left out.
+    A broken image has a line that says why it was left out. Of what was done before there are no seconds.
     """
+    start = time.perf_counter()
     image_id = split.image_id(index)
     about = {"index": index, "image_id": image_id, "key": split.key(index), "file_name": split.file_name(index)}
     try:
         producer = f"{predictor.fingerprint(image_id)}-{split.digest(index)[:8]}"
         if resume and (found := _find_done(split, run, index, producer)):
-            return about | _to_record(*found), False
+            return about | _to_record(*found), None
         image = split.image(index)
     except InputError as error:
-        return about | {LEFT_OUT: str(error)}, False
+        return about | {LEFT_OUT: str(error)}, None
+    times = [start, time.perf_counter()]
     for name in SUMMARIES:
         (run.folder / name).unlink(missing_ok=True)
     try:
-        prediction = _complete(predictor.predict(image_id, image), run, image_id)
+        prediction = predictor.predict(image_id, image)
+        times.append(time.perf_counter())
+        seconds = prediction.seconds or {"prediction": times[2] - times[1]}
+        prediction = _complete(prediction, run, image_id)
     except ItemError as error:
-        return about | {LEFT_OUT: f"image {image_id!r}: {error}"}, False
+        return about | {LEFT_OUT: f"image {image_id!r}: {error}"}, None
     _write(run, image_id, image, prediction, producer, has_overlay=_has_own_overlay(split, index))
     segments = None if prediction.panoptic is None else prediction.panoptic.segments
-    return about | _to_record(image.shape[:2], segments), True
+    seconds = {"reading": times[1] - times[0], **seconds, "writing": time.perf_counter() - times[2]}
+    return about | _to_record(image.shape[:2], segments), seconds
 
 
 def _to_record(size: tuple[int, int], segments: Sequence[Segment] | None) -> Record:

@@ -6,8 +6,11 @@ on the whole image. A network that brings images to a size of its own does so wi
 it was trained for.
 """
 
+from collections import Counter
+
 import numpy as np
 
+from prediction.exported.predictor import ExportedPredictor
 from prediction.fused import FusedPredictor, Rule
 from prediction.predictor import NetworkPredictor, Prediction, Predictor
 from prediction.sources.live import LiveInstances, LiveSemantics
@@ -49,11 +52,13 @@ class TiledPredictor:
         if len(plan.tiles) == 1:
             return self.predictor.predict(image_id, image)
         joiners = {name: JOINERS[name](plan, self.taxonomy, image_id) for name in self.gives}
+        seconds = Counter()
         for tile in plan.tiles:
             found = self.predictor.predict(image_id, plan.cut(image, tile))
+            seconds.update(found.seconds)
             for name, joiner in joiners.items():
                 joiner.add(tile, getattr(found, name))
-        return Prediction(**{name: joiner.result() for name, joiner in joiners.items()})
+        return Prediction(**{name: joiner.result() for name, joiner in joiners.items()}, seconds=seconds)
 
 
 class BothHalves:
@@ -71,9 +76,10 @@ class BothHalves:
 
     def predict(self, image_id: str, image: np.ndarray) -> Prediction:
         """See Predictor."""
-        semantic = self.semantics.predict(image_id, image).semantic
-        instances = self.instances.predict(image_id, image).instances
-        return Prediction(instances=instances, semantic=semantic)
+        semantics, instances = (half.predict(image_id, image) for half in (self.semantics, self.instances))
+        seconds = Counter(semantics.seconds)
+        seconds.update(instances.seconds)
+        return Prediction(instances=instances.instances, semantic=semantics.semantic, seconds=seconds)
 
 
 def tiled(predictor: Predictor, settings: TileSettings, rule: Rule | None = None) -> Predictor:
@@ -107,7 +113,7 @@ def tiled(predictor: Predictor, settings: TileSettings, rule: Rule | None = None
 
 def is_live(predictor: Predictor) -> bool:
     """Whether it predicts the pixels that it is given, and does not look up what was once said of an image."""
-    if isinstance(predictor, NetworkPredictor):
+    if isinstance(predictor, NetworkPredictor | ExportedPredictor):
         return True
     source = getattr(predictor, "source", None)
     if isinstance(source, OwnInstances | OwnSemantics):

@@ -5,9 +5,11 @@ Nothing here, and nothing that a parser is built from, imports torch: `--help` i
 
 import dataclasses
 import re
+import shutil
 import sys
+import textwrap
 from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, get_type_hints
 
@@ -17,7 +19,11 @@ from jsonargparse import ActionConfigFile, ActionYesNo, ArgumentParser, DefaultH
 from runtime.files import InputError, is_plain_name, read_yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+if not (REPOSITORY / "pyproject.toml").is_file():  # installed as a copy: the commands are called in a clone
+    REPOSITORY = Path.cwd()
 OUTPUTS = REPOSITORY / "outputs"
+HELP_COLUMNS = 100
+"""Of --help, at most."""
 OLDER = {
     "--tta-scales": "--tta.scales",
     "--tta-flip": "--tta.flip",
@@ -42,16 +48,146 @@ class ConfigFile(ActionConfigFile):
 
 
 class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-    """Keeps the lines of a command's docstring, whose examples are to be copied, and names a default where there is one."""
+    """The text of --help-all: a command's whole docstring, and all options in their groups, each with its default."""
+
+    def __init__(self, *args: object, **kwargs: object):
+        width = min(HELP_COLUMNS, shutil.get_terminal_size().columns)
+        super().__init__(*args, **{"width": width, "max_help_position": 28} | kwargs)
+
+    def _format_usage(self, usage: str | None, actions: Iterable[Action], *args: object) -> str:
+        program = relative_to_repository(Path(sys.argv[0]).resolve())
+        words = [program if Path(program).name == self._prog else self._prog]
+        for action in filter(_is_needed, actions):
+            is_choice = action.option_strings and action.choices  # which are shown below
+            invocation = f"{action.option_strings[0]} {action.dest.upper()}" if is_choice else None
+            words.append(invocation or self._format_action_invocation(action))
+        return f"usage: python {' '.join(words)} [options]\n\n"
+
+    def _format_action_invocation(self, action: Action) -> str:
+        if not action.option_strings:
+            name = str(action.metavar or action.dest)
+            return f"[{name}]" if action.nargs == "?" else name
+        value = "" if action.nargs == 0 else self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(self._shown_names(action))} {value}".rstrip()
+
+    def _shown_names(self, action: Action) -> Sequence[str]:
+        return action.option_strings
+
+    def _format_args(self, action: Action, default_metavar: str) -> str:
+        if action.nargs == "+":  # argparse's "{a,b} [{a,b} ...]" fills a line
+            return f"{self._metavar_formatter(action, default_metavar)(1)[0]} ..."
+        return super()._format_args(action, default_metavar)
 
     def _get_help_string(self, action: Action) -> str:
         text, default = action.help or "", action.default
-        is_said = "default" in text or default is None or default is SUPPRESS or default == []
-        return text if is_said else f"{text} (default: {str(default).lower() if isinstance(default, bool) else default})"
+        if action.required:
+            return f"{text} (required)"
+        if re.search(r"\bdefaults?\b", text, re.IGNORECASE) or default is SUPPRESS:
+            return text
+        if isinstance(default, (list, tuple)):
+            default = " ".join(map(str, default)) or None
+        if default is None or isinstance(default, bool):
+            default = str(default).lower()
+        return f"{text} (default: {str(default).removeprefix(f'{REPOSITORY}/')})"
+
+
+class SettingsHelpFormatter(HelpFormatter):
+    """The options of LightningCLI alone, whose usage and description say nothing more."""
+
+    def add_usage(self, usage: str | None, actions: Iterable[Action], *args: object, **kwargs: object) -> None:
+        """Nothing is added."""
+
+    def add_text(self, text: str | None) -> None:
+        """Nothing is added."""
+
+
+class CommonHelpFormatter(HelpFormatter):
+    """The text of --help: a docstring's first paragraph and its examples, then the common options, without older spellings."""
+
+    def add_usage(self, usage: str | None, actions: Iterable[Action], *args: object, **kwargs: object) -> None:
+        """As argparse's, which gives all options here, before their groups."""
+        super().add_usage(usage, actions, *args, **kwargs)
+        self._whole = next(action for action in actions if isinstance(action, ShowAll))
+        hidden = ("help", self._whole.dest)
+        self._options = [action for action in actions if action.dest not in hidden and action.help != SUPPRESS]
+        is_marked = any(map(_is_common, self._options))
+        self._shown = [action for action in self._options if _is_common(action) or _is_needed(action) or not is_marked]
+
+    def add_text(self, text: str | None) -> None:
+        """As argparse's, of a command's docstring."""
+        super().add_text(text and _short_description(text, self._width))
+
+    def add_argument(self, action: Action) -> None:
+        """As argparse's."""
+        if action in self._shown:
+            super().add_argument(action)
+
+    def format_help(self) -> str:
+        """As argparse's."""
+        everything = f"all {len(self._options)} options and the whole description{self._whole.beyond}"
+        return f"{super().format_help()}\n--help-all: {everything}\n"
+
+    def _shown_names(self, action: Action) -> Sequence[str]:
+        return action.option_strings if isinstance(action, ActionYesNo) else action.option_strings[:1]
+
+
+def _is_common(action: Action) -> bool:
+    return getattr(action, "is_common", False)
+
+
+def _is_needed(action: Action) -> bool:
+    return action.required or not action.option_strings
+
+
+def _short_description(text: str, width: int) -> str:
+    """The first paragraph of a docstring, and the examples if they follow."""
+    first, *others = text.split("\n\n")
+    paragraphs = [textwrap.fill(" ".join(first.split()), width)]
+    if others and others[0].lstrip().startswith("$ "):
+        paragraphs.append("\n".join(_wrap_command(line, width) for line in others[0].splitlines()))
+    return "\n\n".join(paragraphs)
+
+
+def _wrap_command(line: str, width: int) -> str:
+    """A line of a shell, broken before flags where it is too long, so that it can still be copied."""
+    lines = [""]
+    for part in re.split(r" (?=--)", line):
+        longer = f"{lines[-1]} {part}" if lines[-1] else part
+        if len(longer) > width - 2 and longer != part:
+            lines[-1] += " \\"
+            lines.append(" " * 10 + part)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
+
+
+class ShowAll(Action):
+    """`--help-all`."""
+
+    beyond = ""
+    """What it shows beside the options, in the last line of --help."""
+
+    def __call__(self, parser: "OneLineParser", *args: object) -> NoReturn:
+        """As argparse's of --help."""
+        parser.print_whole_help()
+        parser.exit()
+
+
+def mark_common(group: ArgumentParser, *flags: str) -> None:
+    """Show options in --help, and not in --help-all alone; a command that marks none shows all in both.
+
+    Args:
+        group: a parser, or a group of its arguments, that has them.
+    """
+    for flag in flags:
+        group._option_string_actions[flag].is_common = True
 
 
 class OneLineErrors:
-    """Goes before a jsonargparse parser: what it says of a wrong argument becomes one line, without the usage."""
+    """Goes before a jsonargparse parser: what it says of a wrong argument becomes one line, and its help is the project's."""
+
+    def __init__(self, *args: object, **kwargs: object):
+        super().__init__(*args, **{"formatter_class": SettingsHelpFormatter} | kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """As jsonargparse's."""
@@ -77,6 +213,11 @@ class OneLineErrors:
 class OneLineParser(OneLineErrors, ArgumentParser):
     """A parser whose errors are one line, as all errors of the commands, and whose numbers are plain ones."""
 
+    def print_whole_help(self) -> None:
+        """What --help-all shows."""
+        self.formatter_class = HelpFormatter
+        self.print_help()
+
     def parse_args(self, *args: object, **kwargs: object) -> Namespace:
         """As jsonargparse's, but a PositiveInt is an int: in a checkpoint its own type would keep the file from being read."""
         found = super().parse_args(*args, **kwargs)
@@ -87,16 +228,22 @@ class OneLineParser(OneLineErrors, ArgumentParser):
         return found
 
 
-def make_parser(prog: str, description: str, *, has_config: bool = True) -> ArgumentParser:
+def make_parser(prog: str, description: str, *, has_config: bool = True, beyond: str = "") -> OneLineParser:
     """A parser whose arguments can also stand in the YAML of --config.
 
+    `--help` shows the options of mark_common, `--help-all` all.
+
     Args:
-        description: of --help; a module's docstring.
+        description: of --help-all, and its first two paragraphs of --help; a module's docstring.
         has_config: whether there is such a YAML.
+        beyond: what --help-all shows beside the options, for the last line of --help.
     """
-    parser = OneLineParser(prog=prog, description=description, formatter_class=HelpFormatter)
+    parser = OneLineParser(prog=prog, description=description, formatter_class=CommonHelpFormatter)
+    parser._option_string_actions["--help"].help = "show the common options, and end"
+    whole = parser.add_argument("--help-all", action=ShowAll, nargs=0, default=SUPPRESS, help="show all options, and end")
+    whole.beyond = beyond
     if has_config:
-        parser.add_argument("--config", action=ConfigFile, help="YAML with any of the arguments below")
+        parser.add_argument("--config", action=ConfigFile, help="YAML with any of the arguments below; default: none")
     return parser
 
 
@@ -106,12 +253,13 @@ def add_data_arguments(group: ArgumentParser) -> None:
     Args:
         group: a parser, or a group of its arguments.
     """
-    help_root = "a data set's folder; else $CITYSCAPES_DATASET, $CITYSCAPES_DIR or $COCO_DATASET, else an embedded one"
+    help_root = "a data set's folder; default: $CITYSCAPES_DATASET, $CITYSCAPES_DIR or $COCO_DATASET, else an embedded one"
     group.add_argument("--data-root", type=str | None, default=None, metavar="DIR", help=help_root)
     help_layout = "of the data set: cityscapes, coco, or auto, which recognises the folder, and takes Streets where there is none"
     group.add_argument("--layout", default="auto", help=help_layout)
-    help_classes = "class map that the truth goes through: coco-supercategories, or a YAML file (docs/formats.md)"
+    help_classes = "class map that the truth goes through: coco-supercategories, or a YAML file (docs/formats.md); default: none"
     group.add_argument("--truth-classes", type=str | None, default=None, metavar="NAME|FILE", help=help_classes)
+    mark_common(group, "--data-root", "--truth-classes")
 
 
 def add_derived_argument(parser: ArgumentParser) -> None:
@@ -122,18 +270,28 @@ def add_derived_argument(parser: ArgumentParser) -> None:
     parser.add_argument("--derived", type=Path | None, default=None, metavar="DIR", help=help_derived)
 
 
-def add_settings(parser: ArgumentParser, name: str, settings: type, title: str, short: Mapping[str, str] | None = None) -> None:
+def add_settings(
+    parser: ArgumentParser,
+    name: str,
+    settings: type,
+    title: str,
+    short: Mapping[str, str] | None = None,
+    default: str | None = None,
+) -> None:
     """A flag `--name.field` for each field of a dataclass of settings, whose default is None: not given.
 
     Args:
-        title: of the group in --help, with what is taken where a flag is not given.
+        title: of the group in --help.
         short: field -> another spelling of its flag.
+        default: words for what is taken where a flag is not given; None: the dataclass's own defaults.
     """
     words = {p.arg_name: p.description for p in parse_from_object(settings).params}
     types, group = get_type_hints(settings), parser.add_argument_group(title)
     for field in dataclasses.fields(settings):
         flags = [f"--{name}.{field.name}", *([short[field.name]] if field.name in (short or {}) else [])]
-        group.add_argument(*flags, type=types[field.name] | None, default=None, help=words.get(field.name))
+        shown = "none" if field.default is None else field.default
+        help_field = f"{words[field.name]} (default: {default or shown})"
+        group.add_argument(*flags, type=types[field.name] | None, default=None, help=help_field)
 
 
 def given_settings(group: Namespace | Mapping) -> dict:

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import importlib.util
 import json
 import os
 import platform
@@ -62,6 +63,10 @@ def one_line_errors() -> Iterator[None]:
             yield
         except InputError as error:
             sys.exit(f"error: {_last_line(error)}")
+        except ModuleNotFoundError as error:
+            if importlib.util.find_spec("torch") is not None:  # everything should be there: a fault of ours
+                raise
+            sys.exit(f"error: this needs the package {error.name}, which the run time alone has not; pip install '.[train]'")
         except BrokenPipeError:  # `| head` has read enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)

@@ -29,6 +29,7 @@ from prediction.arguments import (
     views_of,
 )
 from runtime.command_line import OUTPUTS, current_spelling, given_settings, make_parser, relative_to_repository
+from runtime.device import has_torch, need_torch
 from runtime.files import InputError, one_line_errors
 
 if TYPE_CHECKING:
@@ -43,11 +44,13 @@ def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = make_parser("predict.py", __doc__)
     add_input_arguments(parser)
+    add_run_arguments(parser, OUTPUT, ("panoptic", "overlay"))
     add_model_arguments(parser, None, "of one training that gives everything, instead of the two below")
     group = add_half_arguments(parser, "the last checkpoint in outputs/solov2/streets_lite0", relative_to_repository(STAGE_2))
     help_config = "instead of --instances: the configuration of solov2/train.py whose last checkpoint is taken"
-    group.add_argument("--stage1-config", type=str | None, default=None, metavar="FILE", help=help_config)
-    add_run_arguments(parser, OUTPUT, ("panoptic", "overlay"))
+    group.add_argument(
+        "--stage1-config", type=str | None, default=None, metavar="FILE", help=f"{help_config}; default: streets_lite0's"
+    )
     add_rule_arguments(parser)
     return parser
 
@@ -58,7 +61,7 @@ def predictor_of(args: Namespace, split: "Split") -> "Predictor":
     Raises:
         InputError: if a checkpoint is missing or of no use.
     """
-    if args.checkpoint is None:
+    if args.checkpoint is None and has_torch():
         # First: it sets what torch reads when it is loaded.
         import solov2  # noqa: F401
     if args.checkpoint is not None and args.instances is None and args.semantics is None:
@@ -73,12 +76,14 @@ def predictor_of(args: Namespace, split: "Split") -> "Predictor":
         device, (prefix, settings) = device_of(args), RULES[rule_of(args)]
         rule = MAKERS[rule_of(args)](settings(**given_settings(args[prefix])), device)
         return with_panoptic(load_predictor(Path(args.checkpoint).expanduser(), device, views_of(args)), rule)
-    from solov2.checkpoints import find_checkpoint
-    from solov2.settings import find_config, output_folder
+    instances = args.instances or "none"
+    if args.instances is None and rule_of(args) != "argmax":
+        need_torch("the demo's first stage, which is taken where no --instances are given")
+        from solov2.checkpoints import find_checkpoint
+        from solov2.settings import find_config, output_folder
 
-    folder = output_folder(find_config(args.stage1_config)) if args.stage1_config else STAGE_1
-    needs_instances = args.instances is None and rule_of(args) != "argmax"
-    instances = str(find_checkpoint(None, folder)) if needs_instances else args.instances or "none"
+        folder = output_folder(find_config(args.stage1_config)) if args.stage1_config else STAGE_1
+        instances = str(find_checkpoint(None, folder))
     checkpoint = None if args.checkpoint is None else Path(args.checkpoint).expanduser()
     return halves_of(args, split, instances, str(STAGE_2), checkpoint)
 

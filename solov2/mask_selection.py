@@ -6,20 +6,17 @@ measure and compare float32 masks on a CPU; a torch path does so for masks on a 
 """
 
 from functools import cache
-from math import exp
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from runtime import compiled
+from detection.matrix_nms import WORD, packed_ious, scan_masks
 from solov2.full_size_masks import mask_probabilities
 
 CHUNK = 2**21
 """Cells that the torch path turns into probabilities at a time, 8 MiB of float32."""
-WORD = 64
-"""Cells of a row that one integer holds."""
 
 
 class Selection(NamedTuple):
@@ -111,7 +108,7 @@ def _measure(logits: Tensor, mask_thr: float) -> _Masks:
         return _Masks(*_measure_by_torch(logits, mask_thr), None, logits, mask_thr)
     packed = np.zeros((num, rows, -(-columns // WORD)), np.uint64)
     areas, sums, boxes = np.zeros(num, np.float32), np.zeros(num, np.float32), np.zeros((num, 4), np.int64)
-    _scan(logits.detach().contiguous().numpy(), np.float32(logit_of(mask_thr)), packed, areas, sums, boxes)
+    scan_masks(logits.detach().contiguous().numpy(), np.float32(logit_of(mask_thr)), packed, areas, sums, boxes)
     areas, sums, boxes = map(torch.from_numpy, (areas, sums, boxes))
     return _Masks(areas, sums / areas.clamp(min=1), boxes, packed, logits, mask_thr)
 
@@ -140,7 +137,7 @@ def _class_ious(masks: _Masks, chosen: Tensor, labels: Tensor) -> Tensor:
     """(M, M) float32 of M chosen masks: IoU where the label is the same and column > row, else 0."""
     if masks.packed is not None:
         areas, boxes = masks.areas.numpy(), masks.boxes.numpy()
-        return torch.from_numpy(_packed_ious(masks.packed, areas, boxes, chosen.numpy(), labels.numpy()))
+        return torch.from_numpy(packed_ious(masks.packed, areas, boxes, chosen.numpy(), labels.numpy()))
     ious = masks.areas.new_zeros(len(chosen), len(chosen))
     members = {}  # of each class; on the host, so that the GPU is waited for once
     for k, label in enumerate(labels.tolist()):
@@ -166,55 +163,3 @@ def logit_of(probability: float) -> float:
         exceeds = bool(torch.full((WORD,), middle, dtype=torch.float32).sigmoid()[0] > probability)
         low, high = (low, middle) if exceeds else (middle, high)
     return float(np.float32(low))
-
-
-@compiled.kernel
-def _scan(logits, threshold, packed, areas, sums, boxes):
-    """Fill in what is known of each mask of (N, h, w) logits above a threshold; all begins as 0, sums are of probabilities."""
-    for n in range(logits.shape[0]):
-        y1, x1, y2, x2 = logits.shape[1], logits.shape[2], 0, 0
-        total = 0.0
-        for y in range(logits.shape[1]):
-            row = logits[n, y]
-            num_inside = 0
-            for logit in row:  # counted first: this loop is vector code, and most rows are empty
-                num_inside += logit > threshold
-            if num_inside == 0:
-                continue
-            areas[n] += num_inside
-            y1, y2 = min(y1, y), y + 1
-            for x in range(len(row)):
-                if row[x] > threshold:
-                    packed[n, y, x // WORD] |= np.uint64(1) << np.uint64(x % WORD)
-                    total += 1 / (1 + exp(-row[x]))
-                    x1, x2 = min(x1, x), max(x2, x + 1)
-        sums[n] = total
-        if areas[n] > 0:
-            boxes[n, 0], boxes[n, 1], boxes[n, 2], boxes[n, 3] = y1, x1, y2, x2
-
-
-@compiled.kernel
-def _packed_ious(packed, areas, boxes, chosen, labels):
-    """As _class_ious."""
-    ious = np.zeros((len(chosen), len(chosen)), np.float32)
-    for j in range(len(chosen)):
-        for i in range(j):
-            a, b = chosen[i], chosen[j]
-            y1, x1 = max(boxes[a, 0], boxes[b, 0]), max(boxes[a, 1], boxes[b, 1])
-            y2, x2 = min(boxes[a, 2], boxes[b, 2]), min(boxes[a, 3], boxes[b, 3])
-            if labels[i] == labels[j] and y1 < y2 and x1 < x2:
-                common = 0
-                for y in range(y1, y2):
-                    for w in range(x1 // WORD, (x2 - 1) // WORD + 1):
-                        common += _num_bits(packed[a, y, w] & packed[b, y, w])
-                ious[i, j] = common / (areas[a] + areas[b] - common)
-    return ious
-
-
-@compiled.kernel
-def _num_bits(word):
-    """Ones of a uint64: neighbouring sums of 1, 2, 4 bits, then all bytes added by one product; LLVM makes it one instruction."""
-    word -= (word >> np.uint64(1)) & np.uint64(0x5555555555555555)
-    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))

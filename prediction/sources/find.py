@@ -1,7 +1,8 @@
 """What --instances and --semantics can name, and the predictor of it: the one place that knows all forms.
 
-none, truth, model, a checkpoint of this project, a folder of dumps; a model of another library, as LIBRARY:NAME; and what other
-tools write: see INSTANCE_FOLDERS and SEMANTIC_FOLDERS. A new form is a file beside this one and a line here.
+none, truth, model, a checkpoint or exported model of this project, a folder of dumps; a model of another library, as
+LIBRARY:NAME; and what other tools write: see INSTANCE_FOLDERS and SEMANTIC_FOLDERS. A new form is a file beside this one and a
+line here.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from data.class_map import ClassMap, read_class_map
 from data.class_matching import NAMES, NUMBERINGS, ForeignClasses, joint_taxonomy, read_matching
 from data.split import Split
 from data.taxonomy import CITYSCAPES, Taxonomy
-from prediction.models import load_predictor
+from prediction.models import is_exported, load_predictor
 from prediction.predictor import Predictor
 from prediction.run import Run
 from prediction.sources import cityscapes_masks, class_maps, logit_arrays, yolo_polygons
@@ -25,11 +26,13 @@ from prediction.sources.own import OwnInstances, OwnSemantics
 from prediction.sources.panoptic_results import PanopticInstances, PanopticSemantics
 from prediction.sources.truth import Truth
 from prediction.views import PLAIN, ViewSettings
+from runtime.device import need_torch
 from runtime.files import InputError, read_json, shorten, walk_files
 from runtime.progress import note
 
 LIBRARIES = {"torchvision": "torchvision_models", "hf": "huggingface", "onnx": "onnx_model"}
 """Prefix -> the file here that opens what follows it: open_instances(name, device) and open_semantics(name, device)."""
+LIBRARIES_OF_TORCH = ("torchvision", "hf")
 PARTS = {"instances": "instances", "semantics": "semantic"}
 """Half -> its name among the parts of a Prediction."""
 CHECKPOINT_SUFFIXES = (".ckpt", ".pth")
@@ -143,7 +146,8 @@ class Halves:
                 raise InputError("`model` needs --checkpoint; give one, or another half")
             return self.settings.checkpoint
         path = Path(given).expanduser()
-        return path if _library_of(given) is None and path.suffix in CHECKPOINT_SUFFIXES else None
+        is_one = path.suffix in CHECKPOINT_SUFFIXES or is_exported(path)
+        return path if _library_of(given) is None and is_one else None
 
     def _load(self, path: Path) -> Predictor:
         if path not in self._loaded:
@@ -190,6 +194,8 @@ class Halves:
 
     def _open_anew(self, given: str, half: str) -> ForeignInstances | ForeignSemantics:
         if (library := _library_of(given)) is not None:
+            if library in LIBRARIES_OF_TORCH:
+                need_torch(f"--{half} {given}")
             module = import_module(f"prediction.sources.{LIBRARIES[library]}")
             return getattr(module, f"open_{half}")(given.partition(":")[2], self.settings.device)
         path = Path(given).expanduser()

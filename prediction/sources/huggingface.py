@@ -109,6 +109,7 @@ class TransformersModel(LiveModel):
         """The image processor, which for OneFormer is a part of the processor."""
         return getattr(self.processor, "image_processor", self.processor)
 
+    @torch.inference_mode()
     def run(self, image: np.ndarray) -> tuple[Any, Mapping]:
         """See LiveModel: the outputs, and what the network was given."""
         more: dict[str, Any] = {"task_inputs": [self.task]} if self.is_oneformer else {}

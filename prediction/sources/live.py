@@ -34,10 +34,8 @@ class LiveModel(ABC):
 
     def result(self, image: np.ndarray) -> Any:
         """What `run` gives; where it serves both halves, the second one gets what the first one did."""
-        import torch
-
         key = hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest() + repr(image.shape).encode()
-        with self._turn, torch.inference_mode():
+        with self._turn:
             if (result := self._kept.pop(key, None)) is not None:
                 return result
             result = self.run(image)
@@ -49,7 +47,7 @@ class LiveModel(ABC):
 
     @abstractmethod
     def run(self, image: np.ndarray) -> Any:
-        """The network's output of one image, on the CPU."""
+        """The network's output of one image, on the CPU; called by one thread at a time. One of torch turns gradients off."""
 
     def objects_of(self, result: Any, size: tuple[int, int]) -> list[FoundObject]:
         """The objects in a result, for an image of (height, width)."""

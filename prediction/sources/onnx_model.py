@@ -63,7 +63,7 @@ class OnnxModel(LiveModel):
         try:
             import onnxruntime
         except ImportError:
-            raise InputError("onnx: needs onnxruntime; install it by `pip install .[onnx]`") from None
+            raise InputError("onnx: needs onnxruntime; install it by `pip install '.[runtime]'`") from None
         self.yaml_path = path.with_suffix(".yaml")
         if not path.is_file():
             raise InputError(f"onnx:{path}: no such file; give the path of an ONNX file")

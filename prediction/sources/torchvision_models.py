@@ -57,6 +57,7 @@ class TorchvisionModel(LiveModel):
         super().__init__(f"torchvision:{name}", digest, used, void)
         self.network, self.device, self.transform = network.eval().to(device), device, published.transforms()
 
+    @torch.inference_mode()
     def run(self, image: np.ndarray) -> dict[str, Tensor]:
         """See LiveModel."""
         pixels = self.transform(torch.from_numpy(image.copy()).permute(2, 0, 1)).to(self.device)

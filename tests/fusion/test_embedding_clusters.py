@@ -9,9 +9,10 @@ import torch
 
 from benchmarks.clusters import are_equal, plain_cluster, plain_fusion
 from data.taxonomy import CITYSCAPES, VOID_TRAIN_ID
-from fusion import embedding_proposals, embedding_proposals_compiled
+from fusion import embedding_proposals_compiled, embedding_proposals_torch
 from fusion.compose import AREA_REFERENCE
 from fusion.embedding_clusters import EmbeddingMaps, cluster, fuse_embeddings
+from fusion.embedding_proposals import Proposals
 from fusion.settings import ClusterSettings
 from runtime.files import InputError
 
@@ -32,7 +33,11 @@ def path(request, monkeypatch):
 
 def search_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU."""
-    monkeypatch.setattr(embedding_proposals_compiled, "find_proposals", embedding_proposals.find_proposals)
+
+    def find_proposals(*maps: np.ndarray, **limits: float) -> Proposals:
+        return embedding_proposals_torch.find_proposals(*(torch.from_numpy(values) for values in maps), **limits)
+
+    monkeypatch.setattr(embedding_proposals_compiled, "find_proposals", find_proposals)
 
 
 def limits(size: tuple[int, int], pixels: float = 0, **options) -> ClusterSettings:
@@ -201,11 +206,20 @@ def test_all_paths_equal_the_plain_rule_on_random_scenes(path, num_sigma):
     assert min(num_clusters) <= 2 < 8 <= max(num_clusters)
 
 
+def test_arrays_are_clustered_as_tensors_are():
+    maps = random_maps(0)
+    names = ("embeddings", "bandwidths", "seeds", "semantic_train_ids")
+    arrays = replace(maps, **{name: getattr(maps, name).numpy() for name in names})
+    assert are_equal(cluster(arrays, CITYSCAPES, limits((12, 17))), cluster(maps, CITYSCAPES, limits((12, 17))))
+    found, expected = (fuse_embeddings(given, CITYSCAPES, limits((12, 17))) for given in (arrays, maps))
+    assert np.array_equal(found.segment_ids, expected.segment_ids)
+
+
 def test_batches_of_any_size_give_the_same(monkeypatch):
     search_by_torch(monkeypatch)
     for batch, most in ((1, 1), (5, 2), (7, 7)):
-        monkeypatch.setattr(embedding_proposals, "BATCH", batch)
-        monkeypatch.setattr(embedding_proposals, "MOST_PROPOSALS", most)
+        monkeypatch.setattr(embedding_proposals_torch, "BATCH", batch)
+        monkeypatch.setattr(embedding_proposals_torch, "MOST_PROPOSALS", most)
         for seed in range(20):
             maps, settings = random_maps(seed), limits((12, 17), 1, min_seed=0.6)
             assert are_equal(cluster(maps, CITYSCAPES, settings), plain_cluster(maps, CITYSCAPES, settings))

@@ -14,7 +14,8 @@ from data.semantic_dump import SemanticLogits
 from data.taxonomy import CITYSCAPES
 from fusion import logit_fusion
 from fusion.logit_fusion import semantic_only
-from fusion.pixel_claims import fuse_logits
+from fusion.pixel_claims_compiled import to_float32
+from fusion.pixel_claims_torch import fuse_logits
 from fusion.settings import FusionSettings
 from runtime.files import InputError
 
@@ -240,3 +241,11 @@ def test_predictions_that_do_not_fit_are_refused(fuse, change, words):
 def test_settings_that_cannot_be_are_refused(bad):
     with pytest.raises(InputError, match=f"fusion {next(iter(bad))}"):
         FusionSettings(**bad)
+
+
+def test_every_float16_keeps_its_value_in_float32():
+    halves = np.arange(2**16, dtype=np.uint32).astype(np.uint16).view(np.float16).reshape(2, -1)
+    found, expected = to_float32(halves), halves.astype(np.float32)
+    assert found.dtype == np.float32
+    assert np.array_equal(found, expected, equal_nan=True)
+    assert np.array_equal(np.signbit(found), np.signbit(expected))
