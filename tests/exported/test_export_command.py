@@ -21,7 +21,7 @@ def command(monkeypatch):
     return module
 
 
-@pytest.mark.slow  # the exporter
+@pytest.mark.everything  # the exporter takes half a minute
 def test_it_exports_one_size_compares_and_says_what_it_wrote(command, exported, tmp_path, monkeypatch, capsys):
     checkpoint, _ = exported("pan_secb")
     output = tmp_path / "model"
@@ -35,7 +35,7 @@ def test_it_exports_one_size_compares_and_says_what_it_wrote(command, exported, 
     assert read_folder(output).input.size == (64, 96)
 
 
-@pytest.mark.slow  # the exporter, for `exported`
+@pytest.mark.everything  # the exporter takes half a minute
 def test_what_differs_from_torch_is_refused_and_deleted(command, exported, tmp_path, monkeypatch, fails_in_one_line):
     from prediction import onnx_export
 

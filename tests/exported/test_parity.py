@@ -93,6 +93,7 @@ def test_every_operator_is_of_onnx_itself_and_norms_are_in_the_convolutions(expo
     assert not [norm.name for norm in norms if norm.input[0] in convolved]
 
 
+@pytest.mark.everything  # one network more to export
 def test_in_half_precision_the_file_is_half_as_large_and_classes_stay(exported, streets):
     checkpoint, folder = exported("pan_secb", is_half=True)
     whole = exported("pan_secb")[1] / "model.onnx"

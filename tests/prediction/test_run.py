@@ -33,7 +33,7 @@ from prediction.sources.truth import Truth
 from runtime.files import InputError
 from tests.systems import build_system
 
-NUM_KILLS = 10
+NUM_KILLS = 5
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @KINDS_OF_PREDICTORS
-def test_a_run_killed_ten_times_ends_in_the_same_bytes(kind, split, predictors, tmp_path, kill_at_random_moments):
+def test_a_run_killed_five_times_ends_in_the_same_bytes(kind, split, predictors, tmp_path, kill_at_random_moments):
     torch.set_num_threads(1)
     predictor, keep = predictors[kind], KINDS if kind == "truth" else ("panoptic", "instances", "semantic")
     if kind == "no instances":

@@ -35,7 +35,7 @@ def train_together(streets, tiny):
     return run
 
 
-@pytest.mark.slow
+@pytest.mark.everything  # 40 s; that of EfficientPS is in every run
 def test_two_processes_learn_what_one_learns_from_accumulated_batches(train_together, streets, tiny, tmp_path, monkeypatch):
     """One batch of two images would not do: mmdet divides the losses of a batch by its positives, here those of one image."""
     for epochs in (1, 2):  # the second run goes on
@@ -53,7 +53,7 @@ def test_two_processes_learn_what_one_learns_from_accumulated_batches(train_toge
     assert not torch.equal(start["mask_head.conv_cls.weight"], found["state_dict"]["mask_head.conv_cls.weight"])
 
 
-@pytest.mark.slow
+@pytest.mark.everything  # 20 s
 def test_an_error_in_the_second_process_ends_both_with_one_line(train_together, tmp_path):
     root = ensure_streets(tmp_path / "streets", StreetsSettings(128, 256, num_train=2, num_val=1))
     for split in ("train", "val"):
