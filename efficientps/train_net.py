@@ -19,12 +19,12 @@ def main() -> None:
     """The command; see above."""
     default = REPOSITORY / "configs" / SYSTEM / "streets_lite0.yaml"
     with one_line_errors():
-        arguments, _ = training_arguments(prog="train_net.py", description=__doc__, system=SYSTEM, default_config=default)
+        arguments, args = training_arguments(prog="train_net.py", description=__doc__, system=SYSTEM, default_config=default)
         # Here, since they import torch, which takes seconds, and --help needs it not.
         from efficientps.module import EfficientPSModule
         from training.command import run_training
 
-        run_training(EfficientPSModule, arguments, system=SYSTEM)
+        run_training(EfficientPSModule, arguments, system=SYSTEM, is_planned=args.plan)
 
 
 if __name__ == "__main__":

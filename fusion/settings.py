@@ -16,8 +16,8 @@ class FusionSettings:
     """How instances are chosen, fused and dropped."""
 
     min_score: float | None = None
-    """Instances below are ignored. None: what suits the model that they are of, else DEFAULT_MIN_SCORE. EfficientPS takes 0.5 of
-    its box scores; SOLOv2's are lower. Tune it on val."""
+    """Instances below are ignored. None: what suits the model that they are of, else 0.2. EfficientPS takes 0.5 of its box
+    scores; SOLOv2's are lower. Tune it on val."""
     max_overlap: float = 0.5
     """An instance of which more than this share is covered by better ones is dropped (intersection / own area)."""
     min_stuff_area: float = 2048
@@ -53,7 +53,7 @@ class MergeSettings:
     """Which instances and which stuff are kept; the defaults are those of both published codes."""
 
     min_score: float | None = None
-    """Instances below are ignored. None: what suits the model that they are of, else DEFAULT_MERGE_SCORE."""
+    """Instances below are ignored. None: what suits the model that they are of, else 0.5."""
     max_overlap: float = 0.5
     """An instance of which more than this share is taken by better ones is dropped (intersection / own area)."""
     min_stuff_area: float = 4096

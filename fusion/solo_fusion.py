@@ -42,9 +42,9 @@ def build_parser() -> ArgumentParser:
     """The command's arguments; every one can stand in the YAML of --config too."""
     parser = make_parser("solo_fusion.py", __doc__)
     add_input_arguments(parser)
+    add_run_arguments(parser, OUTPUTS / "fusion" / "streets", ("panoptic",))
     add_model_arguments(parser, CHECKPOINT, "what `model` means below, of any training here")
     group = add_half_arguments(parser, relative_to_repository(DUMPS), "model")
-    add_run_arguments(parser, OUTPUTS / "fusion" / "streets", ("panoptic",))
     for kind in ("semantics", "instances"):
         help_save = f"also keep the {kind}, in this folder"
         group.add_argument(f"--save-{kind}", type=str | None, default=None, metavar="DIR", help=help_save)

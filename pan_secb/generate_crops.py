@@ -17,7 +17,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
-from runtime.command_line import add_data_arguments, current_spelling, make_parser
+from runtime.command_line import add_data_arguments, current_spelling, make_parser, mark_common
 from runtime.files import InputError, one_line_errors
 
 
@@ -32,6 +32,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--crop-size", type=int | None, default=None, help=help_size)
     parser.add_argument("--min-area", type=int, default=16, help="smallest object that gets a crop, in pixels")
     parser.add_argument("--workers", type=PositiveInt, default=2, help="threads")
+    mark_common(parser, "--output", "--split", "--crop-size", "--min-area", "--workers")
     return parser
 
 

@@ -45,11 +45,11 @@ def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = make_parser("test.py", __doc__)
     add_input_arguments(parser)
-    add_model_arguments(parser, CHECKPOINT, "of pan_secb/train.py")
     add_run_arguments(parser, OUTPUT, ("panoptic", "semantic"))
+    add_model_arguments(parser, CHECKPOINT, "of pan_secb/train.py")
     names = ("min_candidate_seed", "min_seed", "min_pixels", "vote", "min_thing_area", "min_stuff_area")
     short = {name: f"--{name.replace('_', '-')}" for name in names}
-    add_settings(parser, "clustering", ClusterSettings, "clustering, default: as the checkpoint says", short)
+    add_settings(parser, "clustering", ClusterSettings, "clustering", short, "as the checkpoint says")
     return parser
 
 

@@ -32,7 +32,7 @@ def main() -> None:
         from pan_secb.module import PanSECBModule
         from training.command import run_training
 
-        options = {"system": SYSTEM, "data": PanSECBDataModule, "linked": ("foreground_weights",)}
+        options = {"system": SYSTEM, "data": PanSECBDataModule, "linked": ("foreground_weights",), "is_planned": args.plan}
         if args.config or args.help_all:
             run_training(PanSECBModule, arguments, **options)
             return

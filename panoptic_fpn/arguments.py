@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FOLDER = OUTPUTS / "panoptic_fpn"
 CHECKPOINT = FOLDER / "streets_r18" / "last.ckpt"
-AS_TRAINED = "default: as the checkpoint says"
+AS_TRAINED = "as the checkpoint says"
 
 
 def build_parser(prog: str, description: str, output: Path, keep: tuple[str, ...]) -> ArgumentParser:
@@ -26,12 +26,12 @@ def build_parser(prog: str, description: str, output: Path, keep: tuple[str, ...
     """
     parser = make_parser(prog, description)
     add_input_arguments(parser)
-    add_model_arguments(parser, CHECKPOINT, "of panoptic_fpn/train.py")
     add_run_arguments(parser, output, keep)
+    add_model_arguments(parser, CHECKPOINT, "of panoptic_fpn/train.py")
     sides = {"shorter_side": "--shorter-side", "longer_side": "--longer-side"}
-    add_settings(parser, "input_size", InputSize, f"size before the network, {AS_TRAINED}", sides)
+    add_settings(parser, "input_size", InputSize, "size before the network", sides, AS_TRAINED)
     short = {"min_score": "--min-score", "max_overlap": "--max-overlap", "min_stuff_area": "--min-stuff-area"}
-    add_settings(parser, "merging", MergeSettings, f"merge, {AS_TRAINED}", short)
+    add_settings(parser, "merging", MergeSettings, "merge", short, AS_TRAINED)
     return parser
 
 

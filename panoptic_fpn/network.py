@@ -36,6 +36,7 @@ class NetworkSettings:
     has_stride_in_1x1: bool = False
     """True for detectron2's weights."""
     fpn_channels: int = 256
+    """Width of the FPN."""
     semantic_channels: int = 128
     """Width of the semantic branch."""
     has_all_classes: bool = False

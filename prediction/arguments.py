@@ -12,7 +12,14 @@ from jsonargparse.typing import PositiveFloat, PositiveInt
 from fusion.settings import RULES
 from prediction.selection import KINDS, Shard
 from prediction.views import ViewSettings
-from runtime.command_line import add_data_arguments, add_settings, add_switch, given_settings, relative_to_repository
+from runtime.command_line import (
+    add_data_arguments,
+    add_settings,
+    add_switch,
+    given_settings,
+    mark_common,
+    relative_to_repository,
+)
 from runtime.files import InputError
 from runtime.progress import note
 
@@ -34,6 +41,7 @@ def add_input_arguments(parser: ArgumentParser) -> None:
     group.add_argument("--split", type=str | None, default=None, help="of the data set; default: the one for validation")
     help_images = "instead of a data set: an image, a video, a folder of both, or a quoted glob; any sizes, no truth"
     group.add_argument("--images", "--image-path", type=str | None, default=None, metavar="PATH", help=help_images)
+    mark_common(group, "--images", "--split")
 
 
 def add_model_arguments(parser: ArgumentParser, checkpoint: Path | None, help_checkpoint: str) -> None:
@@ -45,14 +53,17 @@ def add_model_arguments(parser: ArgumentParser, checkpoint: Path | None, help_ch
     group = parser.add_argument_group("model")
     shown = "" if checkpoint is None else f"; default: {relative_to_repository(checkpoint)}"
     default = None if checkpoint is None else str(checkpoint)
-    group.add_argument("--checkpoint", type=str | None, default=default, metavar="FILE", help=help_checkpoint + shown)
+    help_checkpoint += "; or a folder that scripts/export.py wrote"
+    names = ("--checkpoint", "--model")
+    group.add_argument(*names, type=str | None, default=default, metavar="FILE|DIR", help=help_checkpoint + shown)
     group.add_argument("--device", type=str | None, default=None, help="cpu, cuda, cuda:1, ...; default: cuda if there is one")
     help_tta = "test-time augmentation: factors of the size at which the network sees an image"
-    group.add_argument("--tta.scales", "--tta-scales", type=tuple[float, ...], default=(1.0,), help=help_tta)
+    group.add_argument("--tta.scales", "--tta-scales", type=tuple[float, ...], default=(1.0,), metavar="S ...", help=help_tta)
     group.add_argument("--tta.flip", "--tta-flip", type=bool, default=False, help="see each scale also flipped left to right")
     help_tile = "predict larger images in tiles of this size, joined across the seams; best of the training's size"
     group.add_argument("--tile", type=str | None, default=None, metavar="HxW", help=f"{help_tile}; default: whole images")
     group.add_argument("--overlap", type=PositiveInt, default=128, metavar="N", help="what neighbouring tiles share, in pixels")
+    mark_common(group, "--checkpoint", "--device", "--tta.scales", "--tta.flip")
 
 
 def add_half_arguments(parser: ArgumentParser, instances: str, semantics: str) -> ArgumentParser:
@@ -86,6 +97,7 @@ def add_half_arguments(parser: ArgumentParser, instances: str, semantics: str) -
         group.add_argument(f"--{half}-classes", type=str | None, default=None, metavar="NAME|FILE", help=help_classes)
     help_confidence = "logit inside a mask that is binary, as most files have them, and minus that outside"
     group.add_argument("--instances-confidence", type=PositiveFloat, default=10.0, metavar="LOGIT", help=help_confidence)
+    mark_common(group, "--instances", "--semantics", "--instances-classes")
     return group
 
 
@@ -95,6 +107,7 @@ def add_rule_arguments(parser: ArgumentParser) -> None:
     help_rule = "that joins the halves: logit (EfficientPS), heuristic (Panoptic FPN), or argmax (the semantics alone)"
     choices = (*RULES, *OLDER_RULES)
     group.add_argument("--rule", choices=choices, default=next(iter(RULES)), metavar="RULE", help=help_rule)
+    mark_common(group, "--rule")
     for prefix, settings in dict(RULES.values()).items():
         rules = " or ".join(name for name, (other, _) in RULES.items() if other == prefix)
         short = {"min_score": "--min-score"} if prefix == "fusion" else {}
@@ -152,12 +165,15 @@ def add_run_arguments(parser: ArgumentParser, output: Path, keep: tuple[str, ...
     group.add_argument("--output", type=str | None, default=None, metavar="DIR", help=help_output)
     help_keep = f"what is written; default: {' '.join(keep)}"
     group.add_argument("--keep", nargs="+", choices=KINDS, default=list(keep), help=help_keep)
-    add_switch(parser, "--resume", True, "keep what is done: by the same model, settings and images; --no-resume does all anew")
+    add_switch(group, "--resume", True, "keep what is done: by the same model, settings and images; --no-resume does all anew")
     help_sequences = "images whose names differ in their last number alone are a film, as videos are: ids that stay, in tracks/"
     group.add_argument("--sequences", action="store_true", help=help_sequences)
     add_shard_argument(group, "joins them and finishes films, too")
+    help_batch = "images of one size that a network sees at once; more than 1 changes the last digits of its logits"
+    group.add_argument("--batch-size", type=PositiveInt, default=1, metavar="N", help=help_batch)
     help_workers = "images that are read, fused, written and scored at once; a network takes one at a time"
     group.add_argument("--workers", type=PositiveInt, default=2, help=help_workers)
+    mark_common(group, "--output", "--keep", "--resume")
 
 
 def add_shard_argument(group: ArgumentParser, unsharded: str) -> None:
@@ -253,11 +269,14 @@ def predict_and_score(
         facts: what stands beside the numbers in results.md.
         places: folders outside of the run folder for some kinds.
     """
+    from prediction.batches import set_batch_size
     from prediction.collecting import write_scores
     from prediction.run import predict_split
     from prediction.score import score, score_part
     from prediction.tracking import films_of, numbered_images_of
 
+    if args.batch_size > 1 and not set_batch_size(predictor, args.batch_size):
+        raise InputError("--batch-size is for networks of this project, but the prediction comes from elsewhere; leave it out")
     shard = shard_of(args)
     program = relative_to_repository(Path(sys.argv[0]).resolve())
     command = shlex.join(["python", program, *command_of_whole(sys.argv[1:])])
@@ -268,7 +287,7 @@ def predict_and_score(
         in_tiles(args, predictor),
         output,
         args.keep,
-        workers=args.workers,
+        workers=args.workers if args.batch_size == 1 else max(args.workers, 2 * args.batch_size),
         shard=shard,
         resume=args.resume,
         command=command,

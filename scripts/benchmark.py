@@ -6,13 +6,13 @@
 NAME is one step, `all` of them, `peers` (panoptic quality against hotcoco and vernier; pip install -e '.[peers]'), `chain` (the
 whole solo_fusion.py on 100 prepared dumps), `growth`, `memory` (peaks of three commands on 200, 1,000 and 4,000 tiny images),
 `results` (another tool's result list of 100 and of 1,000 images), `forms` (the PQ of the truth of Streets in each form of other
-tools), or `networks` (forward passes and training steps on --device, a GPU).
+tools), `networks` (forward passes and training steps on --device, a GPU), or `deploy` (networks of all systems by torch,
+torch.compile, onnxruntime and in int8, and what follows them, on the CPU).
 Each row of a step says whether the two results were equal in this run; the exit code is 1 if any was not. A ratio below the
 promised one is marked, nothing more: clocks are no tests. Memory is additional peak memory, each side in a fresh process. Needs
 Linux.
 """
 
-import argparse
 import json
 import os
 import platform
@@ -29,8 +29,10 @@ from benchmarks.side_by_side import ONE_THREAD
 
 os.environ.update(ONE_THREAD)  # before the libraries that read it are loaded
 
+from jsonargparse import ArgumentParser, Namespace
+
 from benchmarks.side_by_side import Contest, additional_peak_memory, memory_in_fresh_processes, time_contest
-from runtime.command_line import REPOSITORY
+from runtime.command_line import REPOSITORY, make_parser
 from runtime.files import InputError, one_line_errors, write_json
 
 STEPS = {
@@ -43,25 +45,32 @@ STEPS = {
     "dump": ("dump",),
 }
 """Name on the command line -> modules of benchmarks/ whose ROWS it runs."""
-OTHERS = ("all", "peers", "chain", "growth", "memory", "results", "forms", "networks")
+OTHERS = ("all", "peers", "chain", "growth", "memory", "results", "forms", "networks", "deploy")
 NUM_CHAIN_IMAGES = (25, 100)
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line, parsed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", metavar="NAME", nargs="?", choices=[*STEPS, *OTHERS], help=", ".join(STEPS))
-    parser.add_argument("--output", "--json", type=Path, metavar="FILE", help="also write the rows as a list of objects")
-    parser.add_argument("--device", default="cuda", help="of `networks`; default: %(default)s")
-    parser.add_argument("--repeats", type=int, default=7, help="timed runs of each side; default: %(default)s")
+def build_parser() -> ArgumentParser:
+    """The command's arguments."""
+    parser = make_parser("benchmark.py", __doc__, has_config=False)
+    names = [*STEPS, *OTHERS]
+    parser.add_argument("name", metavar="NAME", nargs="?", choices=names, help=f"one of {', '.join(names)}")
+    parser.add_argument("--output", "--json", type=Path | None, metavar="FILE", help="also write the rows as a list of objects")
+    parser.add_argument("--device", default="cuda", help="of `networks`")
+    parser.add_argument("--repeats", type=int, default=7, help="timed runs of each side")
     parser.add_argument(
         "--memory-of", nargs=2, metavar=("ROW", "SIDE"), help="print the peak memory of one side; for fresh processes"
     )
+    return parser
+
+
+def parse_arguments() -> Namespace:
+    """The command line, parsed."""
+    parser = build_parser()
     arguments = parser.parse_args()
     if not arguments.name and not arguments.memory_of:
         parser.error(f"NAME is needed: {', '.join([*STEPS, *OTHERS])}")
     if arguments.repeats < 1:
-        parser.error(f"--repeats {arguments.repeats}, but at least 1 is needed")
+        parser.error(f"--repeats {arguments.repeats}, but at least 1 run of NAME is needed")
     return arguments
 
 
@@ -237,6 +246,17 @@ def run_networks(device: str, repeats: int, output: Path | None) -> None:
         print(f"\nwrote {output}")
 
 
+def run_deploy(repeats: int, output: Path | None) -> None:
+    """Print, and write where that is asked for, what an image costs by engine."""
+    from benchmarks import deploy
+
+    found = deploy.run(repeats)
+    if output:
+        packages = {name: version(name) for name in ("torch", "onnxruntime")}
+        write_json(output, {"processor": _processor(), **packages, **found})
+        print(f"\nwrote {output}")
+
+
 def main() -> None:
     """The command; see above."""
     arguments = parse_arguments()
@@ -254,6 +274,9 @@ def main() -> None:
         print_versions()
         if arguments.name == "networks":
             run_networks(arguments.device, arguments.repeats, arguments.output)
+            return
+        if arguments.name == "deploy":
+            run_deploy(arguments.repeats, arguments.output)
             return
         if arguments.name == "peers":
             run_peers(arguments.repeats, arguments.output)

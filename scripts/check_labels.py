@@ -43,7 +43,7 @@ def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = make_parser("check_labels.py", __doc__, has_config=False)
     labels = parser.add_argument_group("labels: a data set, or a panoptic JSON alone")
-    help_root = "a data set's folder; else $CITYSCAPES_DATASET, $CITYSCAPES_DIR or $COCO_DATASET, else an embedded one"
+    help_root = "a data set's folder; default: $CITYSCAPES_DATASET, $CITYSCAPES_DIR or $COCO_DATASET, else an embedded one"
     labels.add_argument("--data-root", type=str | None, metavar="DIR", help=help_root)
     labels.add_argument(
         "--layout", default="auto", help="of the data set: cityscapes, coco, or auto, which recognises the folder"

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
-from runtime.command_line import OUTPUTS, REPOSITORY, add_data_arguments, current_spelling, make_parser
+from runtime.command_line import OUTPUTS, REPOSITORY, add_data_arguments, current_spelling, make_parser, mark_common
 from runtime.files import InputError, atomic_path, one_line_errors, read_json, write_json
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--seeds", type=PositiveInt, default=1, metavar="N", help=help_seeds)
     help_more = "flags for one training, such as panoptic_fpn='--trainer.devices 2 --trainer.strategy ddp --data.batch_size 2'"
     parser.add_argument("--more", nargs="+", default=[], metavar="TRAINING=FLAGS", help=help_more)
+    mark_common(parser, "--split", "--output", "--epochs", "--systems", "--seeds")
     return parser
 
 

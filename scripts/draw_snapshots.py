@@ -22,9 +22,15 @@ def build_parser() -> ArgumentParser:
     help_root = "folder that gets annotations/, train2017/ and val2017/"
     root = str(REPOSITORY / "datasets" / "snapshots")
     parser.add_argument("--data-root", "--root", default=root, metavar="DIR", help=help_root)
-    parser.add_argument("--num-train", type=int | None, default=None, metavar="N", help="images in train2017")
-    parser.add_argument("--num-val", type=int | None, default=None, metavar="N", help="images in val2017")
-    parser.add_argument("--seed", type=int | None, default=None, metavar="N", help="another seed draws other images")
+    parser.add_argument(
+        "--num-train", type=int | None, default=None, metavar="N", help="images in train2017; default: as Snapshots has it"
+    )
+    parser.add_argument(
+        "--num-val", type=int | None, default=None, metavar="N", help="images in val2017; default: as Snapshots has it"
+    )
+    parser.add_argument(
+        "--seed", type=int | None, default=None, metavar="N", help="another seed draws other images; default: as Snapshots has it"
+    )
     classes = "classes in the JSON: all of COCO, or only those that are drawn"
     parser.add_argument("--categories", choices=("all", "drawn"), default="all", help=classes)
     return parser

@@ -34,7 +34,7 @@ def build_parser() -> ArgumentParser:
         ("--seed", "another seed draws other streets"),
         ("--traffic", "times as many vehicles, riders and people, 1 to 5"),
     ):
-        parser.add_argument(flag, type=int | None, default=None, metavar="N", help=words)
+        parser.add_argument(flag, type=int | None, default=None, metavar="N", help=f"{words}; default: as Streets has it")
     help_sequence = "instead: one drive of so many frames, whose objects keep their ids, in gtFine/tracks_val.json"
     parser.add_argument("--sequence", type=PositiveInt | None, default=None, metavar="N", help=help_sequence)
     return parser

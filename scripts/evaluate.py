@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
-from runtime.command_line import OUTPUTS, REPOSITORY, current_spelling, make_parser, relative_to_repository
+from runtime.command_line import OUTPUTS, REPOSITORY, current_spelling, make_parser, mark_common, relative_to_repository
 from runtime.files import InputError, check_outputs, one_line_errors, read_json
 from runtime.progress import progress_bar
 
@@ -63,8 +63,11 @@ def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = make_parser("evaluate.py", __doc__, has_config=False)
     files = parser.add_argument_group("files")
-    files.add_argument("--truth", type=Path | None, metavar="A.json", help="COCO panoptic JSON of the truth")
+    files.add_argument(
+        "--truth", type=Path | None, metavar="A.json", help="COCO panoptic JSON of the truth; default: that of Streets"
+    )
     help_prediction = "COCO panoptic JSON of the prediction, a run folder, or the folder of PNGs that save_panoptic wrote"
+    help_prediction += "; default: that of the demo"
     files.add_argument("--prediction", type=Path | None, metavar="B.json|DIR", help=help_prediction)
     files.add_argument("--truth-folder", type=Path | None, metavar="DIR", help="its PNGs; default: A.json without .json")
     files.add_argument("--prediction-folder", type=Path | None, metavar="DIR", help="its PNGs; default: B.json without .json")
@@ -104,6 +107,8 @@ def build_parser() -> ArgumentParser:
     help_shard += "default: what SLURM_ARRAY_TASK_ID or RANK and their counts say, else all"
     result.add_argument("--shard", type=str | None, default=None, metavar="i/n", help=help_shard)
     result.add_argument("--workers", type=PositiveInt, default=os.cpu_count() or 1, help=help_workers)
+    mark_common(files, "--truth", "--prediction")
+    mark_common(result, "--official", "--output", "--per-image", "--slices", "--report", "--images", "--compare", "--workers")
     return parser
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = make_parser("import_labels.py", __doc__, has_config=False)
-    parser.add_argument("--from", type=str, required=True, metavar="FORMAT", help="what the source is, one of the formats above")
+    parser.add_argument("--from", type=str, required=True, metavar="FORMAT", help="what the source is: see docs/labels.md")
     parser.add_argument("--source", type=Path, required=True, metavar="DIR", help="the unpacked export, with its images")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new folder, or one of an earlier import")
     group = parser.add_argument_group("classes; what is said here goes before what the format says")

@@ -3,6 +3,7 @@
     $ python scripts/predict.py --images street.png
     $ python scripts/predict.py --images 'images/*.jpg' --output outputs/images --tta.scales 0.75 1 1.25 --tta.flip
     $ python scripts/predict.py --images drive.mp4 --checkpoint outputs/panoptic_fpn/streets_r18/last.ckpt
+    $ python scripts/predict.py --images 0 --live --instances outputs/exported/solov2 --semantics outputs/exported/efficientps
 
 By default the demo's two checkpoints: SOLOv2's instances and EfficientPS's semantics, fused. The same command again does only
 what is missing. A broken file is named, and the others are done.
@@ -23,6 +24,7 @@ from prediction.arguments import (
     add_run_arguments,
     device_of,
     halves_of,
+    in_tiles,
     predict_and_score,
     rule_of,
     split_of,
@@ -44,6 +46,9 @@ def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = make_parser("predict.py", __doc__)
     add_input_arguments(parser)
+    help_live = "--images is a camera's number, or a film that is played at its own speed: the newest frame is predicted, the "
+    help_live += "others are dropped, and --output gets live.mp4 alone; Ctrl-C ends it"
+    parser.add_argument("--live", action="store_true", help=help_live)
     add_run_arguments(parser, OUTPUT, ("panoptic", "overlay"))
     add_model_arguments(parser, None, "of one training that gives everything, instead of the two below")
     group = add_half_arguments(parser, "the last checkpoint in outputs/solov2/streets_lite0", relative_to_repository(STAGE_2))
@@ -92,9 +97,29 @@ def run(args: Namespace) -> None:
     """Predict, draw, and write one JSON of all."""
     if not (args.images or args.data_root):
         raise InputError("--images is needed: an image, a video, a folder of both, or a quoted glob; or --data-root")
+    output = Path(args.output or OUTPUT).expanduser()
+    if args.live:
+        run_live(args, output)
+        return
     split = split_of(args)
     facts = {"checkpoint": args.checkpoint, "instances": args.instances, "semantics": args.semantics}
-    predict_and_score(args, split, predictor_of(args, split), Path(args.output or OUTPUT).expanduser(), facts)
+    predict_and_score(args, split, predictor_of(args, split), output, facts)
+
+
+def run_live(args: Namespace, output: Path) -> None:
+    """Predict a camera or film as it comes.
+
+    Raises:
+        InputError: as prediction.live.predict_live, or if a half is files of predictions.
+    """
+    from prediction.live import predict_live
+    from prediction.pipeline import NoImages
+
+    if not args.images:
+        raise InputError("--live needs --images, the number of a camera or a film; --data-root has neither")
+    predictor = in_tiles(args, predictor_of(args, NoImages()))
+    summary = predict_live(args.images, predictor, output)
+    print(f"{summary.in_words()}\nwrote {summary.path}")
 
 
 def main() -> None:

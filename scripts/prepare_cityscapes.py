@@ -27,7 +27,7 @@ from runtime.progress import track
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = make_parser("prepare_cityscapes.py", __doc__, has_config=False)
-    help_root = "folder with leftImg8bit/ and gtFine/; else $CITYSCAPES_DATASET or $CITYSCAPES_DIR, else the embedded Streets"
+    help_root = "folder with leftImg8bit/ and gtFine/; default: $CITYSCAPES_DATASET or $CITYSCAPES_DIR, else the embedded Streets"
     parser.add_argument("--data-root", type=str | None, default=None, metavar="DIR", help=help_root)
     add_derived_argument(parser)
     parser.add_argument(

@@ -33,7 +33,7 @@ SHOWN_PROBLEMS = 20
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = make_parser("prepare_coco.py", __doc__, has_config=False)
-    help_root = "folder with annotations/; else $COCO_DATASET, else the embedded Snapshots"
+    help_root = "folder with annotations/; default: $COCO_DATASET, else the embedded Snapshots"
     parser.add_argument("--data-root", type=str | None, default=None, metavar="DIR", help=help_root)
     add_derived_argument(parser)
     parser.add_argument(

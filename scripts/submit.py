@@ -39,7 +39,7 @@ def build_parser() -> ArgumentParser:
     help_folder = "the PNGs of --prediction; default: FILE.json without .json"
     source.add_argument("--prediction-folder", type=Path | None, metavar="DIR", help=help_folder)
     images = parser.add_argument_group("images that the server expects")
-    help_root = "the data set's folder; else $CITYSCAPES_DATASET, $CITYSCAPES_DIR or $COCO_DATASET, else an embedded one"
+    help_root = "the data set's folder; default: $CITYSCAPES_DATASET, $CITYSCAPES_DIR or $COCO_DATASET, else an embedded one"
     images.add_argument("--data-root", type=str | None, metavar="DIR", help=help_root)
     images.add_argument("--split", type=str | None, help="default: test, of COCO test-dev2017")
     result = parser.add_argument_group("result")

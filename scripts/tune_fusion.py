@@ -29,7 +29,7 @@ from prediction.arguments import (
     rule_of,
     split_of,
 )
-from runtime.command_line import OUTPUTS, current_spelling, make_parser, relative_to_repository
+from runtime.command_line import OUTPUTS, current_spelling, make_parser, mark_common, relative_to_repository
 from runtime.files import InputError, atomic_path, one_line_errors
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def build_parser() -> ArgumentParser:
     help_output = f"YAML for --config; default: {relative_to_repository(OUTPUT)}/RULE.yaml"
     group.add_argument("--output", type=Path | None, default=None, metavar="FILE.yaml", help=help_output)
     group.add_argument("--workers", type=PositiveInt | None, default=None, help="threads; default: one a core, at most 8")
+    mark_common(group, "--held-out", "--all", "--output", "--workers")
     return parser
 
 

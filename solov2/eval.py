@@ -24,7 +24,7 @@ from prediction.arguments import (
     split_of,
     views_of,
 )
-from runtime.command_line import OUTPUTS, current_spelling, make_parser, relative_to_repository
+from runtime.command_line import OUTPUTS, current_spelling, make_parser, mark_common, relative_to_repository
 from runtime.files import one_line_errors
 
 FOLDER = OUTPUTS / "solov2"
@@ -37,10 +37,11 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--config", default="configs/solov2/streets_lite0.py", help=help_config)
     help_options = "settings of the trained model to change, such as model.test_cfg.score_thr=0.2"
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="NAME=VALUE", help=help_options)
+    mark_common(parser, "--config")
     add_input_arguments(parser)
-    add_model_arguments(parser, None, "default: the last one that train.py wrote for --config")
     output = FOLDER / "streets_lite0" / "dumps" / "val"
     add_run_arguments(parser, output, ("instances",), "outputs/solov2/<config name>/dumps/<split or folder>")
+    add_model_arguments(parser, None, "default: the last one that train.py wrote for --config")
     return parser
 
 

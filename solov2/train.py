@@ -16,7 +16,7 @@ import sys
 
 from jsonargparse import ArgumentParser, Namespace
 
-from runtime.command_line import add_derived_argument, add_switch, current_spelling, make_parser
+from runtime.command_line import add_derived_argument, add_switch, current_spelling, make_parser, mark_common
 from runtime.files import one_line_errors
 from training.arguments import add_training_arguments, read_device
 
@@ -35,7 +35,8 @@ def build_parser() -> ArgumentParser:
     launchers = ("none", "pytorch")
     group.add_argument("--launcher", choices=launchers, default="none", help="pytorch under torchrun")
     help_scale = "learning rate in proportion to the images a step; the config's rate is for auto_scale_lr.base_batch_size"
-    add_switch(parser, "--scale-lr", None, help_scale)
+    add_switch(group, "--scale-lr", None, f"{help_scale}; default: as the configuration says")
+    mark_common(parser, "--config", "--split", "--cfg-options")
     return parser
 
 
@@ -46,6 +47,13 @@ def run(args: Namespace) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = number  # mmengine takes a GPU where it sees one
     # First: it sets what torch reads when it is loaded.
     import solov2  # noqa: F401
+
+    if args.plan:
+        from solov2.memory_plan import build_plan
+        from training.memory_plan import print_plan
+
+        print_plan(build_plan(args))
+        return
     from runtime.device import check_device
     from solov2.trainer import run as train
 

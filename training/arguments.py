@@ -4,15 +4,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveInt
 
-from runtime.command_line import REPOSITORY, add_data_arguments, add_switch, current_spelling, make_parser, relative_to_repository
+from runtime.command_line import (
+    REPOSITORY,
+    add_data_arguments,
+    add_switch,
+    current_spelling,
+    make_parser,
+    mark_common,
+    relative_to_repository,
+)
 from runtime.files import InputError, is_plain_name, read_yaml, shorten
 
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 """Ours -> Lightning's."""
+AS_CONFIGURED = "default: as the configuration says"
 RANDOM = "none"
 """As --weights: those that a configuration names are not loaded."""
 AUGMENTATION = (
@@ -32,20 +41,27 @@ def add_training_arguments(parser: ArgumentParser, output: str) -> None:
     add_data_arguments(group)
     help_output = f"folder of checkpoints and logs; default: {output}"
     group.add_argument("--output", "--work-dir", type=str | None, default=None, metavar="DIR", help=help_output)
-    add_switch(parser, "--resume", True, "go on from the output's last checkpoint where there is one; --no-resume starts anew")
+    add_switch(group, "--resume", True, "go on from the output's last checkpoint where there is one; --no-resume starts anew")
     help_weights = "to start from where nothing is resumed: packaged ones by name, such as lite0, a file of "
-    help_weights += "scripts/import_weights.py, or none: random ones"
+    help_weights += f"scripts/import_weights.py, or none: random ones; {AS_CONFIGURED}"
     group.add_argument("--weights", type=str | None, default=None, metavar="NAME|FILE", help=help_weights)
-    group.add_argument("--epochs", type=PositiveInt | None, default=None, help="of the whole training")
-    help_precision = "mixed where the device has it; else 32 bits, and a line that says so"
+    group.add_argument("--epochs", type=PositiveInt | None, default=None, help=f"of the whole training; {AS_CONFIGURED}")
+    help_precision = f"mixed where the device has it; else 32 bits, and a line that says so; {AS_CONFIGURED}"
     group.add_argument("--precision", "--amp", choices=("32", "bf16", "fp16"), default=None, help=help_precision)
-    help_accumulate = "add up the gradients of N batches before each step"
+    help_accumulate = f"add up the gradients of N batches before each step; {AS_CONFIGURED}"
     group.add_argument("--accumulate", type=PositiveInt | None, default=None, metavar="N", help=help_accumulate)
-    help_ema = "validate, save and dump a moving average of the weights, such as 0.999; 0: the weights themselves"
+    help_ema = "validate, save and dump a moving average of the weights, such as 0.999; 0: the weights themselves; "
+    help_ema += AS_CONFIGURED
     group.add_argument("--ema-decay", type=ClosedUnitInterval | None, default=None, help=help_ema)
-    group.add_argument("--seed", type=NonNegativeInt | None, default=None, help="of weights, order and augmentation")
-    group.add_argument("--device", type=str | None, default=None, help="cpu, cuda, cuda:1, ... or auto")
-    group.add_argument("--workers", type=NonNegativeInt | None, default=None, help="processes that read and augment")
+    help_seed = f"of weights, order and augmentation; {AS_CONFIGURED}"
+    group.add_argument("--seed", type=NonNegativeInt | None, default=None, help=help_seed)
+    help_device = f"cpu, cuda, cuda:1, ... or auto; {AS_CONFIGURED}"
+    group.add_argument("--device", type=str | None, default=None, help=help_device)
+    help_workers = f"processes that read and augment; {AS_CONFIGURED}"
+    group.add_argument("--workers", type=NonNegativeInt | None, default=None, help=help_workers)
+    help_plan = "print parameters and estimated peak memory for several batch sizes, and end; needs no data set and no GPU"
+    group.add_argument("--plan", action="store_true", help=help_plan)
+    mark_common(group, "--output", "--resume", "--weights", "--epochs", "--precision", "--device", "--workers", "--plan")
 
 
 def lightning_arguments(
@@ -53,23 +69,29 @@ def lightning_arguments(
 ) -> tuple[list[str], Namespace]:
     """The command line of a Lightning training: what LightningCLI gets, and the project's own arguments.
 
-    `--help` is answered here, at once; `--help-all` is LightningCLI's, with every setting of the YAML.
+    `--help` is answered here, at once; `--help-all` here, too, and then by LightningCLI, with every setting of the YAML.
 
     Args:
         system: folder of configurations and results.
         default_config: taken where no --config is given.
     """
-    parser = make_parser(prog, description, has_config=False)
+    parser = make_parser(prog, description, has_config=False, beyond="; seconds later, every setting of the YAML")
     shown = relative_to_repository(default_config)
     help_config = f"YAML, of which every setting is a flag, too (--help-all); may be repeated; default: {shown}"
     parser.add_argument("--config", "-c", action="append", default=None, metavar="FILE", help=help_config)
     add_training_arguments(parser, f"outputs/{system}/<name of the config>")
-    help_every = "write last.ckpt after each N-th epoch, a divisor of all; a kill then loses up to N"
+    help_every = f"write last.ckpt after each N-th epoch, a divisor of all; a kill then loses up to N; {AS_CONFIGURED}"
     parser.add_argument("--save-every", type=PositiveInt | None, default=None, metavar="N", help=help_every)
-    parser.add_argument("--help-all", action="store_true", help="show every setting, and end; takes seconds")
+    mark_common(parser, "--config")
     own, others = _split(parser, current_spelling(arguments))
-    args = parser.parse_args(own)
-    if args.help_all:
+    is_whole = "--help-all" in own
+    args = parser.parse_args([argument for argument in own if argument != "--help-all"])
+    args.help_all = is_whole
+    if is_whole or any(argument.endswith(".help") for argument in others):
+        set_parsing_settings(docstring_parse_attribute_docstrings=True)  # of the fields of settings; takes a while
+    if is_whole:
+        parser.print_whole_help()
+        print("\nsettings of the YAML, each of which is a flag, too:\n", flush=True)
         return ["--help"], args
     configs = [config for given in args.config or [str(default_config)] for config in with_bases(Path(given))]
     read = [part for config in configs for part in ("--config", str(config))]

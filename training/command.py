@@ -18,12 +18,15 @@ from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from data.drawn.embedded import find_data_set
+from data.loading.augmentation import AugmentationSettings
 from data.loading.datamodule import PanopticDataModule
+from data.network_input import NetworkInput
 from runtime.checkpoint_file import read_checkpoint_file
 from runtime.command_line import OneLineErrors
 from runtime.files import InputError, atomic_path, on_interruption, one_line_errors, remove_partial_files, shorten
 from training.callbacks import AveragedWeights, EpochSeeds, FiniteTraining, TrainingLines, check_finite_weights
 from training.checkpoints import REPOSITORY, check_learns, find_last, load_start
+from training.memory_plan import TrainingPlan, made_up_batch, planned_taxonomy, print_plan
 from training.precision import has_bfloat16
 from training.processes import all_processes_end
 from training.schedule import learning_rate
@@ -129,6 +132,82 @@ class TrainCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
 
+class PlanCLI(TrainCLI):
+    """Builds the network of a training, and nothing else: no data set is opened, no device asked for, no weights read."""
+
+    def before_instantiate_classes(self) -> None:
+        """What the data would tell the model, a stand-in tells it."""
+        for name in ("data", "model"):
+            if not self.config.get(name):
+                raise InputError(f"the configuration's `{name}` is empty; leave it out, or give its settings")
+        self.parser.add_instantiator(PlannedData, self._datamodule_class, subclasses=False, prepend=True)
+
+    def instantiate_trainer(self, **kwargs) -> None:
+        """None is needed."""
+
+    @property
+    def plan(self) -> TrainingPlan:
+        """Of the training that the arguments describe."""
+        trainer, data, model = self.config.trainer, self.datamodule, self.model
+        is_for_cpu = trainer.accelerator == "cpu"
+        return TrainingPlan(
+            module=model,
+            loss=partial(_loss_of_outputs, model),
+            make_batch=lambda num_images: made_up_batch(num_images, data.largest_size, model.taxonomy),
+            size=data.largest_size,
+            batch_size=data.batch_size,
+            accumulate=trainer.accumulate_grad_batches,
+            optimizer=model.optimizer_settings.name,
+            precision=str(trainer.precision or "32-true"),
+            num_averages=int(bool(self.config.ema_decay) and is_for_cpu),  # Lightning keeps the average on the CPU
+            is_for_cpu=is_for_cpu,
+        )
+
+
+class PlannedData:
+    """Stands for a data module whose data set is not opened; has what a model and a plan ask of it.
+
+    Its classes are those of the data root or the class map that was given, else those of the layout.
+    """
+
+    foreground_weights = None
+
+    def __init__(
+        self,
+        class_type: type,
+        data_root: str | None = None,
+        layout: str = "auto",
+        val_split: str | None = None,
+        batch_size: int = 1,
+        augmentation: AugmentationSettings = AugmentationSettings(),
+        truth_classes: str | None = None,
+        **others: object,
+    ):
+        self.batch_size, self.augmentation = batch_size, augmentation
+        self.network_input = NetworkInput()
+        self.taxonomy = planned_taxonomy(data_root, layout, val_split, truth_classes)
+
+    @property
+    def largest_size(self) -> tuple[int, int]:
+        """(height, width) of the crops; where images are resized, of the largest batch, of an upright and a lying image."""
+        settings = self.augmentation
+        if settings.shorter_sides is None:
+            return settings.crop_height, settings.crop_width
+        shorter = max(settings.shorter_sides)
+        longer = settings.longer_side or 2 * shorter
+        height, width = (longer if self.batch_size > 1 else shorter), longer
+        return -height // 32 * -32, -width // 32 * -32
+
+
+def _loss_of_outputs(module: LightningModule, outputs: object, batch: dict) -> torch.Tensor:
+    """The loss of a training step whose forward pass has been done."""
+    module.forward = lambda image: outputs
+    try:
+        return module.training_step(batch, 0)
+    finally:
+        del module.forward
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint whole or not at all, also where the temporary folder is on another disk; never one with NaN weights."""
 
@@ -148,6 +227,7 @@ def run_training(
     system: str,
     data: type[PanopticDataModule] = PanopticDataModule,
     linked: tuple[str, ...] = (),
+    is_planned: bool = False,
 ) -> None:
     """The whole command.
 
@@ -155,6 +235,7 @@ def run_training(
         arguments: of LightningCLI; see training.arguments.
         system: folder of the results.
         linked: properties of the data module that the module is told, beside classes and input.
+        is_planned: print how much memory it takes instead of training.
     """
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it lists devices that are not there, and adverts
     # Workers decode while the two cores of a small machine compute: more would only take turns.
@@ -164,12 +245,12 @@ def run_training(
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning calls a part of torch that will have another name
     warnings.filterwarnings("ignore", ".*LightningCLI's args parameter.*")  # training.arguments has read the command line
     torch.set_float32_matmul_precision("high")
-    cli = type("CLI", (TrainCLI,), {"system": system, "linked": linked})
     with one_line_errors():
         try:
-            save = {"overwrite": True}
-            options = {"run": False, "args": list(arguments), "save_config_kwargs": save}
-            fit(cli(module, data, parser_class=OneLineLightningParser, **options))
+            if is_planned:
+                print_plan(build_plan(module, arguments, system=system, data=data, linked=linked))
+            else:
+                fit(_build_cli(TrainCLI, module, arguments, system=system, data=data, linked=linked))
         except MisconfigurationException as error:
             raise InputError(f"trainer settings: {shorten(error)}") from None
         except ValueError as error:
@@ -179,6 +260,27 @@ def run_training(
             if isinstance(error.__cause__, InputError):
                 raise error.__cause__ from None
             raise
+
+
+def build_plan(
+    module: type[LightningModule],
+    arguments: Sequence[str],
+    *,
+    system: str,
+    data: type[PanopticDataModule] = PanopticDataModule,
+    linked: tuple[str, ...] = (),
+) -> TrainingPlan:
+    """What training.memory_plan counts of the training that some arguments describe; the arguments are run_training's."""
+    warnings.filterwarnings("ignore", ".*self.trainer. reference is not registered.*")  # there is no trainer to log with
+    return _build_cli(PlanCLI, module, arguments, system=system, data=data, linked=linked).plan
+
+
+def _build_cli(
+    kind: type[TrainCLI], module: type[LightningModule], arguments: Sequence[str], *, system: str, data: type, linked: tuple
+) -> TrainCLI:
+    cli = type("CLI", (kind,), {"system": system, "linked": linked})
+    options = {"run": False, "args": list(arguments), "save_config_kwargs": {"overwrite": True}}
+    return cli(module, data, parser_class=OneLineLightningParser, **options)
 
 
 def fit(cli: TrainCLI) -> None:

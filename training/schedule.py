@@ -21,7 +21,9 @@ class OptimizerSettings:
     base_batch: int | None = None
     """Images a step that `lr` is for: the rate grows and shrinks with those that there are. None: `lr` as it is."""
     weight_decay: float = 1e-4
+    """Share of each weight that a step takes away, times the learning rate."""
     warmup_steps: int = 500
+    """In which the learning rate rises to `lr`; 0: none."""
     warmup_factor: float = 1 / 3
     """Learning rate at step 0, as a share of `lr`."""
     milestones: tuple[float, ...] = (0.75, 0.9)

@@ -31,7 +31,14 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
-from runtime.command_line import add_data_arguments, add_derived_argument, current_spelling, make_parser, relative_to_repository
+from runtime.command_line import (
+    add_data_arguments,
+    add_derived_argument,
+    current_spelling,
+    make_parser,
+    mark_common,
+    relative_to_repository,
+)
 from runtime.files import InputError, one_line_errors, write_json
 from runtime.progress import track
 
@@ -67,7 +74,8 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--target-share", type=float, default=0.01, metavar="SHARE", help=help_share)
     help_cost = "cells of all levels, in times COCO's 3872"
     parser.add_argument("--cost-limit", type=float, default=5.0, metavar="TIMES", help=help_cost)
-    parser.add_argument("--json", type=Path | None, default=None, metavar="FILE", help="gets all numbers")
+    parser.add_argument("--json", type=Path | None, default=None, metavar="FILE", help="gets all numbers; default: none")
+    mark_common(parser, "--config", "--split", "--annotations", "--size", "--target", "--target-share", "--cost-limit", "--json")
     return parser
 
 

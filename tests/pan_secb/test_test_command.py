@@ -198,6 +198,6 @@ def test_bad_input_is_one_line(streets, checkpoint, tmp_path, fails_in_one_line)
 
 
 def test_a_file_named_test_beside_the_commands_hides_no_library(run_command):
-    result = run_command("pan_secb/test.py", "--help")
+    result = run_command("pan_secb/test.py", "--help-all")
     assert result.returncode == 0, result.stderr
     assert "--min-candidate-seed" in result.stdout
