@@ -1,7 +1,9 @@
 """Offline fusion as a predictor: anybody's instances and anybody's semantics, joined by a rule."""
 
+import os
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from typing import Protocol
 
@@ -21,6 +23,8 @@ from runtime.progress import note
 
 MAP_STRIDE = 4
 """Of the logits that are made of a class map, in pixels."""
+MOST_AT_ONCE = 64
+"""Images that may be predicted at once; threads are made as they are needed."""
 RULE_VERSION = "3"
 """Raise it when a rule gives other pixels for the same input, so that old PNGs are not taken for new ones."""
 
@@ -142,6 +146,7 @@ class FusedPredictor:
             )
         self.instances, self.semantics, self.rule = instances, semantics, rule
         self.taxonomy = semantics.taxonomy
+        self._pool = _side_by_side(instances, semantics)
         self.gives = ("panoptic", "semantic") if instances is None else ("panoptic", "instances", "semantic")
         self.min_score = rule.settings.min_score
         if self.min_score is None:
@@ -164,11 +169,13 @@ class FusedPredictor:
     def predict(self, image_id: str, image: np.ndarray) -> Prediction:
         """See Predictor: both halves and the panoptic map."""
         start = time.perf_counter()
+        beside = None if self._pool is None else self._pool.submit(self.instances.predict, image_id, image)
         found = self.semantics.predict(image_id, image)
         semantic, instances, seconds = found.semantic, None, Counter(found.seconds)
         if self.instances is not None:
             is_one_run = self.instances is self.semantics
-            other = found if is_one_run else self.instances.predict(image_id, image)
+            other = found if is_one_run else None if beside is None else beside.result()
+            other = self.instances.predict(image_id, image) if other is None else other
             instances = other.instances
             seconds.update({} if is_one_run else other.seconds)
             num_wanted = int((instances.scores >= self.min_score).sum())
@@ -181,6 +188,21 @@ class FusedPredictor:
         panoptic = self.rule.fuse(instances, semantic, self.taxonomy)
         seconds["fusion"] += time.perf_counter() - start
         return Prediction(panoptic, instances, semantic, seconds)
+
+
+def _side_by_side(instances: Predictor | None, semantics: Predictor) -> ThreadPoolExecutor | None:
+    """What runs the instances' network while the semantics' runs, where both compute on a CPU of several cores.
+
+    Each then gets half of the threads: two networks of one thread each are faster than one after the other with two, since none
+    of them keeps all threads busy.
+    """
+    halves = (instances, semantics)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if instances is semantics or cores < 2 or not all(getattr(half, "is_on_cpu", False) for half in halves):
+        return None
+    for half in halves:
+        half.threads = max(1, cores // 2)
+    return ThreadPoolExecutor(MOST_AT_ONCE, thread_name_prefix="instances")
 
 
 def with_panoptic(predictor: NetworkPredictor, rule: Rule) -> Predictor:

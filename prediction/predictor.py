@@ -60,6 +60,8 @@ class NetworkPredictor(ABC):
     taxonomy: Taxonomy
     min_score: float | None = None
     gives: tuple[str, ...] = ("panoptic", "instances", "semantic")
+    threads: int | None = None
+    """That compute on a CPU; None: torch's own number."""
 
     def __init__(self, taxonomy: Taxonomy, name: str):
         """Set what every predictor has; `name` changes with the weights and with every setting that the result depends on."""
@@ -74,6 +76,12 @@ class NetworkPredictor(ABC):
     @batch_size.setter
     def batch_size(self, value: int) -> None:
         self._batches.size = value
+
+    @property
+    def is_on_cpu(self) -> bool:
+        """Whether the network computes on a CPU; what has no `network` of torch does."""
+        parameters = getattr(getattr(self, "network", None), "parameters", None)
+        return parameters is None or next(parameters()).device.type == "cpu"
 
     def fingerprint(self, image_id: str) -> str:
         """See Predictor."""
@@ -93,6 +101,8 @@ class NetworkPredictor(ABC):
         """
         import torch
 
+        if self.threads is not None and torch.get_num_threads() != self.threads:  # each thread of Python has a number of its own
+            torch.set_num_threads(self.threads)
         with torch.inference_mode():
             return self.run_batch(images)
 

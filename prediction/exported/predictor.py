@@ -23,6 +23,7 @@ from prediction.exported.model_folder import SETTINGS, ModelFolder, read_folder
 from prediction.exported.session import Session
 from prediction.predictor import Prediction
 from prediction.views import PLAIN, ViewSettings
+from runtime.device import is_cpu
 from runtime.files import InputError, ItemError, shorten
 from runtime.progress import note
 
@@ -51,6 +52,17 @@ class ExportedPredictor(ABC):
         self.folder, self.taxonomy, self.min_score = folder, folder.taxonomy, folder.min_score
         self.name = f"{folder.name}-{RULE_VERSION}"
         self.session, self._turn = Session(folder, device, threads), Lock()
+        self.is_on_cpu = is_cpu(device)
+
+    @property
+    def threads(self) -> int:
+        """That compute one image; a new number opens the session again."""
+        return self.session.threads
+
+    @threads.setter
+    def threads(self, value: int) -> None:
+        if value != self.session.threads:
+            self.session = Session(self.folder, self.session.device, value)
 
     def fingerprint(self, image_id: str) -> str:
         """See Predictor."""

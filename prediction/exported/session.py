@@ -31,7 +31,8 @@ class Session:
         except ImportError:
             raise InputError(f"{folder.path}: needs onnxruntime; install it by `pip install '.[runtime]'`") from None
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = threads or default_threads(), ERRORS_ONLY
+        self.threads, self.device = threads or default_threads(), device
+        options.intra_op_num_threads, options.log_severity_level = self.threads, ERRORS_ONLY
         providers = _providers(onnxruntime.get_available_providers(), device)
         try:
             self._session = onnxruntime.InferenceSession(folder.model, options, providers=providers)
