@@ -159,6 +159,13 @@ class FusedPredictor:
         """What the instances' own model says, whatever limit the fusion takes."""
         return None if self.instances is None else self.instances.min_score
 
+    @property
+    def name(self) -> str | None:
+        """Changes with rule, settings and halves; None where a half has no name, as files have none that says all of them."""
+        names = ["none" if half is None else getattr(half, "name", None) for half in (self.semantics, self.instances)]
+        made_from = [RULE_VERSION, type(self.rule).__name__, asdict(self.rule.settings), *names]
+        return None if None in names else f"fused-{digest_of(*made_from)}"
+
     def fingerprint(self, image_id: str) -> str:
         """See Predictor."""
         made_from = [RULE_VERSION, type(self.rule).__name__, asdict(self.rule.settings), self.taxonomy.to_coco_categories()]

@@ -116,7 +116,7 @@ def open_parts(folder: Path, kind: str | None = None) -> list[Part]:
             if own != other
         ]
         if differing:
-            raise InputError(f"{part.path}: is of another {' and '.join(differing)} than {first.path.name}; {AGAIN} or delete it")
+            raise InputError(f"{part.path}: is of other {' and '.join(differing)} than {first.path.name}; {AGAIN} or delete it")
     found = [part.shard.number for part in parts]
     missing = sorted(set(range(1, first.shard.count + 1)) - set(found))
     if missing:

@@ -108,7 +108,7 @@ def test_parts_that_do_not_belong_together_are_refused(tmp_path):
     for about, ids, words in (({"settings": "another"}, IDS, "settings"), ({"settings": "one model"}, IDS[:-1], "images")):
         write_all(tmp_path, 2, (1,), ids, about)
         part_path(tmp_path, Shard(2, 2)).write_text(kept)
-        with pytest.raises(InputError, match=f"part-00002.jsonl: is of another {words} than part-00001.jsonl"):
+        with pytest.raises(InputError, match=f"part-00002.jsonl: is of other {words} than part-00001.jsonl"):
             open_parts(tmp_path)
 
 

@@ -16,9 +16,11 @@ from prediction.parts import part_path
 from prediction.run import predict_split
 from prediction.selection import Shard
 from prediction.sources.truth import Truth
+from prediction.views import PLAIN, ViewSettings
 from runtime.command_line import REPOSITORY
 from runtime.files import InputError
 from scripts import collect
+from tests.systems import build_system
 
 NUM_IMAGES = 9
 
@@ -127,3 +129,12 @@ def test_a_missing_part_is_named_and_nothing_is_written(root, tmp_path, capsys):
 def test_a_folder_of_no_run_is_refused(tmp_path, capsys):
     with pytest.raises(InputError, match="has no parts"):
         collected(tmp_path, capsys)
+
+
+def test_shards_of_another_model_are_not_joined(root, tmp_path, capsys):
+    split = open_data_set(root).split()
+    folder = tmp_path / "checkpoints"
+    for number, views in ((1, PLAIN), (2, ViewSettings(flip=True))):
+        predict_split(split, build_system("two stages", root, folder, views), tmp_path / "run", shard=Shard(number, 2))
+    with pytest.raises(InputError, match=r"part-00002\.jsonl: is of other settings than part-00001"):
+        collected(tmp_path / "run", capsys)
