@@ -225,7 +225,8 @@ def run(repeats: int) -> dict:
     rows = []
     for row in measure(repeats):
         rows.append(row)
-        print(f"{row.system}, {row.size[0]}x{row.size[1]}, {row.threads} threads: {row.network}", flush=True)
+        rest = f"post {row.post:.0f}, files {row.files:.0f}"
+        print(f"{row.system}, {row.size[0]}x{row.size[1]}, {row.threads} threads: {row.network}, {rest}", flush=True)
     fusion = {f"{h}x{w}": time_fusion((h, w), repeats) for h, w in SIZES}
     found = quality()
     print(f"\n{table(rows)}\n\nlogit fusion: {', '.join(f'{size} {ms:.0f} ms' for size, ms in fusion.items())}")

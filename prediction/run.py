@@ -229,19 +229,30 @@ def _prepare_folder(run: Run, split: Split, shard: Shard, command: str, instance
             folders |= set() if kind else {run.folder, run.folder / FOLDER}
             for folder in folders:
                 remove_partial_files(folder)
-    content = {
+    content = describe_run(run, split.name, command, instances_min_score)
+    for folder in (run.folder, *run.places.values()):  # what lies outside is used without the run folder
+        write_json(folder / "run.json", content)
+
+
+def describe_run(run: Run, split: str, command: str, instances_min_score: float | None) -> dict:
+    """What run.json says of a run.
+
+    Args:
+        split: name of what was predicted.
+        command: that writes the run.
+        instances_min_score: score below which the instances' own model gives none, 0..1; None where it does not say.
+    """
+    return {
         "format": FORMAT,
         "version": VERSION,
         "command": command,
-        "split": split.name,
+        "split": split,
         "kept": list(run.kept),
         "min_score": run.min_score,
         "instances_min_score": instances_min_score,
         "taxonomy": run.taxonomy.name,
         "categories": run.taxonomy.to_coco_categories(),
     }
-    for folder in (run.folder, *run.places.values()):  # what lies outside is used without the run folder
-        write_json(folder / "run.json", content)
 
 
 def _settings_of(predictor: Predictor) -> str | None:
