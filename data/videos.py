@@ -1,5 +1,6 @@
 """Videos: read one frame at a time, in any order, and written whole."""
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,9 +12,12 @@ import cv2
 import numpy as np
 
 from runtime.files import InputError, atomic_path
+from runtime.progress import note
 
 USUAL_RATE = 25.0
 """Frames a second of a video that does not say."""
+MOST_UNEVEN = 1.5
+"""The longest time between two frames of a film of one rate, as a multiple of the shortest: containers round times."""
 NUM_RECENT = 16
 """Decoded frames that a reader keeps: more than threads read at once."""
 
@@ -62,13 +66,21 @@ def open_video(path: Path) -> Iterator[Video]:
 def count_frames(path: Path) -> tuple[int, str | None]:
     """How many frames of a video can be decoded, and what is wrong with it, if anything; a header only guesses a number.
 
+    Frames at a varying rate are images as others are, and a line says so, since a film of overlays plays at one rate.
+
     Raises:
         InputError: as open_video.
     """
     with open_video(path) as video:
-        count = 0
+        count, before, shortest, longest = 0, 0.0, math.inf, 0.0
         while video.capture.grab():
-            count += 1
+            now = video.capture.get(cv2.CAP_PROP_POS_MSEC)
+            if count:
+                shortest, longest = min(shortest, now - before), max(longest, now - before)
+            count, before = count + 1, now
+        if longest > MOST_UNEVEN * max(shortest, 1.0):
+            apart = f"{shortest:.0f} to {longest:.0f} ms apart"
+            note(f"{path}: its frames are {apart}; each is predicted, but overlays play at {video.rate:.3g} a second")
         return count, video.problem_with(count)
 
 

@@ -1,5 +1,6 @@
 """Videos: frames in order or by number, written whole, and refused where they are cut off."""
 
+import struct
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -99,3 +100,36 @@ def test_threads_read_one_video_side_by_side(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         read = list(pool.map(reader.read, [*range(12)] * 3))
     assert all(np.array_equal(read[k], frames[k % 12]) for k in range(36))
+
+
+def test_a_film_that_is_to_be_turned_comes_upright(tmp_path):
+    """As telephones write them: the pixels lie, and the header says by how much."""
+    with video_writer(tmp_path / "a.mp4", 10) as write:
+        for _ in range(3):
+            write(np.repeat(np.uint8([200, 0]), 32)[:, None, None] * np.ones((1, 96, 3), np.uint8))
+    content = bytearray((tmp_path / "a.mp4").read_bytes())
+    start = content.find(b"tkhd") + 44
+    content[start : start + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)  # a quarter, clockwise
+    (tmp_path / "a.mp4").write_bytes(content)
+    frames = read_all(tmp_path / "a.mp4")
+    assert [frame.shape for frame in frames] == 3 * [(96, 64, 3)]
+    assert frames[0][:, 40:].mean() > 190  # what was above is on the right
+    assert frames[0][:, :24].mean() < 10
+
+
+def test_a_film_of_a_varying_rate_gives_all_its_frames_and_a_line(tmp_path, capsys):
+    write_video(tmp_path / "a.mp4", 12)
+    count_frames(tmp_path / "a.mp4")
+    assert capsys.readouterr().err == ""
+    content = bytearray((tmp_path / "a.mp4").read_bytes())
+    start = content.find(b"stts") - 4
+    size, _, _, num_entries, num_frames, duration = struct.unpack(">I4sIIII", content[start : start + 24])
+    assert (size, num_entries, num_frames) == (24, 1, 12)
+    # Eight frames of half the duration and four of the double one: as long as before.
+    content[start : start + 24] = struct.pack(">I4sIIIIII", 32, b"stts", 0, 2, 8, duration // 2, 4, 2 * duration)
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
+        start = content.find(name) - 4
+        content[start : start + 4] = struct.pack(">I", struct.unpack(">I", content[start : start + 4])[0] + 8)
+    (tmp_path / "a.mp4").write_bytes(content)
+    assert len(read_all(tmp_path / "a.mp4")) == 12
+    assert "a.mp4: its frames are 40 to 160 ms apart; each is predicted" in capsys.readouterr().err
