@@ -69,9 +69,9 @@ class PanSECBPredictor(NetworkPredictor):
         Raises:
             InputError: if the network gives NaN.
         """
-        return self._maps_of_all([(image_id, image)])[0]
+        return self.maps_of_all([(image_id, image)])[0]
 
-    def _maps_of_all(self, images: Sequence[Named]) -> list[EmbeddingMaps]:
+    def maps_of_all(self, images: Sequence[Named]) -> list[EmbeddingMaps]:
         """As `maps`, of images of one size at once."""
         device, pixels = next(self.network.parameters()).device, [image for _, image in images]
         seen = self.network_input.apply_all(pixels, device)
@@ -95,7 +95,7 @@ class PanSECBPredictor(NetworkPredictor):
 
     def run_batch(self, images: Sequence[Named]) -> list[Prediction]:
         """See NetworkPredictor."""
-        return [self.to_prediction(maps, images[0][1].shape[:2]) for maps in self._maps_of_all(images)]
+        return [self.to_prediction(maps, images[0][1].shape[:2]) for maps in self.maps_of_all(images)]
 
     def to_prediction(self, maps: EmbeddingMaps, size: tuple[int, int]) -> Prediction:
         """Cluster what the network says, and bring the result to the (height, width) of the image."""

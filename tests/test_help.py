@@ -86,8 +86,7 @@ def test_help_all_describes_every_option_with_its_default(command, no_torch):
     check_entries(found)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("command", LIGHTNING)
+@pytest.mark.parametrize("command", [LIGHTNING[0], *(pytest.param(c, marks=pytest.mark.everything) for c in LIGHTNING[1:])])
 def test_help_all_of_a_lightning_training_describes_every_setting_too(command):
     own, settings = show(command, "--help-all").split("settings of the YAML, each of which is a flag, too:")
     count = int(re.search(r"all (\d+) options", show(command, "--help"))[1])

@@ -62,7 +62,8 @@ def test_two_processes_learn_what_one_learns_from_the_same_images(train, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.everything), 1])
+@pytest.mark.everything  # 17 s each
+@pytest.mark.parametrize("rank", [0, 1])
 def test_an_error_in_one_process_ends_both_with_one_line(rank, train, tmp_path):
     root = ensure_streets(tmp_path / "streets", StreetsSettings(128, 256, num_train=2, num_val=1))
     ((index, _),) = EpochSampler(2, seed=0, num_processes=2, rank=rank)

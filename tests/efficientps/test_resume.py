@@ -23,7 +23,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.fixture(params=["0", "1"], ids=["no worker", "a worker"])
+@pytest.fixture(params=["0", pytest.param("1", marks=pytest.mark.everything)], ids=["no worker", "a worker"])
 def train(request, streets, monkeypatch):
     def run(output: Path) -> dict:
         others = ["--data-root", str(streets), "--output", str(output), "--workers", request.param]

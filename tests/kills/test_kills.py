@@ -6,10 +6,10 @@ from tests.kills.commands import JOBS, MODULES, Job
 from tests.kills.harness import draw_inputs, kill_all
 from tests.kills.zygote import open_zygotes
 
-NUM_KILLS = 10
+NUM_KILLS = 24
 
 
-@pytest.mark.slow
+@pytest.mark.everything  # 80 s; each loop has a kill of its own in every run
 def test_no_command_suffers_from_being_killed(tmp_path):
     with open_zygotes(2, MODULES) as zygotes:
         inputs = draw_inputs(zygotes[0], tmp_path / "inputs")

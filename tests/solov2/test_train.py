@@ -193,7 +193,7 @@ def test_going_on_with_another_model_fails_in_one_line(trained, streets, tiny, f
     assert "epoch_2.pth: is of another model than the config" in line
 
 
-@pytest.mark.slow
+@pytest.mark.everything  # 22 s; tests/solov2/test_training_options.py kills trainings in every run
 def test_a_killed_training_goes_on_where_it_was(streets, tiny, tmp_path):
     def start(max_epochs: int) -> subprocess.Popen:
         command = [sys.executable, train.__file__, "--data-root", streets, "--output", tmp_path, *tiny]
