@@ -1,6 +1,6 @@
 """Boxes and the small masks of Mask R-CNN -> the exchange format, on NumPy arrays: detection/instance_masks.py without torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -40,9 +40,29 @@ def to_instance_logits(
     """
     if not all(np.isfinite(values).all() for values in (boxes, scores, mask_logits)):
         raise InputError(f"{image_id}: NaN or infinite boxes, scores or masks; predict again with a model that works")
-    kept, crop_boxes, crops = [], [], []
     bring = paste_masks if convention == "torchvision" else sample_masks
-    for k, (top, left, logits) in enumerate(bring(mask_logits, boxes, size)):
+    about = {"image_id": image_id, "size": size, "taxonomy": taxonomy, "producer": producer}
+    return cut_out_masks(bring(mask_logits, boxes, size), train_ids, scores, **about)
+
+
+def cut_out_masks(
+    masks: Iterable[tuple[int, int, np.ndarray]],
+    train_ids: np.ndarray,
+    scores: np.ndarray,
+    *,
+    image_id: str,
+    size: tuple[int, int],
+    taxonomy: Taxonomy,
+    producer: str,
+) -> InstanceLogits:
+    """Logits at stride 1, each cut to its positive pixels; a mask without any is left out.
+
+    Args:
+        masks: (first row, first column, (h, w) logits) of each, as paste_masks and sample_masks give them.
+        train_ids, scores: (N,), of all masks. size: (height, width) of the image.
+    """
+    kept, crop_boxes, crops = [], [], []
+    for k, (top, left, logits) in enumerate(masks):
         positive = logits > 0
         ys, xs = np.flatnonzero(positive.any(1)), np.flatnonzero(positive.any(0))
         if len(ys) == 0:

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
 
-from data.dump_file import to_float16
 from data.instance_dump import InstanceLogits
+from data.mask_pasting import cut_out_masks
 from data.taxonomy import Taxonomy
 from detection.instance_head import Detections
 
@@ -21,31 +21,10 @@ def to_instance_logits(
     detections: Detections, *, image_id: str, size: tuple[int, int], taxonomy: Taxonomy, producer: str
 ) -> InstanceLogits:
     """Detections of an image of `size` (height, width) -> masks at stride 1; one without a pixel in its mask is left out."""
-    kept, crop_boxes, crops = [], [], []
     bring = paste_masks if detections.convention == "torchvision" else sample_masks
-    for k, (top, left, logits) in enumerate(bring(detections.mask_logits, detections.boxes, size)):
-        positive = logits > 0
-        ys, xs = np.flatnonzero(positive.any(1)), np.flatnonzero(positive.any(0))
-        if len(ys) == 0:
-            continue
-        rows, columns = slice(ys[0], ys[-1] + 1), slice(xs[0], xs[-1] + 1)
-        crop_boxes.append((top + rows.start, left + columns.start, top + rows.stop, left + columns.stop))
-        crops.append(to_float16(logits[rows, columns]))
-        kept.append(k)
-    crop_boxes = np.array(crop_boxes, dtype=np.int32).reshape(-1, 4)
-    return InstanceLogits(
-        image_id=image_id,
-        height=size[0],
-        width=size[1],
-        stride=1,
-        taxonomy=taxonomy.name,
-        producer=producer,
-        train_ids=detections.train_ids.cpu().numpy()[kept],
-        scores=detections.scores.cpu().numpy()[kept],
-        boxes=crop_boxes[:, [1, 0, 3, 2]].astype(np.float32),
-        crop_boxes=crop_boxes,
-        crops=tuple(crops),
-    )
+    masks = bring(detections.mask_logits, detections.boxes, size)
+    train_ids, scores = detections.train_ids.cpu().numpy(), detections.scores.cpu().numpy()
+    return cut_out_masks(masks, train_ids, scores, image_id=image_id, size=size, taxonomy=taxonomy, producer=producer)
 
 
 def paste_masks(mask_logits: Tensor, boxes: Tensor, size: tuple[int, int]) -> Iterator[tuple[int, int, np.ndarray]]:

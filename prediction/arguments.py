@@ -171,7 +171,7 @@ def add_run_arguments(parser: ArgumentParser, output: Path, keep: tuple[str, ...
     add_shard_argument(group, "joins them and finishes films, too")
     help_batch = "images of one size that a network sees at once; more than 1 changes the last digits of its logits"
     group.add_argument("--batch-size", type=PositiveInt, default=1, metavar="N", help=help_batch)
-    help_workers = "images that are read, fused, written and scored at once; a network takes one at a time"
+    help_workers = "images that are read, fused, written and scored at once; a network takes one at a time, or --batch-size"
     group.add_argument("--workers", type=PositiveInt, default=2, help=help_workers)
     mark_common(group, "--output", "--keep", "--resume")
 

@@ -88,7 +88,7 @@ def predict_split(
 
     Args:
         keep: of KINDS. Instances and semantics of a predictor that gives only a panoptic map are taken from it.
-        workers: images that are read, fused and written at once; a network takes one at a time.
+        workers: images that are read, fused and written at once; a network takes one at a time, or a batch of those that wait.
         shard: the part of the split to do.
         resume: whether what is done stays; else all is predicted anew.
         command: kept in run.json.

@@ -80,7 +80,7 @@ def _predict(predictor: Predictor, images: Sequence[tuple[str, np.ndarray]]) -> 
                 found |= zip(places, predictor.predict_batch([images[k] for k in places]), strict=True)
                 continue
             except InputError:
-                pass  # of one of them
+                pass  # one by one below, each image gives its own error
         for k in places:
             try:
                 found[k] = predictor.predict(*images[k])
