@@ -4,6 +4,7 @@
     $ python scripts/export.py --checkpoint outputs/efficientps/streets_lite0/best.ckpt --to onnx
     $ python scripts/export.py --checkpoint outputs/solov2/streets_lite0/epoch_6.pth --to onnx --size 192x384
     $ python scripts/export.py --checkpoint outputs/panoptic_fpn/streets_r18/best.ckpt --to onnx --half --output outputs/fpn16
+    $ python scripts/export.py --checkpoint outputs/efficientps/streets_lite0/best.ckpt --int8 datasets/streets/leftImg8bit/train
 
 Writes a folder of model.onnx and model.yaml, which predict.py takes as --model, --instances or --semantics, and which need no
 torch. Opset 18, standard operators alone. By default the network takes images of any size (--dynamic), in multiples of 32.
@@ -11,13 +12,21 @@ torch. Opset 18, standard operators alone. By default the network takes images o
 
 import re
 import sys
+import tempfile
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 from jsonargparse import ArgumentParser, Namespace
 
+from data.layouts.image_files import ImageFiles
 from runtime.command_line import OUTPUTS, current_spelling, make_parser, relative_to_repository
 from runtime.files import InputError, check_outputs, one_line_errors
+
+if TYPE_CHECKING:
+    from prediction.exported.model_folder import ModelFolder
+    from prediction.onnx_export import Exportable
 
 FOLDER = OUTPUTS / "exported"
 
@@ -29,11 +38,13 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--checkpoint", type=str, required=True, metavar="FILE", help=help_checkpoint)
     parser.add_argument("--to", choices=["onnx"], default="onnx", help="the form of the exported model")
     parser.add_argument("--half", action="store_true", help="compute in float16, for GPUs; half the size of the file")
+    help_int8 = "compute in int8, for CPUs; 32 training images of this folder, 'glob' or video set the ranges"
+    parser.add_argument("--int8", type=str | None, default=None, metavar="IMAGES", help=help_int8)
     help_dynamic = "images of any size; the default"
     parser.add_argument("--dynamic", action="store_true", help=help_dynamic)
     help_size = "one size of the network's input instead, to which images are padded; what does not fit is shrunk"
     parser.add_argument("--size", type=str | None, default=None, metavar="HxW", help=help_size)
-    help_output = f"a folder; default: {relative_to_repository(FOLDER)}/ and the model's name"
+    help_output = f"a folder; default: {relative_to_repository(FOLDER)}/ and the model's name, with its precision"
     parser.add_argument("--output", type=str | None, default=None, metavar="DIR", help=help_output)
     return parser
 
@@ -53,41 +64,69 @@ def read_size(given: str | None, is_dynamic: bool) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
+def check_agreement(exportable: "Exportable", folder: "ModelFolder") -> None:
+    """Compare the file with the network in torch; say how well they agree, or delete the file.
+
+    Raises:
+        InputError: if a float32 file does not do what the network does.
+    """
+    from prediction.exported.model_folder import SETTINGS
+    from prediction.onnx_export import LARGEST_DIFFERENCE, largest_difference
+
+    difference = largest_difference(exportable, folder)
+    if difference <= LARGEST_DIFFERENCE[folder.precision]:
+        print(f"onnxruntime agrees with torch to {difference:.1e} of 1 or the largest output, on random images")
+        return
+    found = "finds other objects than torch" if difference == float("inf") else f"differs from torch by {difference:.1e}"
+    if folder.precision != "float32":
+        print(f"note: in float16 it {found} on random images")
+        return
+    for path in (folder.model, folder.path / SETTINGS):
+        path.unlink()
+    advice = "it is deleted; give another --size, or update torch and onnxruntime"
+    raise InputError(f"{folder.model}: {found} on random images, of 1 or the largest output; {advice}")
+
+
 def run(args: Namespace) -> None:
     """Export and compare.
 
     Raises:
-        InputError: as load_predictor and export, and if the file does not do what the network does.
+        InputError: as load_predictor, export, check_agreement and quantize.
     """
+    if args.int8 and args.half:
+        raise InputError(f"--half and --int8 {args.int8}: give one of both; float16 is for GPUs, int8 for CPUs")
     checkpoint, size = Path(args.checkpoint).expanduser(), read_size(args.size, args.dynamic)
     if checkpoint.suffix == ".pth":
         # First: it sets what torch reads when it is loaded.
         import solov2  # noqa: F401
-    from prediction.exported.model_folder import SETTINGS
     from prediction.models import is_exported, load_predictor
-    from prediction.onnx_export import LARGEST_DIFFERENCE, OPSET, export, largest_difference
+    from prediction.onnx_export import OPSET, export
 
     if is_exported(checkpoint):
         raise InputError(f"--checkpoint {checkpoint}: is exported already; give the checkpoint that it is of")
+    calibration = None if args.int8 is None else ImageFiles(args.int8)
     predictor = load_predictor(checkpoint)
     system = type(predictor).__module__.partition(".")[0]
     exportable = import_module(f"{system}.export").export_of(predictor)
-    output = FOLDER / predictor.name if args.output is None else Path(args.output).expanduser()
+    precision = "-int8" if args.int8 else "-float16" if args.half else ""
+    output = FOLDER / f"{predictor.name}{precision}" if args.output is None else Path(args.output).expanduser()
     check_outputs({"--output": output}, {"--checkpoint": checkpoint}, folder="--output")
     sizes = f"any size in multiples of {exportable.multiple}" if size is None else f"{size[0]}x{size[1]} pixels"
     print(f"exporting {checkpoint} ({predictor.name}): opset {OPSET}, {sizes}", flush=True)
-    folder = export(exportable, output, size, args.half)
-    difference, limit = largest_difference(exportable, folder), LARGEST_DIFFERENCE[folder.precision]
-    if not difference <= limit:
-        found = "finds other objects than torch" if difference == float("inf") else f"differs from torch by {difference:.1e}"
-        if folder.precision == "float32":
-            for path in (folder.model, folder.path / SETTINGS):
-                path.unlink()
-            advice = "it is deleted; give another --size, or update torch and onnxruntime"
-            raise InputError(f"{folder.model}: {found} on random images, of 1 or the largest output; {advice}")
-        print(f"note: in float16 it {found} on random images")
+    if calibration is None:
+        folder = export(exportable, output, size, args.half)
+        check_agreement(exportable, folder)
     else:
-        print(f"onnxruntime agrees with torch to {difference:.1e} of 1 or the largest output, on random images")
+        from prediction.quantization import NUM_IMAGES, quantize
+
+        with tempfile.TemporaryDirectory() as scratch:
+            in_float32 = export(exportable, Path(scratch), size)
+            check_agreement(exportable, in_float32)
+            # Spread over the folder, where neighbours are often alike.
+            chosen = np.linspace(0, len(calibration) - 1, min(NUM_IMAGES, len(calibration))).round().astype(int)
+            print(f"int8: {len(chosen)} of {len(calibration)} images of {args.int8} set the ranges", flush=True)
+            folder = quantize(in_float32, map(calibration.image, chosen), output)
+        print("note: int8 rounds; compare its score with that of the float32 model before you use it")
     print(f"wrote {folder.model} ({folder.model.stat().st_size / 1e6:.1f} MB) and model.yaml")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from prediction.exported.model_folder import read_folder
+from prediction.quantization import NUM_IMAGES
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "export.py"
 
@@ -36,6 +37,18 @@ def test_it_exports_one_size_compares_and_says_what_it_wrote(command, exported, 
 
 
 @pytest.mark.everything  # the exporter takes half a minute
+def test_int8_is_calibrated_on_the_images_given(command, exported, streets, tmp_path, monkeypatch, capsys):
+    checkpoint, _ = exported("semantics")
+    place = streets / "leftImg8bit" / "val"
+    arguments = ["--checkpoint", str(checkpoint), "--int8", str(place), "--output", str(tmp_path / "model")]
+    monkeypatch.setattr(sys, "argv", ["export.py", *arguments])
+    command.main()
+    number = len(list(place.rglob("*.png")))
+    assert f"int8: {min(NUM_IMAGES, number)} of {number} images" in capsys.readouterr().out
+    assert read_folder(tmp_path / "model").precision == "int8"
+
+
+@pytest.mark.everything  # the exporter takes half a minute
 def test_what_differs_from_torch_is_refused_and_deleted(command, exported, tmp_path, monkeypatch, fails_in_one_line):
     from prediction import onnx_export
 
@@ -56,5 +69,7 @@ def test_bad_arguments_are_refused_in_one_line(command, tmp_path, write_checkpoi
     assert "HEIGHTxWIDTH in pixels is needed" in fails_in_one_line(command.main, *model, "--size", "512")
     assert "give one of both" in fails_in_one_line(command.main, *model, "--dynamic", "--size", "64x64")
     assert "such as 512x992" in fails_in_one_line(command.main, *model, "--size", "512x1000")
+    assert "give one of both" in fails_in_one_line(command.main, *model, "--half", "--int8", tmp_path)
+    assert "no images there" in fails_in_one_line(command.main, *model, "--int8", tmp_path)
     assert "is exported already" in fails_in_one_line(command.main, "--checkpoint", by_hand())
     assert "--to" in fails_in_one_line(command.main, *model, "--to", "tflite")
