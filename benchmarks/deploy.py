@@ -10,9 +10,11 @@ Times are the best of several, in milliseconds of the clock: nothing else may ru
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,6 +25,7 @@ import cv2
 import numpy as np
 import torch
 
+from benchmarks.operators import time_operators
 from data.drawn.embedded import find_data_set
 from data.images import read_image, write_image
 from data.network_input import NetworkInput
@@ -50,6 +53,7 @@ from runtime.command_line import OUTPUTS
 
 SIZES = ((512, 1024), (1024, 2048))
 THREADS = (1, 2)
+PROFILED, NUM_OPERATORS = (512, 1024), 8
 ENGINES = ("torch", "torch.compile", "onnxruntime", "int8")
 STAGES = ("SOLOv2 Lite0", "EfficientPS semantics Lite0")
 CHECKPOINTS = (OUTPUTS / "solov2/streets_lite0/epoch_6.pth", OUTPUTS / "efficientps/streets_lite0/best.ckpt")
@@ -206,6 +210,26 @@ def quality() -> dict[str, float]:
     return found
 
 
+def profile() -> dict[str, dict[str, float]]:
+    """Milliseconds by operator of both stages at PROFILED, float32 and int8: "stage, precision, threads" -> operator -> ms."""
+    train, found = find_data_set(None, "cityscapes", None).split("train"), {}
+    for name, path in zip(STAGES, CHECKPOINTS, strict=True):
+        with TemporaryDirectory() as scratch:
+            _, *folders = export_both(load_checkpoint(path), train, Path(scratch))
+            for folder, threads in product(folders, THREADS):
+                found[f"{name}, {folder.precision}, {threads}"] = dict(time_operators(folder, PROFILED, threads))
+    return found
+
+
+def profile_table(found: dict[str, dict[str, float]]) -> str:
+    """Milliseconds of the operators that take most, in Markdown: a row an operator, a column a network, precision and threads."""
+    totals = Counter({name: sum(times.get(name, 0) for times in found.values()) for name in set().union(*found.values())})
+    shown = [name for name, _ in totals.most_common(NUM_OPERATORS)]
+    lines = [[name, *(f"{times.get(name, 0):.1f}" for times in found.values())] for name in shown]
+    rest = [f"{sum(ms for name, ms in times.items() if name not in shown):.1f}" for times in found.values()]
+    return markdown_table(["operator", *found], [*lines, ["all others", *rest]])
+
+
 def table(rows: list[Measured]) -> str:
     """Milliseconds, and how many times as fast as torch, in Markdown."""
     header = ["system", "size", "threads", *(f"{engine}, ms" for engine in ENGINES), "onnxruntime, times", "int8, times"]
@@ -228,7 +252,8 @@ def run(repeats: int) -> dict:
         rest = f"post {row.post:.0f}, files {row.files:.0f}"
         print(f"{row.system}, {row.size[0]}x{row.size[1]}, {row.threads} threads: {row.network}, {rest}", flush=True)
     fusion = {f"{h}x{w}": time_fusion((h, w), repeats) for h, w in SIZES}
-    found = quality()
+    operators, found = profile(), quality()
     print(f"\n{table(rows)}\n\nlogit fusion: {', '.join(f'{size} {ms:.0f} ms' for size, ms in fusion.items())}")
     print("PQ of the two stages on Streets: " + ", ".join(f"{name} {100 * pq:.1f}" for name, pq in found.items()))
-    return {"rows": [asdict(row) for row in rows], "fusion": fusion, "pq": found}
+    print(f"\nmilliseconds by operator at {PROFILED[0]}x{PROFILED[1]}\n\n{profile_table(operators)}")
+    return {"rows": [asdict(row) for row in rows], "fusion": fusion, "pq": found, "operators": operators}

@@ -34,6 +34,7 @@ from jsonargparse import ArgumentParser, Namespace
 from benchmarks.side_by_side import Contest, additional_peak_memory, memory_in_fresh_processes, time_contest
 from runtime.command_line import REPOSITORY, make_parser
 from runtime.files import InputError, one_line_errors, write_json
+from runtime.processor import describe_processor
 
 STEPS = {
     "pq": ("pq",),
@@ -88,15 +89,9 @@ def print_versions() -> None:
     names = ("numpy", "pillow", "torch", "numba", "zlib-ng", "cityscapesscripts", "mmdet", "pycocotools")
     found = ", ".join(f"{name} {version(name)}" for name in names)
     print(
-        f"Python {platform.python_version()}, {found}\n{_processor()}; one thread; median of the runs in milliseconds\n",
+        f"Python {platform.python_version()}, {found}\n{describe_processor()}; one thread; median of the runs in milliseconds\n",
         flush=True,
     )
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{os.cpu_count()} x {model}"
 
 
 def run_row(row: str, contest: Contest, repeats: int) -> dict:
@@ -233,7 +228,7 @@ def run_networks(device: str, repeats: int, output: Path | None) -> None:
     if check_device(device).partition(":")[0] not in ("cpu", "cuda"):
         raise InputError(f"--device {device}: the clock is only right on cuda and cpu; give one of these")
 
-    where = torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor()
+    where = torch.cuda.get_device_name(device) if device.startswith("cuda") else describe_processor()
     print(f"{where}\n{'network':28s} {'':8s} {'precision':9s} {'ms':>9s} {'images/s':>9s} {'peak MB':>8s}", flush=True)
     rows = []
     for row in networks.measure(torch.device(device), repeats):
@@ -253,7 +248,7 @@ def run_deploy(repeats: int, output: Path | None) -> None:
     found = deploy.run(repeats)
     if output:
         packages = {name: version(name) for name in ("torch", "onnxruntime")}
-        write_json(output, {"processor": _processor(), **packages, **found})
+        write_json(output, {"processor": describe_processor(), **packages, **found})
         print(f"\nwrote {output}")
 
 

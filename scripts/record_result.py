@@ -1,0 +1,141 @@
+"""Record a result that README or docs quote: scores or a benchmark, with command, commit, processor, versions and date.
+
+    $ python scripts/record_result.py outputs/demo --name demo -- make demo
+    $ python scripts/record_result.py outputs/photos --name photos_two_stages
+    $ python scripts/record_result.py deploy.json --name deploy -- python scripts/benchmark.py deploy --output deploy.json
+
+Writes docs/results/NAME.json, from which tables are copied; tests compare every table with its file. A command behind `--` is run
+first, and its seconds of the clock and of the processors are recorded, too; without one, the result that is there is recorded.
+"""
+
+import platform
+import re
+import resource
+import subprocess
+import sys
+import time
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from runtime.command_line import REPOSITORY, current_spelling, make_parser
+from runtime.files import InputError, one_line_errors, read_json, write_json
+from runtime.processor import describe_processor
+
+FOLDER = REPOSITORY / "docs" / "results"
+PACKAGES = ("numpy", "torch", "onnxruntime", "mmdet", "pytorch-lightning")
+LEFT_OUT = ("per_image",)
+"""Of scores: too long, and quoted nowhere."""
+
+
+def build_parser() -> ArgumentParser:
+    """The command's arguments."""
+    parser = make_parser("record_result.py", __doc__, has_config=False)
+    help_result = "a run folder with scores, or a JSON that a command wrote"
+    parser.add_argument("result", type=Path, metavar="RUN|FILE", help=help_result)
+    parser.add_argument("--name", required=True, metavar="NAME", help="of the file: letters, digits and _")
+    help_commit = "that made the result; default: the one that is checked out"
+    parser.add_argument("--commit", type=str | None, default=None, metavar="HASH", help=help_commit)
+    return parser
+
+
+def run_timed(command: list[str]) -> dict[str, Any]:
+    """Run a command from the repository's root: what it was, and its seconds of the clock and of the processors.
+
+    Raises:
+        InputError: if it fails.
+    """
+    start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    try:
+        code = subprocess.run(command, cwd=REPOSITORY).returncode
+    except OSError as error:
+        raise InputError(f"{command[0]}: {error.strerror}; give the command that makes the result behind `--`") from None
+    if code:
+        raise InputError(f"{' '.join(command)}: ended with exit code {code}; nothing is recorded")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"command": " ".join(command), "seconds": round(time.monotonic() - start), "cpu_seconds": round(cpu)}
+
+
+def read_result(path: Path) -> tuple[dict, str | None, Path]:
+    """What is recorded, the command that a run folder names, and the file that it stands in.
+
+    Raises:
+        InputError: if there is no such file, or it is no JSON object.
+    """
+    file = path / "scores.json" if path.is_dir() else path
+    found = read_json(file)
+    if not isinstance(found, dict):
+        raise InputError(f"{file}: holds a list, but an object is needed; give a run folder or a JSON of benchmark.py --output")
+    found = {name: value for name, value in found.items() if name not in LEFT_OUT}
+    command = read_json(path / "run.json").get("command") if path.is_dir() else None
+    return found, command, file
+
+
+def without_folders(command: str) -> str:
+    """A command with no more than the last part of absolute paths, as the rest helps nobody: `/a/photos` -> `.../photos`."""
+    return re.sub(r"(?<![\w.])/(?:[^\s/]+/)+(?=[^\s/])", ".../", command)
+
+
+def current_commit() -> str:
+    """Short hash, with `+` if tracked files differ from it.
+
+    Raises:
+        InputError: if this is no clone.
+    """
+    git = ["git", "-C", str(REPOSITORY)]
+    done = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    if done.returncode:
+        raise InputError(f"{REPOSITORY}: is no clone of git, so the commit is not known; give --commit")
+    changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True).stdout
+    return done.stdout.strip() + ("+" if changed else "")
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of those of PACKAGES that are installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def run(args: Namespace, command: list[str]) -> Path:
+    """Run the command, if there is one, and write the record.
+
+    Args:
+        command: what makes the result; may be empty.
+
+    Raises:
+        InputError: as above, or if the name is none.
+    """
+    if not re.fullmatch(r"\w+", args.name):
+        raise InputError(f"--name {args.name}: letters, digits and _ are needed")
+    commit = args.commit or current_commit()
+    measured = run_timed(command) if command else {}
+    found, made_by, file = read_result(args.result.expanduser())
+    date = datetime.fromtimestamp(file.stat().st_mtime, timezone.utc).strftime("%Y-%m-%d")
+    about = {"command": without_folders(measured.pop("command", made_by or "not known")), **measured}
+    about |= {"commit": commit, "date": date, "processor": describe_processor(), "versions": versions()}
+    output = FOLDER / f"{args.name}.json"
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    write_json(output, {"about": about, "result": found})
+    return output
+
+
+def main() -> None:
+    """The command; see above."""
+    arguments = sys.argv[1:]
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    with one_line_errors():
+        output = run(build_parser().parse_args(current_spelling(arguments[:end])), arguments[end + 1 :])
+        print(f"wrote {output.relative_to(REPOSITORY)}")
+
+
+if __name__ == "__main__":
+    main()
