@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from prediction.models import SYSTEMS
 from runtime.command_line import make_parser, mark_common
 
 REPOSITORY = Path(__file__).parents[1]
-FOLDERS = ("scripts", "solov2", "efficientps", "fusion", "panoptic_fpn", "pan_secb", "tests/fuzz")
+FOLDERS = ("scripts", "solov2", "fusion", *SYSTEMS, "tests/fuzz")
 COMMANDS = sorted(
     path.relative_to(REPOSITORY).as_posix()
     for folder in FOLDERS
