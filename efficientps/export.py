@@ -1,7 +1,5 @@
 """What of EfficientPS is exported: the semantic model, or with the instance head all up to the detections."""
 
-from dataclasses import asdict
-
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +8,7 @@ from detection.exported_head import DetectionGraph
 from efficientps.network import LOGIT_STRIDE, EfficientPS, SemanticEfficientPS
 from efficientps.norm import LEAKY_SLOPE, NormAct
 from efficientps.predictor import EfficientPSPredictor
-from prediction.onnx_export import Exportable
+from prediction.onnx_export import Exportable, facts_of
 
 
 class SemanticGraph(nn.Module):
@@ -42,21 +40,14 @@ def export_of(predictor: EfficientPSPredictor) -> Exportable:
     """What there is to export."""
     network = with_plain_norms(with_constant_padding(predictor.network))
     has_head = isinstance(network, EfficientPS)
-    form = predictor.network_input
     settings = {"logit_stride": LOGIT_STRIDE}
     return Exportable(
         system="efficientps-maskrcnn" if has_head else "efficientps",
         network=WholeGraph(network) if has_head else SemanticGraph(network),
-        taxonomy=predictor.taxonomy,
-        producer=predictor.name,
-        multiple=form.multiple,
         stride=LOGIT_STRIDE,
-        resize={"rule": "shorter_side", **asdict(form.size)},
-        mean=form.normalization.mean,
-        std=form.normalization.std,
+        **facts_of(predictor),
         takes_size=has_head,
         is_batched=not has_head,
-        min_score=predictor.min_score,
         settings=settings | ({"convention": network.instance_head.convention} if has_head else {}),
     )
 

@@ -8,7 +8,7 @@ from backbones.constant_padding import with_constant_padding
 from pan_secb.erfnet import STRIDE
 from pan_secb.network import PanSECB
 from pan_secb.predictor import PanSECBPredictor
-from prediction.onnx_export import Exportable
+from prediction.onnx_export import Exportable, facts_of
 
 
 class EmbeddingGraph(nn.Module):
@@ -25,17 +25,11 @@ class EmbeddingGraph(nn.Module):
 
 def export_of(predictor: PanSECBPredictor) -> Exportable:
     """What there is to export."""
-    form = predictor.network_input
     return Exportable(
         system="pan_secb",
         network=EmbeddingGraph(with_constant_padding(predictor.network)),
-        taxonomy=predictor.taxonomy,
-        producer=predictor.name,
-        multiple=form.multiple,
         stride=STRIDE,
-        resize={"rule": "shorter_side", **asdict(form.size)},
-        mean=form.normalization.mean,
-        std=form.normalization.std,
+        **facts_of(predictor),
         is_batched=True,
         settings={"pixels_per_unit": predictor.network.pixels_per_unit, "clustering": asdict(predictor.clustering)},
     )

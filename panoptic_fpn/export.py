@@ -8,7 +8,7 @@ from backbones.constant_padding import with_constant_padding
 from detection.exported_head import DetectionGraph
 from panoptic_fpn.network import LOGIT_STRIDE, PanopticFPN
 from panoptic_fpn.predictor import PanopticFPNPredictor
-from prediction.onnx_export import Exportable
+from prediction.onnx_export import Exportable, facts_of
 
 
 class WholeGraph(nn.Module):
@@ -26,20 +26,14 @@ class WholeGraph(nn.Module):
 
 def export_of(predictor: PanopticFPNPredictor) -> Exportable:
     """What there is to export."""
-    network, form = with_constant_padding(predictor.network), predictor.network_input
+    network = with_constant_padding(predictor.network)
     train_ids = network.train_id_of_output.tolist()
     return Exportable(
         system="panoptic_fpn",
         network=WholeGraph(network),
-        taxonomy=predictor.taxonomy,
-        producer=predictor.name,
-        multiple=form.multiple,
         stride=LOGIT_STRIDE,
-        resize={"rule": "shorter_side", **asdict(form.size)},
-        mean=form.normalization.mean,
-        std=form.normalization.std,
+        **facts_of(predictor),
         takes_size=True,
-        min_score=predictor.min_score,
         settings={
             "logit_stride": LOGIT_STRIDE,
             "convention": network.instance_head.convention,

@@ -198,6 +198,7 @@ def shard_of(args: Namespace) -> Shard:
     shard, said_by = Shard.of_environment()
     if shard.count > 1:
         note(f"part {shard} of the images, as {said_by} say; --shard 1/1 does all")
+        args.shard = str(shard)  # whoever asks again is not told again
     return shard
 
 

@@ -7,7 +7,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data.network_input import NetworkInput
 from data.taxonomy import Taxonomy
 from prediction.exported.model_folder import (
     FORMAT,
@@ -27,6 +28,7 @@ from prediction.exported.model_folder import (
     write_settings,
 )
 from prediction.exported.session import CLASSES_KEY, Session
+from prediction.predictor import NetworkPredictor
 from runtime.files import InputError, atomic_path
 
 OPSET = 18
@@ -71,6 +73,20 @@ class Exportable:
         """Inputs of a random image that fills its size."""
         image = torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(seed))
         return (image, torch.tensor([height, width])) if self.takes_size else (image,)
+
+
+def facts_of(predictor: NetworkPredictor) -> dict[str, Any]:
+    """What an Exportable takes from a predictor whose images reach the network through a NetworkInput, its `network_input`."""
+    form: NetworkInput = predictor.network_input
+    return {
+        "taxonomy": predictor.taxonomy,
+        "producer": predictor.name,
+        "multiple": form.multiple,
+        "resize": {"rule": "shorter_side", **asdict(form.size)},
+        "mean": form.normalization.mean,
+        "std": form.normalization.std,
+        "min_score": predictor.min_score,
+    }
 
 
 @torch.inference_mode()
