@@ -11,7 +11,7 @@ SHELL := bash
 export GOMP_SPINCOUNT ?= 100000
 # The demo and the tests use drawn data, whatever data set the user works with.
 unexport CITYSCAPES_DATASET CITYSCAPES_DIR COCO_DATASET
-.PHONY: help setup runtime iabn demo demo-stage1 demo-stage2 test test-all lint clean
+.PHONY: help setup runtime iabn demo demo-stage1 demo-stage2 test test-all docs lint clean
 
 CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else f"error: Python {v[0]}.{v[1]}, but 3.10 to 3.13 is needed; make PYTHON=/path/to/python3.12")'
 
@@ -75,6 +75,10 @@ test: setup ## all tests, two at once
 
 test-all: setup ## also what takes many minutes: every system on four data sets
 	$(RUN) -m pytest -n 2 --dist loadfile -m ""
+
+docs: setup ## the documentation as a site in outputs/site
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet --strict
+	@echo "look at it: $(RUN) -m http.server -d outputs/site"
 
 lint: setup ## ruff and the import contracts
 	$(RUN) -m ruff check .

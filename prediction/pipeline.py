@@ -76,9 +76,11 @@ def load_pipeline(
     Args:
         model: a checkpoint of a system that gives everything, or the output folder of its training; or the folder of an exported
             model, which needs no torch.
-        instances, semantics: instead: anything that the commands' flags take (docs/joint.md), or the output folder of a training.
+        instances: instead: anything that the command's flag takes (docs/joint.md), or the output folder of a training.
+        semantics: the same.
         images: the images, where a half is a file or folder of predictions: a folder or glob.
-        rule: logit, heuristic or argmax. settings: of the rule, by the names of fusion/settings.py.
+        rule: logit, heuristic or argmax.
+        settings: of the rule, by the names of fusion/settings.py.
         device: default: cuda if there is one.
         halves: fields of HalvesSettings, such as instances_classes.
 
