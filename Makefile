@@ -4,6 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 RUNTIME := .venv-runtime
 DEMO := outputs/demo
+CPU_INDEX := https://download.pytorch.org/whl/cpu
 HALF := $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n > 3 ? n / 2 : 1)))
 .DEFAULT_GOAL := help
 SHELL := bash
@@ -18,13 +19,15 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
-setup: $(VENV)/.installed ## create .venv and install everything (once)
+setup: $(VENV)/.installed ## create .venv and install everything (once); CPU=1: without CUDA
 
 # One marker for the whole set-up: it is redone when what is installed changes, and after an interrupted one.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(CHECK_PYTHON)
-	@echo "setting up $(VENV): about 5.5 GB, minutes"
+	@echo "setting up $(VENV): $(if $(CPU),without CUDA,about 5.5 GB), minutes"
 	$(PYTHON) -m venv $(VENV)
+	@# Only PyTorch's own index has wheels for CPUs alone.
+	$(if $(CPU),$(RUN) -m pip install --quiet --progress-bar off --index-url $(CPU_INDEX) $(shell grep -E '^torch(vision)?==' constraints.txt))
 	$(RUN) -m pip install --quiet --progress-bar off --constraint constraints.txt torch torchvision --editable '.[train,test,lint]'
 	@# Two packages ship the same cv2; the headless one must win, as the other needs a system library for windows.
 	$(RUN) -m pip install --quiet --progress-bar off --constraint constraints.txt --no-deps --force-reinstall opencv-python-headless
