@@ -12,7 +12,7 @@ SHELL := bash
 export GOMP_SPINCOUNT ?= 100000
 # The demo and the tests use drawn data, whatever data set the user works with.
 unexport CITYSCAPES_DATASET CITYSCAPES_DIR COCO_DATASET
-.PHONY: help setup runtime iabn demo demo-stage1 demo-stage2 test test-all docs lint clean
+.PHONY: help setup runtime iabn demo demo-stage1 demo-stage2 test test-fast test-all docs lint clean
 
 CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else f"error: Python {v[0]}.{v[1]}, but 3.10 to 3.13 is needed; make PYTHON=/path/to/python3.12")'
 
@@ -75,6 +75,13 @@ demo-stage2:
 
 test: setup ## all tests, two at once
 	$(RUN) -m pytest -n 2 --dist loadfile
+
+# Folders that are quick for what they find, without the slower files of theirs.
+FAST := tests/data tests/detection tests/evaluation tests/fusion tests/prediction tests/runtime
+SLOWER := data/test_drawn_drive data/test_streets evaluation/test_viewer_in_browser fusion/test_solo_fusion prediction/test_batches \
+	prediction/test_cluster prediction/test_live_models prediction/test_run prediction/test_tuning runtime/test_without_torch
+test-fast: setup ## what is quick to run and finds most faults, in about a minute
+	$(RUN) -m pytest -n 2 --dist loadfile -m "not slow and not everything" $(FAST) $(SLOWER:%=--ignore tests/%.py)
 
 test-all: setup ## also what takes many minutes: every system on four data sets
 	$(RUN) -m pytest -n 2 --dist loadfile -m ""

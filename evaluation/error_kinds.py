@@ -2,42 +2,33 @@
 
 Truth and prediction are compared as panoptic quality compares them (evaluation/panoptic_quality.py), so that of each class the
 kinds of the truths add up to its true positives and false negatives, and those of the predictions, without `in void`, to its true
-positives and false positives. The kinds, in the order in which they are tried; docs/evaluation.md draws each:
-
-found        matched: the same class, IoU above one half
-in void      a prediction that panoptic quality forgives: most of it lies on void, or on a crowd of its class
-wrong class  IoU above one half with a segment of another class
-merged       one prediction covers more than half of each of several truths of its class
-split        several predictions of a class each lie with more than half of themselves in one truth
-loose        the same class, IoU from 0.1 to 0.5
-missed       a truth with none of these
-invented     a prediction with none of these
+positives and false positives. KINDS_OF_ERRORS has the kinds in the order in which they are tried; docs/evaluation.md draws each.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from data.panoptic_png import PanopticMap, Segment
 from data.taxonomy import Taxonomy
 from evaluation.panoptic_quality import ClassCounts, ImageMatches, PanopticQuality, find_forgiven, sum_over
 from evaluation.size_breakdown import SIZES, size_of
 
-KINDS = ("found", "in void", "wrong class", "merged", "split", "loose", "missed", "invented")
-ADVICE = {
-    "wrong class": "see the confusion matrix for which one, and whether the labels tell the two apart",
-    "merged": "masks that keep neighbours apart, or a higher min_score, would help first",
-    "split": "a larger view of the object, or a lower max_overlap, would help first",
-    "loose": "finer masks would help first",
-    "missed": "more images of it, a longer training or a lower min_score would help first",
-    "invented": "a higher min_score, or a larger smallest stuff area, would help first",
-}
-"""What would help first with each kind of error."""
 LOWEST_IOU = 0.1
 """Of a loose pair, as TIDE's background threshold (Bolya et al., ECCV 2020)."""
 Overlaps = Mapping[tuple[int, int], int]
 """Pixels of each pair (truth id, predicted id), as evaluation.pair_counts.count_pairs gives them."""
+Side = Literal["truth", "prediction"]
+
+
+class Pair(NamedTuple):
+    """A segment of the other side that a segment meets: its id, the pixels of both, IoU, and whether the classes are the same."""
+
+    other: int
+    pixels: int
+    iou: float
+    is_same_class: bool
 
 
 @dataclass(frozen=True)
@@ -47,7 +38,7 @@ class Outcome:
     partners: ids on the other side that the kind is about, the best first. iou: with the first of them, 0 without one.
     """
 
-    side: Literal["truth", "prediction"]
+    side: Side
     segment: Segment
     kind: str
     iou: float = 0.0
@@ -60,7 +51,7 @@ def explain(truth: PanopticMap, prediction: PanopticMap, overlaps: Overlaps, mat
     Args:
         overlaps, matches: of these two maps.
     """
-    image = _Image(truth, prediction, overlaps, matches)
+    image = ComparedMaps(truth, prediction, overlaps, matches)
     # Areas are counted: what a JSON lists need not be right.
     truths = [_with_area(s, image.truth_areas[s.segment_id]) for s in truth.segments if not s.is_crowd]
     predictions = [_with_area(s, image.predicted_areas[s.segment_id]) for s in prediction.segments]
@@ -71,7 +62,7 @@ def _with_area(segment: Segment, area: int) -> Segment:
     return segment if segment.area == area else replace(segment, area=area)
 
 
-class _Image:
+class ComparedMaps:
     """Two maps, with what is asked of them again and again."""
 
     def __init__(self, truth: PanopticMap, prediction: PanopticMap, overlaps: Overlaps, matches: ImageMatches):
@@ -90,31 +81,30 @@ class _Image:
         self.forgiven = find_forgiven(truth, prediction.segments, overlaps, self.predicted_areas)
 
     def of_truth(self, truth: Segment) -> Outcome:
+        """What became of a segment of the truth."""
         if (match := self.found_truths.get(truth.segment_id)) is not None:
             return Outcome("truth", truth, "found", match[3], (match[1],))
         return self._unmatched("truth", truth, "missed")
 
     def of_prediction(self, prediction: Segment) -> Outcome:
+        """What became of a predicted segment."""
         if (match := self.found_predictions.get(prediction.segment_id)) is not None:
             return Outcome("prediction", prediction, "found", match[3], (match[0],))
         if prediction.segment_id in self.forgiven:
             return Outcome("prediction", prediction, "in void")
         return self._unmatched("prediction", prediction, "invented")
 
-    def _unmatched(self, side: Literal["truth", "prediction"], segment: Segment, alone: str) -> Outcome:
+    def _unmatched(self, side: Side, segment: Segment, alone: str) -> Outcome:
         others = self.predictions if side == "truth" else self.truths
         own = segment.segment_id
-        pairs = [(k, pixels, self._iou(side, own, k, pixels)) for k, pixels in self.pairs[side].get(own, [])]
-        pairs.sort(key=lambda pair: (-pair[2], pair[0]))
-        wrong = [pair for pair in pairs if pair[2] > 0.5 and others[pair[0]].category_id != segment.category_id]
-        if wrong:
-            return Outcome(side, segment, "wrong class", wrong[0][2], (wrong[0][0],))
-        same = [pair for pair in pairs if others[pair[0]].category_id == segment.category_id]
-        for kind, find in (("merged", self._merged), ("split", self._split)):
-            if partners := find(side, segment, same):
-                return Outcome(side, segment, kind, next(p[2] for p in same if p[0] == partners[0]), partners)
-        if same and same[0][2] >= LOWEST_IOU:
-            return Outcome(side, segment, "loose", same[0][2], (same[0][0],))
+        pairs = [
+            Pair(k, pixels, self._iou(side, own, k, pixels), others[k].category_id == segment.category_id)
+            for k, pixels in self.pairs[side].get(own, [])
+        ]
+        pairs.sort(key=lambda pair: (-pair.iou, pair.other))
+        for kind, find in FINDERS.items():
+            if partners := find(self, side, segment, pairs):
+                return Outcome(side, segment, kind, next(p.iou for p in pairs if p.other == partners[0]), partners)
         return Outcome(side, segment, alone)
 
     def _iou(self, side: str, own: int, other: int, pixels: int) -> float:
@@ -122,7 +112,7 @@ class _Image:
         union = self.truth_areas[truth_id] + self.predicted_areas[predicted_id] - pixels - self.on_void.get(predicted_id, 0)
         return pixels / union
 
-    def _covered(self, predicted_id: int) -> list[int]:
+    def covered(self, predicted_id: int) -> list[int]:
         """Truths of the prediction's class of which it covers more than half, the largest share first."""
         category = self.predictions[predicted_id].category_id
         shares = [
@@ -132,7 +122,7 @@ class _Image:
         ]
         return [truth_id for share, truth_id in sorted(shares, key=lambda s: (-s[0], s[1])) if share > 0.5]
 
-    def _pieces(self, truth_id: int) -> list[int]:
+    def pieces(self, truth_id: int) -> list[int]:
         """Predictions of the truth's class that lie with more than half of themselves in it, the largest share first."""
         category = self.truths[truth_id].category_id
         shares = [
@@ -142,21 +132,91 @@ class _Image:
         ]
         return [predicted_id for share, predicted_id in sorted(shares, key=lambda s: (-s[0], s[1])) if share > 0.5]
 
-    def _merged(self, side: str, segment: Segment, same: list[tuple[int, int, float]]) -> tuple[int, ...]:
-        """Of a prediction the truths that it covers, of a truth the prediction that covers it and others."""
-        if side == "prediction":
-            covered = self._covered(segment.segment_id)
-            return tuple(covered) if len(covered) > 1 else ()
-        by = [other for other, _, _ in same if segment.segment_id in (found := self._covered(other)) and len(found) > 1]
-        return tuple(by[:1])
 
-    def _split(self, side: str, segment: Segment, same: list[tuple[int, int, float]]) -> tuple[int, ...]:
-        """Of a truth its pieces, of a prediction the truth that it and others are pieces of."""
-        if side == "truth":
-            pieces = self._pieces(segment.segment_id)
-            return tuple(pieces) if len(pieces) > 1 else ()
-        of = [other for other, _, _ in same if segment.segment_id in (found := self._pieces(other)) and len(found) > 1]
-        return tuple(of[:1])
+def _find_wrong_class(image: ComparedMaps, side: Side, segment: Segment, pairs: Sequence[Pair]) -> tuple[int, ...]:
+    return tuple([pair.other for pair in pairs if pair.iou > 0.5 and not pair.is_same_class][:1])
+
+
+def _find_merged(image: ComparedMaps, side: Side, segment: Segment, pairs: Sequence[Pair]) -> tuple[int, ...]:
+    """Of a prediction the truths that it covers, of a truth the prediction that covers it and others."""
+    if side == "prediction":
+        covered = image.covered(segment.segment_id)
+        return tuple(covered) if len(covered) > 1 else ()
+    others = [pair.other for pair in pairs if pair.is_same_class]
+    by = [other for other in others if segment.segment_id in (found := image.covered(other)) and len(found) > 1]
+    return tuple(by[:1])
+
+
+def _find_split(image: ComparedMaps, side: Side, segment: Segment, pairs: Sequence[Pair]) -> tuple[int, ...]:
+    """Of a truth its pieces, of a prediction the truth that it and others are pieces of."""
+    if side == "truth":
+        pieces = image.pieces(segment.segment_id)
+        return tuple(pieces) if len(pieces) > 1 else ()
+    others = [pair.other for pair in pairs if pair.is_same_class]
+    of = [other for other in others if segment.segment_id in (found := image.pieces(other)) and len(found) > 1]
+    return tuple(of[:1])
+
+
+def _find_loose(image: ComparedMaps, side: Side, segment: Segment, pairs: Sequence[Pair]) -> tuple[int, ...]:
+    same = [pair for pair in pairs if pair.is_same_class][:1]
+    return tuple(pair.other for pair in same if pair.iou >= LOWEST_IOU)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of error: what it is in a line, and what is said of a class that has it."""
+
+    meaning: str
+    words: str = ""
+    """Behind `3 of 9 are`, of truths; without words a class is never said to have it."""
+    advice: str = ""
+    """What would help first."""
+    find: Callable[[ComparedMaps, Side, Segment, Sequence[Pair]], tuple[int, ...]] | None = None
+    """Ids on the other side that an unmatched segment's error is about, the best first, of those in `pairs`; none: another kind.
+    None as a function: the kind is what a segment has by itself, before or after all that are tried."""
+
+
+KINDS_OF_ERRORS = {
+    "found": Kind("the same class, IoU above one half"),
+    "in void": Kind("a prediction that panoptic quality forgives: most of it lies on void, or on a crowd of its class"),
+    "wrong class": Kind(
+        "IoU above one half with a segment of another class",
+        "taken for another class",
+        "see the confusion matrix for which one, and whether the labels tell the two apart",
+        _find_wrong_class,
+    ),
+    "merged": Kind(
+        "one prediction covers more than half of each of several truths of its class",
+        "merged with others",
+        "masks that keep neighbours apart, or a higher min_score, would help first",
+        _find_merged,
+    ),
+    "split": Kind(
+        "several predictions of a class each lie with more than half of themselves in one truth",
+        "split into several",
+        "a larger view of the object, or a lower max_overlap, would help first",
+        _find_split,
+    ),
+    "loose": Kind(
+        "the same class, IoU from 0.1 to 0.5",
+        "found only loosely (IoU of 0.1 to 0.5)",
+        "finer masks would help first",
+        _find_loose,
+    ),
+    "missed": Kind(
+        "a truth with none of these",
+        "missed",
+        "more images of it, a longer training or a lower min_score would help first",
+    ),
+    "invented": Kind(
+        "a prediction with none of these",
+        "invented",
+        "a higher min_score, or a larger smallest stuff area, would help first",
+    ),
+}
+"""In the order in which they are tried. A new kind is one entry here and a row in docs/evaluation.md."""
+KINDS = tuple(KINDS_OF_ERRORS)
+FINDERS = {name: kind.find for name, kind in KINDS_OF_ERRORS.items() if kind.find is not None}
 
 
 @dataclass
@@ -243,7 +303,7 @@ class ErrorKinds:
         for category_id in {*self.truths, *self.predictions}:
             counts = self.quality.counts.get(category_id, ClassCounts())
             for kind in KINDS:
-                if kind in ("found", "in void"):
+                if not KINDS_OF_ERRORS[kind].words:
                     continue
                 lost, wrong = self._count("truths", category_id, kind), self._count("predictions", category_id, kind)
                 after = ClassCounts(counts.iou_sum + lost, counts.tp + lost, counts.fp - wrong, counts.fn - lost)
@@ -260,16 +320,9 @@ class ErrorKinds:
         total = sum(self.truths.get(category_id, Counter()).values())
         if kind == "invented":
             predicted = sum(self.predictions[category_id].values())
-            return f"{name}: {wrong} of {predicted} predictions {_are(wrong)} invented ({gain}); {ADVICE[kind]}"
-        words = {
-            "missed": "missed",
-            "loose": "found only loosely (IoU of 0.1 to 0.5)",
-            "merged": "merged with others",
-            "split": "split into several",
-            "wrong class": "taken for another class",
-        }[kind]
-        text = f"{name}: {lost} of {total} {_are(lost)} {words}"
-        advice = ADVICE[kind]
+            return f"{name}: {wrong} of {predicted} predictions {_are(wrong)} invented ({gain}); {KINDS_OF_ERRORS[kind].advice}"
+        text = f"{name}: {lost} of {total} {_are(lost)} {KINDS_OF_ERRORS[kind].words}"
+        advice = KINDS_OF_ERRORS[kind].advice
         if kind in ("missed", "loose") and self.taxonomy.is_thing[self.taxonomy.dataset_id_to_train_id[category_id]]:
             of_size = self.sizes.get(("truth", category_id, kind), Counter())
             small = sum(of_size[size] for size in SIZES[:2])

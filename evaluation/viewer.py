@@ -29,7 +29,7 @@ from data.panoptic_file import ImageId
 from data.panoptic_png import PanopticMap, Segment
 from data.segment_runs import find_runs
 from data.taxonomy import Taxonomy
-from evaluation.error_kinds import KINDS, ErrorKinds, Outcome
+from evaluation.error_kinds import KINDS, KINDS_OF_ERRORS, ErrorKinds, Outcome
 from evaluation.file_scores import Comparison
 from evaluation.panoptic_quality import GROUPS
 from evaluation.render import segment_colors, segment_index
@@ -170,6 +170,7 @@ class Viewer:
             "facts": [[name, str(value)] for name, value in summary.facts.items() if value is not None],
             "classes": classes,
             "kinds": KINDS,
+            "meanings": [kind.meaning for kind in KINDS_OF_ERRORS.values()],
             "runs": [_scores_entry(run) for run in summary.runs],
             "difference": {"text": summary.difference} if summary.difference else None,
             "tables": [asdict(table) for table in summary.tables],

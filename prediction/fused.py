@@ -117,7 +117,11 @@ class MergeRule:
         return merge(instances, train_ids, taxonomy, self.settings)
 
 
-RULES: dict[str, type[Rule]] = {"logit": LogitRule, "heuristic": MergeRule, "argmax": ArgmaxRule}
+RULES: dict[str, type[Rule]] = {
+    "logit": LogitRule,
+    "heuristic": MergeRule,
+    "argmax": ArgmaxRule,
+}
 """By the names of fusion.settings.RULES, which has their settings."""
 
 

@@ -8,8 +8,12 @@ from prediction.views import PLAIN, ViewSettings
 from runtime.device import need_torch
 from runtime.files import InputError, shorten
 
-SYSTEMS = ("efficientps", "panoptic_fpn", "pan_secb")
-"""Packages with a predictor.py that has load_predictor(path, device, views); a new system is one entry."""
+SYSTEMS = (
+    "efficientps",
+    "panoptic_fpn",
+    "pan_secb",
+)
+"""Packages with a predictor.py that has load_predictor(path, device, views); a new system is one entry: docs/recipes.md."""
 SOLOV2_SUFFIX = ".pth"
 EXPORTED_FILES = ("model.onnx", "model.yaml")
 """What scripts/export.py writes into a folder of its own."""

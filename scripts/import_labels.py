@@ -3,8 +3,7 @@
     $ python scripts/import_labels.py --from labelme --source exports/mine --output datasets/mine --stuff floor --others things
     $ python scripts/import_labels.py --from vistas --source /data/vistas --output datasets/vistas
 
-Formats: ade20k, ade20k-150, bdd100k, coco, cvat-coco, cvat-masks, kitti-step, label-studio, labelme, png-pairs, segments-ai,
-supervisely, vistas; docs/labels.md shows an example of each. Written into the output are
+docs/labels.md shows an example of each format. Written into the output are
   annotations/panoptic_SPLIT.json and annotations/panoptic_SPLIT/   the labels
   SPLIT/                                                            the images: hard links, or copies where links cannot be
   import_report.json                                                what overlapped, what was lost, for each image
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
+from data.label_formats.find import LABEL_FORMATS
 from runtime.command_line import current_spelling, make_parser
 from runtime.files import InputError, first_few, on_interruption, one_line_errors
 from runtime.progress import track
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = make_parser("import_labels.py", __doc__, has_config=False)
-    parser.add_argument("--from", type=str, required=True, metavar="FORMAT", help="what the source is: see docs/labels.md")
+    parser.add_argument(
+        "--from", type=str, required=True, metavar="FORMAT", help=f"what the source is: {', '.join(LABEL_FORMATS)}"
+    )
     parser.add_argument("--source", type=Path, required=True, metavar="DIR", help="the unpacked export, with its images")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new folder, or one of an earlier import")
     group = parser.add_argument_group("classes; what is said here goes before what the format says")

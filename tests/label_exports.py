@@ -310,3 +310,29 @@ NAMES = {
     "vistas": {"road": "construction--flat--road", "car": "object--vehicle--car"},
 }
 """What the road and the cars are called where it is something else."""
+SPLITS = {
+    "ade20k": ["train"],
+    "ade20k-150": ["val"],
+    "bdd100k": ["train", "val"],
+    "coco": ["train2017"],
+    "kitti-step": ["train", "val"],
+    "png-pairs": ["val"],
+    "vistas": ["train", "val"],
+}
+"""The split of each image of an export, where the format says it."""
+DECLARED = {
+    "ade20k-150",
+    "bdd100k",
+    "kitti-step",
+    "segments-ai",
+    "vistas",
+}
+"""The formats that say what is a thing."""
+DRAWN_OVER_EACH_OTHER = {
+    "coco",
+    "cvat-coco",
+    "label-studio",
+    "labelme",
+    "supervisely",
+}
+"""The formats that keep what lies below."""

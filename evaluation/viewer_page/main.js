@@ -2,16 +2,6 @@
 /* The start of the page: messages, views, keyboard, dark and light. */
 (() => {
   const { el, byId } = viewer;
-  const MEANINGS = {
-    found: "the same class, IoU above one half",
-    "in void": "a prediction that is not counted: most of it lies on void or on a crowd",
-    "wrong class": "IoU above one half with a segment of another class",
-    merged: "one prediction covers several truths of its class",
-    split: "several predictions of a class lie in one truth",
-    loose: "the same class, IoU from 0.1 to 0.5",
-    missed: "a truth with none of these",
-    invented: "a prediction with none of these",
-  };
 
   /** A line at the top of the page for what went wrong; an empty text takes it away. */
   viewer.say = (text) => {
@@ -91,7 +81,7 @@
     viewer.followAddress();
     viewer.say("");
     byId("layout").hidden = false;
-    byId("kinds-help").append(...run.kinds.flatMap((name) => [el("dt", {}, name), el("dd", {}, MEANINGS[name] || "")]));
+    byId("kinds-help").append(...run.kinds.flatMap((name, k) => [el("dt", {}, name), el("dd", {}, run.meanings[k])]));
     byId("help-button").addEventListener("click", keys["?"]);
     for (const button of byId("views").children)
       button.addEventListener("click", () => viewer.set({ view: button.dataset.view }));

@@ -2,7 +2,7 @@
 /* The list of an image's segments below the panels: errors first, grouped by kind; problems of its labels before them. */
 (() => {
   const { el } = viewer;
-  const ORDER = ["wrong class", "merged", "split", "loose", "missed", "invented", "in void", "found"];
+  const LAST = ["in void", "found"];
   const MOST_ENTRIES = 400; // of one group; an image of thousands of segments would stall the page
   let scene = null;
   let image = null;
@@ -61,7 +61,8 @@
       });
     if (scene.truth) collect("truth", scene.truth.segments);
     if (scene.runs[run]) collect(`run${run}`, scene.runs[run].segments);
-    const rank = (name) => (ORDER.includes(name) ? ORDER.indexOf(name) : ORDER.length);
+    const order = [...kinds.filter((name) => !LAST.includes(name)), ...LAST];
+    const rank = (name) => (order.includes(name) ? order.indexOf(name) : order.length);
     return [...found].sort((a, b) => rank(a[0]) - rank(b[0]));
   };
 

@@ -251,12 +251,14 @@ class Halves:
         return read_matching(self.settings.semantics_classes, self.taxonomy)
 
 
-INSTANCE_FOLDERS: tuple[tuple[tuple[str, ...], Callable], ...] = (((".txt",), Halves._open_text),)
-"""Suffixes of the files in a folder of instances, and who opens it."""
-SEMANTIC_FOLDERS: tuple[tuple[tuple[str, ...], Callable], ...] = (
+INSTANCE_FOLDERS: list[tuple[tuple[str, ...], Callable]] = [
+    ((".txt",), Halves._open_text),
+]
+"""Suffixes of the files in a folder of instances, and who opens it: a function of these Halves and the folder."""
+SEMANTIC_FOLDERS: list[tuple[tuple[str, ...], Callable]] = [
     (logit_arrays.SUFFIXES, Halves._open_arrays),
     (class_maps.SUFFIXES, Halves._open_maps),
-)
+]
 
 
 def _library_of(given: str) -> str | None:

@@ -1,37 +1,102 @@
 """A data set's layout is recognised from its folder; the folder is the argument's, the environment's, or an embedded one."""
 
 import importlib
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from data.drawn import embedded
 from data.drawn.embedded import find_data_set
+from data.drawn.snapshots import SnapshotsSettings, ensure_snapshots
+from data.drawn.streets import StreetsSettings, ensure_streets
 from data.layouts.cityscapes import CityscapesSplit
 from data.layouts.coco import CocoSplit
-from data.layouts.find import DataSet, named_data_set, open_data_set
+from data.layouts.find import LAYOUTS, DataSet, named_data_set, open_data_set
 from data.split import Split
-from data.taxonomy import CITYSCAPES, COCO_PANOPTIC
+from data.taxonomy import CITYSCAPES, COCO_PANOPTIC, recognise
+from prediction.run import predict_split
+from prediction.score import score
+from prediction.sources.truth import Truth
 from runtime.files import InputError
 
+EXAMPLES: dict[str, Callable[[Path], object]] = {
+    "cityscapes": lambda root: ensure_streets(root, StreetsSettings(128, 256, num_train=2, num_val=3)),
+    "coco": lambda root: ensure_snapshots(root, SnapshotsSettings(num_train=2, num_val=3)),
+}
+"""Layout -> what writes a small data set of it into a folder, with a split for training and one for validation, all with truth.
+A new layout gets the tests that are marked as its contract for one line here."""
 
-@pytest.fixture(params=["cityscapes", "coco"])
-def drawn(request) -> DataSet:
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory) -> dict[str, Path]:
+    roots = {layout: tmp_path_factory.mktemp("examples") / layout for layout in EXAMPLES}
+    for layout, root in roots.items():
+        EXAMPLES[layout](root)
+    return roots
+
+
+@pytest.fixture(params=LAYOUTS)
+def drawn(request, examples) -> DataSet:
     """A folder of each layout."""
-    return DataSet(request.getfixturevalue({"cityscapes": "streets", "coco": "snapshots"}[request.param]), request.param)
+    assert request.param in examples, f"layout {request.param} has no line in EXAMPLES"
+    return DataSet(examples[request.param], request.param)
 
 
-def test_the_layout_is_recognised_or_named(drawn):
+def test_contract_a_layout_is_recognised_by_itself_alone_or_named(drawn):
+    assert drawn.layout == LAYOUTS[drawn.layout].NAME
+    assert [name for name, layout in LAYOUTS.items() if layout.recognises(drawn.root)] == [drawn.layout]
     assert open_data_set(drawn.root) == drawn
     assert open_data_set(str(drawn.root), drawn.layout) == drawn
 
 
-def test_each_layout_has_its_splits_and_classes(drawn):
-    names, kind, taxonomy = {
-        "cityscapes": (["train", "val"], CityscapesSplit, CITYSCAPES),
-        "coco": (["train2017", "val2017"], CocoSplit, COCO_PANOPTIC),
-    }[drawn.layout]
+def test_contract_a_folder_of_anything_else_is_refused_with_what_the_layout_holds(drawn, examples, tmp_path):
+    layout = LAYOUTS[drawn.layout]
+    with pytest.raises(InputError, match=re.escape(layout.FORM)):
+        open_data_set(tmp_path)
+    others = [root for name, root in examples.items() if name != drawn.layout]
+    for root in (tmp_path, tmp_path / "nowhere", *others):
+        with pytest.raises(InputError, match=re.escape(str(root))):
+            layout.check_root(root)
+    for name in ("nowhere", "../train"):
+        with pytest.raises(InputError, match=re.escape(name)):
+            drawn.split(name)
+
+
+def test_contract_every_split_that_is_there_opens_with_the_classes_it_was_said_to_have(drawn):
+    layout = LAYOUTS[drawn.layout]
+    training, validation = drawn.usual_split(for_training=True), drawn.usual_split()
+    assert training != validation
+    assert {training, validation} <= set(drawn.splits())
+    assert training in layout.TRAIN_SPLITS
+    assert validation in layout.VAL_SPLITS
+    for name in drawn.splits():
+        split = drawn.split(name, for_training=True)
+        assert isinstance(split, Split)
+        assert split.split == name
+        assert split.name == f"{name} of {drawn.root}"
+        assert drawn.taxonomy(name) == split.taxonomy == recognise(split.taxonomy)
+
+
+def test_contract_the_truth_of_a_split_gives_it_a_perfect_score(drawn, tmp_path):
+    """The loop over images, the files that it writes and the scores know a split by what data/split.py promises alone."""
+    split = drawn.split()
+    scores = score(predict_split(split, Truth(split), tmp_path), split)
+    assert scores.quality["All"]["pq"] == 1
+    assert set(scores.per_image) == {split.image_id(index) for index in range(len(split))}
+
+
+@pytest.mark.parametrize(
+    ("layout", "names", "kind", "taxonomy"),
+    [
+        ("cityscapes", ["train", "val"], CityscapesSplit, CITYSCAPES),
+        ("coco", ["train2017", "val2017"], CocoSplit, COCO_PANOPTIC),
+    ],
+)
+def test_each_layout_has_its_splits_and_classes(layout, names, kind, taxonomy, examples):
+    drawn = DataSet(examples[layout], layout)
     assert drawn.splits() == names
     assert [drawn.usual_split(for_training=True), drawn.usual_split()] == names
     split = drawn.split()
@@ -42,8 +107,7 @@ def test_each_layout_has_its_splits_and_classes(drawn):
     assert len(drawn.split(names[0])) == len(drawn.split(for_training=True))
 
 
-def test_every_split_keeps_the_promises_of_the_protocol(drawn):
-    """The contract of data/split.py: a new layout gets this test for one line in `drawn`."""
+def test_contract_every_split_keeps_the_promises_of_the_protocol(drawn):
     split = drawn.split()
     ids = [split.image_id(index) for index in range(len(split))]
     assert len(set(ids)) == len(ids)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -21,12 +22,15 @@ from data.panoptic_png import PanopticMap
 from data.taxonomy import Taxonomy
 from runtime.files import InputError
 from tests.label_exports import (
+    DECLARED,
+    DRAWN_OVER_EACH_OTHER,
     EXPORTS,
     MEANING,
     NAMES,
     OVERLAPS,
     SCENE,
     SIZE,
+    SPLITS,
     brush,
     coco_content,
     corners,
@@ -40,20 +44,6 @@ from tests.label_exports import (
     save,
     write,
 )
-
-DRAWN_OVER_EACH_OTHER = ("coco", "cvat-coco", "label-studio", "labelme", "supervisely")
-"""The formats that keep what lies below."""
-SPLITS = {
-    "ade20k": ["train"],
-    "ade20k-150": ["val"],
-    "bdd100k": ["train", "val"],
-    "coco": ["train2017"],
-    "kitti-step": ["train", "val"],
-    "png-pairs": ["val"],
-    "vistas": ["train", "val"],
-}
-DECLARED = ("ade20k-150", "bdd100k", "kitti-step", "segments-ai", "vistas")
-"""The formats that say what is a thing."""
 
 
 def read(root: Path, name: str) -> LabelSet:
@@ -128,14 +118,16 @@ def test_the_digest_changes_with_the_labels(name, tmp_path):
 
 
 def change_a_label(root: Path) -> None:
-    """Repaint label PNGs, or move a corner in the JSONs."""
+    """Repaint label PNGs, or move the road's lower right corner, (8, 5), in JSONs and texts."""
     folders = {"SegmentationClass", "panoptic_maps", "bitmasks", "instances", "classes", "annotations"}
     pngs = [p for p in root.rglob("*.png") if folders & set(p.parts) or p.stem.endswith(("_seg", "_ground-truth"))]
     for png in pngs:
         png.write_bytes(png.read_bytes() + b"\0")
-    for path in () if pngs else root.rglob("*.json"):
+    for path in () if pngs else [*root.rglob("*.json"), *root.rglob("*.txt")]:
         text = path.read_text()
-        path.write_text(text.replace("[8, 5]", "[8, 4]").replace("8, 0, 8, 5", "8, 0, 8, 4").replace("[100.0, 83", "[100.0, 73"))
+        for before, after in (("[8, 5]", "[8, 4]"), ("8, 0, 8, 5", "8, 0, 8, 4"), ("[100.0, 83", "[100.0, 73"), ("8 5", "8 4")):
+            text = text.replace(before, after)
+        path.write_text(text)
 
 
 def shapes_of(path: Path, change: Callable[[dict], object]) -> None:
@@ -369,8 +361,41 @@ def test_a_damaged_export_is_refused_in_one_line(case, tmp_path):
     assert len(line) < 600
 
 
-def test_every_format_has_a_damaged_export_here():
-    assert {name for name, _, _ in DAMAGES.values()} == set(LABEL_FORMATS)
+def refusal(root: Path, name: str) -> str | None:
+    """What is wrong with an export, or None."""
+    try:
+        draw_all(root, name)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def scramble(path: Path) -> None:
+    """Bytes of no form: neither text nor a PNG."""
+    path.write_bytes(bytes(range(256)))
+
+
+@pytest.mark.parametrize("damage", [remove, cut, scramble])
+@pytest.mark.parametrize("name", EXPORTS)
+def test_a_file_that_is_missing_cut_or_of_another_form_is_left_out_or_refused_in_one_line(name, damage, tmp_path):
+    """Of every format, one file after the other: whatever is wrong with it, no other error leaves the reader."""
+    EXPORTS[name](tmp_path / "whole")
+    files = sorted(path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*") if path.is_file())
+    refusals = []
+    for k, file in enumerate(files):
+        root = tmp_path / str(k)
+        shutil.copytree(tmp_path / "whole", root)
+        damage(root / file)
+        refusals.append(refusal(root, name))
+        if refusals[-1] is not None:
+            assert "\n" not in refusals[-1]
+            assert "; " in refusals[-1], file  # what to do
+            assert str(root) in refusals[-1], file
+    assert any(refusals)
 
 
 def test_polygons_are_filled_as_pycocotools_fills_them(tmp_path):

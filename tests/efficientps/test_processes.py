@@ -47,7 +47,7 @@ def losses(folder: Path) -> list[float]:
     return [event.value for event in events.Scalars("train/loss")]
 
 
-@pytest.mark.slow
+@pytest.mark.everything  # two processes on two cores: a minute; CI runs it apart
 def test_two_processes_learn_what_one_learns_from_the_same_images(train, tmp_path):
     for epochs in (2, 3):  # the second run goes on
         both = train(tmp_path / "both", 2, epochs)
@@ -61,7 +61,6 @@ def test_two_processes_learn_what_one_learns_from_the_same_images(train, tmp_pat
     torch.testing.assert_close(weights(tmp_path / "both"), weights(tmp_path / "one"), rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.everything  # 17 s each
 @pytest.mark.parametrize("rank", [0, 1])
 def test_an_error_in_one_process_ends_both_with_one_line(rank, train, tmp_path):

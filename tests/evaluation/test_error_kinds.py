@@ -1,16 +1,19 @@
 """Each kind of error in a scene drawn for it; kinds add up on random scenes."""
 
+import re
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data.panoptic_png import PanopticMap, describe_segments
 from data.taxonomy import Category, Taxonomy
-from evaluation.error_kinds import KINDS, ErrorKinds, explain
+from evaluation.error_kinds import KINDS, KINDS_OF_ERRORS, ErrorKinds, explain
 from evaluation.pair_counts import count_pairs
 from evaluation.panoptic_quality import match_segments
 
+DOCS = Path(__file__).parents[2] / "docs" / "evaluation.md"
 CLASSES = Taxonomy(
     "drawn",
     (Category("sky", 1, False, (0, 0, 9)), Category("cat", 2, True, (9, 0, 0)), Category("dog", 3, True, (0, 9, 0))),
@@ -61,6 +64,25 @@ def test_each_kind_is_what_is_drawn(name):
     assert kinds(truth, prediction) == (of_truth, of_prediction)
 
 
+def drawings() -> dict[str, list[str]]:
+    """Kind -> truth, prediction and meaning, of the table in docs/evaluation.md."""
+    table = re.findall(r"^\| ([a-z ]+) \| `([.a-z]+)` \| `([.a-z]+)` \| (.+) \|$", DOCS.read_text(), re.MULTILINE)
+    return {kind: rest for kind, *rest in table}
+
+
+def test_the_docs_draw_every_kind_in_the_order_in_which_they_are_tried():
+    assert list(drawings()) == list(KINDS)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_contract_a_kind_is_what_the_docs_draw_and_says_what_would_help(name):
+    truth, prediction, _ = drawings()[name]
+    assert name in {outcome.kind for outcome in outcomes(draw(truth), draw(prediction))}
+    kind = KINDS_OF_ERRORS[name]
+    assert kind.meaning
+    assert bool(kind.advice) == bool(kind.words) == (name not in ("found", "in void"))
+
+
 def test_a_prediction_on_a_crowd_of_its_class_is_forgiven_as_in_panoptic_quality():
     truth, prediction = draw("aaaass", crowds="a"), draw("bbbbss")
     assert kinds(truth, prediction) == ({"s": "found"}, {"b": "in void", "s": "found"})
@@ -94,7 +116,7 @@ def moved(panoptic: PanopticMap, numbers: np.random.Generator) -> PanopticMap:
     return draw(*("".join(map(chr, row)) for row in text))
 
 
-def test_kinds_add_up_on_random_scenes():
+def test_contract_kinds_add_up_on_random_scenes():
     numbers, seen = np.random.default_rng(0), Counter()
     total = ErrorKinds(CLASSES)
     for k in range(200):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from data.panoptic_png import PanopticMap, describe_segments
 from data.taxonomy import CITYSCAPES
-from evaluation.error_kinds import KINDS, ErrorKinds
+from evaluation.error_kinds import KINDS, KINDS_OF_ERRORS, ErrorKinds
 from evaluation.file_scores import compare_maps
 from evaluation.viewer import Finding, Problem, Summary, ViewedRun, encode_map, open_viewer
 from runtime.files import InputError
@@ -58,6 +58,7 @@ def test_an_image_says_of_each_segment_what_became_of_it(tmp_path, draw, toy):
     (run,) = arguments_of(tmp_path / "v" / "data" / "run.js")
     assert run["runs"][0]["scores"]["All"] == errors.quality.scores(toy)["All"]
     assert run["facts"] == [["a", "1"]]
+    assert run["meanings"] == [KINDS_OF_ERRORS[kind].meaning for kind in run["kinds"]]
     assert [entry["gain"] for entry in run["runs"][0]["kinds"]] == [errors.scores()["kinds"][kind]["gain"] for kind in KINDS]
     (listed,) = run["images"]
     assert (listed["id"], listed["picture"], listed["size"]) == ("x", "data/000000.jpg", [3, 8])

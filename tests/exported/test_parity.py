@@ -16,8 +16,8 @@ from prediction.onnx_export import check_operators
 from prediction.predictor import Prediction, Predictor
 
 pytestmark = pytest.mark.slow  # torch's exporter takes ten seconds or more for any network
-WHOLE = ("efficientps", pytest.param("panoptic_fpn", marks=pytest.mark.everything), "pan_secb")
-"""Panoptic FPN's parts are those of the original EfficientPS; each network takes the exporter half a minute."""
+WHOLE = (*(pytest.param(name, marks=pytest.mark.everything) for name in ("efficientps", "panoptic_fpn")), "pan_secb")
+"""The first two take the exporter most of a minute each, so that only CI and `make test-all` compare them, and SOLOv2."""
 NAMES = ("efficientps", "panoptic_fpn", "pan_secb")
 LARGEST_LOGIT_DIFFERENCE = 1e-3
 LARGEST_SHARE = 1e-4
@@ -68,6 +68,7 @@ def test_whole_systems_predict_as_in_torch(exported, streets, name):
         assert differing(found.panoptic, wanted.panoptic) <= LARGEST_SHARE
 
 
+@pytest.mark.everything
 def test_solov2_gives_the_same_masks_as_in_torch(exported, streets):
     checkpoint, folder = exported("solov2")
     in_torch, in_onnx = load_predictor(checkpoint), load_predictor(folder)
@@ -83,7 +84,7 @@ def test_solov2_gives_the_same_masks_as_in_torch(exported, streets):
             np.testing.assert_allclose(crop, wanted_crop, rtol=2**-10, atol=LARGEST_LOGIT_DIFFERENCE)
 
 
-@pytest.mark.parametrize("name", ["solov2", *WHOLE])
+@pytest.mark.parametrize("name", [pytest.param("solov2", marks=pytest.mark.everything), *WHOLE])
 def test_every_operator_is_of_onnx_itself_and_norms_are_in_the_convolutions(exported, name):
     import onnx
 

@@ -1,6 +1,7 @@
 """Results of other tools as halves of a fusion: each form as its tool writes it, and damaged."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from data.images import write_image
 from data.instance_dump import write_instances
 from data.layouts.find import open_data_set
 from data.panoptic_file import write_panoptic_json
-from data.panoptic_png import write_panoptic_png
+from data.panoptic_png import PanopticMap, describe_segments, write_panoptic_png
 from data.run_lengths import decode_crop
 from data.semantic_dump import write_semantic
 from data.split import FileSplit, Split
@@ -75,7 +76,7 @@ def pq(split: Split, folder: Path, instances: object, semantics: object, **setti
 
 
 @pytest.mark.parametrize("form", [name for name in INSTANCE_FORMS if "polygons" not in name])
-def test_binary_masks_are_read_pixel_by_pixel(form, forms, split):
+def test_contract_binary_masks_are_read_pixel_by_pixel(form, forms, split):
     predictor, _ = halves(split, forms[form])
     for index in range(2):
         wanted = sorted((k, mask.tobytes()) for i, _, k, mask in things(split) if i == index)
@@ -83,7 +84,7 @@ def test_binary_masks_are_read_pixel_by_pixel(form, forms, split):
 
 
 @pytest.mark.parametrize("form", INSTANCE_FORMS)
-def test_the_truths_instances_in_each_form_give_the_pq_of_the_truths_dumps(form, forms, split, tmp_path):
+def test_contract_the_truths_instances_in_each_form_give_the_pq_of_the_truths_dumps(form, forms, split, tmp_path):
     """Polygons around pixels' centres lose half a pixel at each edge: at 128x256 that is much, and what is asked is less."""
     of_dumps = pq(split, tmp_path / "dumps", "truth", "truth")
     lost = of_dumps - pq(split, tmp_path / "form", forms[form], "truth")
@@ -91,9 +92,77 @@ def test_the_truths_instances_in_each_form_give_the_pq_of_the_truths_dumps(form,
 
 
 @pytest.mark.parametrize("form", SEMANTIC_FORMS)
-def test_the_truths_semantics_in_each_form_give_the_pq_of_the_truths_dumps(form, forms, split, tmp_path):
+def test_contract_the_truths_semantics_in_each_form_give_the_pq_of_the_truths_dumps(form, forms, split, tmp_path):
     of_dumps = pq(split, tmp_path / "dumps", "truth", "truth")
     assert pq(split, tmp_path / "form", "truth", forms[form]) > of_dumps - 0.02
+
+
+def copy_of(form: Path, folder: Path) -> Path:
+    """A form that was written, once more."""
+    folder.mkdir(parents=True)
+    return Path(shutil.copytree(form, folder / form.name) if form.is_dir() else shutil.copy(form, folder))
+
+
+def read_all(split: Split, form: Path, half: str) -> list[str]:
+    """Predict every image of a split; the fingerprint of each."""
+    predictor = halves(split, **{half: form})[half == "semantics"]
+    for index in range(len(split)):
+        predictor.predict(split.image_id(index), split.image(index))
+    return [predictor.fingerprint(split.image_id(index)) for index in range(len(split))]
+
+
+HALF_OF_FORM = dict.fromkeys(INSTANCE_FORMS, "instances") | dict.fromkeys(SEMANTIC_FORMS, "semantics")
+
+
+class Mirrored:
+    """A split whose truths are turned left to right."""
+
+    def __init__(self, split: Split):
+        self._split = split
+
+    def __getattr__(self, name: str):
+        return getattr(self._split, name)
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def truth(self, index: int) -> PanopticMap:
+        truth = self._split.truth(index)
+        ids, category_of = truth.segment_ids[:, ::-1], {s.segment_id: s.category_id for s in truth.segments}
+        return PanopticMap(ids, describe_segments(ids, category_of.__getitem__))
+
+
+@pytest.mark.parametrize("form", HALF_OF_FORM)
+def test_contract_the_same_content_has_the_same_fingerprint_and_another_has_another(form, forms, split, tmp_path):
+    half, write = HALF_OF_FORM[form], (INSTANCE_FORMS | SEMANTIC_FORMS)[form]
+    before = read_all(split, forms[form], half)
+    assert read_all(split, copy_of(forms[form], tmp_path / "copy"), half) == before
+    (tmp_path / "other").mkdir()
+    other = read_all(split, write(tmp_path / "other", Mirrored(split)), half)
+    assert all(a != b for a, b in zip(before, other, strict=True))
+
+
+@pytest.mark.parametrize("form", HALF_OF_FORM)
+def test_contract_a_file_that_is_cut_or_of_another_form_is_read_or_refused_in_one_line(form, forms, split, tmp_path):
+    files = sorted(path for path in forms[form].rglob("*") if path.is_file()) if forms[form].is_dir() else [forms[form]]
+    refusals = []
+    for k, path in enumerate({path.suffix: path for path in files}.values()):
+        for damage in (path.read_bytes()[: path.stat().st_size // 2], bytes(range(256)), b""):
+            copy = copy_of(forms[form], tmp_path / f"{k} {len(refusals)}")
+            (copy / path.relative_to(forms[form]) if copy.is_dir() else copy).write_bytes(damage)
+            refusals.append(refusal(split, copy, HALF_OF_FORM[form]))
+    assert any(refusals)
+    assert not any("\n" in line for line in refusals if line)
+    assert all("; " in line and str(tmp_path) in line for line in refusals if line), refusals
+
+
+def refusal(split: Split, form: Path, half: str) -> str | None:
+    """What is wrong with a form, or None."""
+    try:
+        read_all(split, form, half)
+    except InputError as error:
+        return str(error)
+    return None
 
 
 @pytest.mark.parametrize("has_palette", [False, True])

@@ -241,7 +241,7 @@ def test_every_format_has_an_example_in_the_docs_that_the_command_takes():
     commands = [line for line in text.splitlines() if line.startswith("python scripts/import_labels.py ")]
     given = [import_labels.build_parser().parse_args(shlex.split(line)[2:]) for line in commands]
     assert {getattr(arguments, "from") for arguments in given} == set(EXPORTS)
-    assert all(name in import_labels.__doc__ for name in EXPORTS)
+    assert all(name in import_labels.build_parser().format_help() for name in EXPORTS)
 
 
 def test_classes_are_asked_for(labelme, fails_in_one_line):

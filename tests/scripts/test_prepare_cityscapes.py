@@ -33,6 +33,19 @@ def root(drawn, tmp_path) -> Path:
     return Path(shutil.copytree(drawn, tmp_path / "root"))
 
 
+@pytest.fixture(scope="module")
+def prepared_once(drawn, tmp_path_factory) -> Path:
+    root = Path(shutil.copytree(drawn, tmp_path_factory.mktemp("prepared") / "root"))
+    assert prepare("--data-root", root).returncode == 0
+    return root
+
+
+@pytest.fixture
+def prepared(prepared_once, tmp_path) -> Path:
+    """A data set on which the command has run; what it wrote knows no time, so that a copy is as good."""
+    return Path(shutil.copytree(prepared_once, tmp_path / "root"))
+
+
 def outputs(root: Path) -> dict[str, bytes]:
     """What the command wrote: path in the root -> bytes."""
     names = ("annotations/*", "gtFine/cityscapes_panoptic_*.json", "gtFine/cityscapes_panoptic_*/*")
@@ -58,42 +71,38 @@ def test_every_split_is_prepared_in_both_id_modes(root):
     assert len(list(root.glob("gtFine/cityscapes_panoptic_*/*.png"))) == 2 * (3 + 2)
 
 
-def test_a_second_run_keeps_what_is_finished(root):
-    prepare("--data-root", root)
-    moments = {p: p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file()}
-    result = prepare("--data-root", root)
+def test_a_second_run_keeps_what_is_finished(prepared):
+    moments = {p: p.stat().st_mtime_ns for p in prepared.rglob("*") if p.is_file()}
+    result = prepare("--data-root", prepared)
     assert "wrote" not in result.stdout
     assert result.stdout.count("already finished") == 6
-    assert {p: p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file()} == moments
+    assert {p: p.stat().st_mtime_ns for p in prepared.rglob("*") if p.is_file()} == moments
 
 
-def test_a_label_that_changed_without_ageing_is_converted_again(root):
-    prepare("--data-root", root)
-    label = next(root.glob("gtFine/val/*/*_instanceIds.png"))
+def test_a_label_that_changed_without_ageing_is_converted_again(prepared):
+    label = next(prepared.glob("gtFine/val/*/*_instanceIds.png"))
     before = label.stat()
-    other = next(path for path in root.glob("gtFine/val/*/*_instanceIds.png") if path != label)
+    other = next(path for path in prepared.glob("gtFine/val/*/*_instanceIds.png") if path != label)
     label.write_bytes(other.read_bytes())
     os.utime(label, ns=(before.st_atime_ns, before.st_mtime_ns))
-    said = prepare("--data-root", root).stdout
+    said = prepare("--data-root", prepared).stdout
     assert (said.count("wrote"), said.count("already finished")) == (3, 3)  # val and train
     assert all("val" in line for line in said.splitlines() if line.startswith("wrote"))
 
 
-def test_an_emptied_png_is_written_again(root):
-    prepare("--data-root", root)
-    expected = outputs(root)
-    next(root.glob("gtFine/cityscapes_panoptic_train/*.png")).write_bytes(b"")
-    assert prepare("--data-root", root).stdout.count("wrote") == 1
-    assert outputs(root) == expected
+def test_an_emptied_png_is_written_again(prepared):
+    expected = outputs(prepared)
+    next(prepared.glob("gtFine/cityscapes_panoptic_train/*.png")).write_bytes(b"")
+    assert prepare("--data-root", prepared).stdout.count("wrote") == 1
+    assert outputs(prepared) == expected
 
 
 @pytest.mark.parametrize("flag", ["--no-resume", "--again"])
-def test_all_is_written_anew_on_demand(root, flag):
-    prepare("--data-root", root, "--splits", "val")
-    expected = outputs(root)
-    result = prepare("--data-root", root, "--splits", "val", flag, "--workers", "1")
+def test_all_is_written_anew_on_demand(prepared, flag):
+    expected = outputs(prepared)
+    result = prepare("--data-root", prepared, "--splits", "val", flag, "--workers", "1")
     assert (result.stdout.count("wrote"), result.stdout.count("already finished")) == (3, 0)
-    assert outputs(root) == expected
+    assert outputs(prepared) == expected
 
 
 def test_the_environment_names_the_root(root):
