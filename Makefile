@@ -24,7 +24,7 @@ setup: $(VENV)/.installed ## create .venv and install everything (once); CPU=1: 
 # One marker for the whole set-up: it is redone when what is installed changes, and after an interrupted one.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(CHECK_PYTHON)
-	@echo "setting up $(VENV): $(if $(CPU),without CUDA,about 5.5 GB), minutes"
+	@echo "setting up $(VENV): $(if $(CPU),without CUDA,about 6.5 GB), minutes"
 	$(PYTHON) -m venv $(VENV)
 	@# Only PyTorch's own index has wheels for CPUs alone.
 	$(if $(CPU),$(RUN) -m pip install --quiet --progress-bar off --index-url $(CPU_INDEX) $(shell grep -E '^torch(vision)?==' constraints.txt))

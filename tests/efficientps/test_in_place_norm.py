@@ -18,7 +18,7 @@ from efficientps.two_way_fpn import TwoWayFPN
 from runtime.files import InputError
 
 needs_package = pytest.mark.skipif(
-    importlib.util.find_spec("inplace_abn") is None, reason="inplace-abn is not installed; make setup builds it with a compiler"
+    importlib.util.find_spec("inplace_abn") is None, reason="inplace-abn is not installed; make iabn builds it with a compiler"
 )
 # float32, a dozen layers: in place, what the gradient needs is computed back from the norm's output.
 CLOSE = {"rtol": 1e-3, "atol": 1e-5}
