@@ -15,7 +15,7 @@ from evaluation.panoptic_quality import ImageMatches, match_overlaps
 from runtime.files import InputError, first_few
 from runtime.threads import in_threads
 
-Looked = TypeVar("Looked")
+Inspected = TypeVar("Inspected")
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def evaluate_files(
     prediction: PanopticFile,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
-    each: Callable[[ImageId, ImageMatches, tuple[Outcome, ...], Looked | None], None] | None = None,
-    look: Callable[[Comparison], Looked] | None = None,
+    each: Callable[[ImageId, ImageMatches, tuple[Outcome, ...], Inspected | None], None] | None = None,
+    inspect: Callable[[Comparison], Inspected] | None = None,
     with_kinds: bool = True,
 ) -> FileScores:
     """Score a prediction against the truth; images that only the prediction has are ignored, as in the official code.
@@ -102,9 +102,9 @@ def evaluate_files(
     Args:
         workers: threads that read and compare; their number changes the time, never a bit of the result.
         progress: called with (images done, images in all) after each image.
-        each: called with what was found in each image and with what `look` returned of it (None without `look`), in the order
+        each: called with what was found in each image and with what `inspect` returned of it (None without `inspect`), in the order
             of the truth, in the calling thread.
-        look: called with each image in the thread that compared it, in any order; what it returns waits for `each`, so it
+        inspect: called with each image in the thread that compared it, in any order; what it returns waits for `each`, so it
             should be small.
         with_kinds: whether each segment's outcome is found; without it only panoptic quality is, and there are no outcomes.
 
@@ -113,21 +113,21 @@ def evaluate_files(
     """
     pairs = check_predictions(truth, prediction)
 
-    def compare(image_id: ImageId) -> tuple[ImageMatches, tuple[Outcome, ...], int, Looked | None]:
+    def compare(image_id: ImageId) -> tuple[ImageMatches, tuple[Outcome, ...], int, Inspected | None]:
         start = time.perf_counter()
         real, guess, overlaps, matches = _compare_image(truth, prediction, pairs, image_id)
         outcomes = explain(real, guess, overlaps, matches) if with_kinds else ()
         seconds = time.perf_counter() - start
-        looked = look(Comparison(image_id, real, guess, overlaps, matches, outcomes, seconds)) if look else None
-        return matches, outcomes, real.segment_ids.size, looked  # the maps are given up here
+        inspected = inspect(Comparison(image_id, real, guess, overlaps, matches, outcomes, seconds)) if inspect else None
+        return matches, outcomes, real.segment_ids.size, inspected  # the maps are given up here
 
     kinds, image_pq = ErrorKinds(truth.taxonomy), {}
     compared = in_threads(compare, truth.annotations, workers)
-    for image_id, (matches, outcomes, num_pixels, looked) in zip(truth.annotations, compared):
+    for image_id, (matches, outcomes, num_pixels, inspected) in zip(truth.annotations, compared):
         kinds.add(outcomes, matches, num_pixels)
         image_pq[image_id] = matches.pq
         if each:
-            each(image_id, matches, outcomes, looked)
+            each(image_id, matches, outcomes, inspected)
         if progress:
             progress(len(image_pq), len(truth.annotations))
     return FileScores(kinds.quality.scores(truth.taxonomy), image_pq, kinds if with_kinds else None)

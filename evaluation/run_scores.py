@@ -148,7 +148,7 @@ def score_runs(
     pairs = {name: check_predictions(truth, file) for name, file in others}
     runs = [new_run(name, truth.taxonomy, extras) for name in predictions]
 
-    def look(comparison: Comparison) -> tuple[list[ImageScores], dict | None]:
+    def inspect(comparison: Comparison) -> tuple[list[ImageScores], dict | None]:
         image_id = comparison.image_id
         compared = [comparison, *(_compare(comparison, name, file, pairs[name][image_id]) for name, file in others)]
         entry = None
@@ -160,16 +160,16 @@ def score_runs(
         image_id: ImageId,
         matches: ImageMatches,
         outcomes: tuple[Outcome, ...],
-        looked: tuple[list[ImageScores], dict | None],
+        inspected: tuple[list[ImageScores], dict | None],
     ) -> None:
-        for run, seen in zip(runs, looked[0], strict=True):
+        for run, seen in zip(runs, inspected[0], strict=True):
             run.add(seen, has_kinds=run is runs[0])
         if viewer is not None:
-            viewer.add(looked[1])
+            viewer.add(inspected[1])
         if write_row is not None:
-            write_row(row_of(image_id, matches, outcomes, looked[0][0].seconds))
+            write_row(row_of(image_id, matches, outcomes, inspected[0][0].seconds))
 
-    found = evaluate_files(truth, first, workers, progress, count, look)
+    found = evaluate_files(truth, first, workers, progress, count, inspect)
     runs[0].kinds, runs[0].image_pq = found.kinds, found.image_pq
     return runs
 
