@@ -102,8 +102,8 @@ def evaluate_files(
     Args:
         workers: threads that read and compare; their number changes the time, never a bit of the result.
         progress: called with (images done, images in all) after each image.
-        each: called with what was found in each image and with what `inspect` returned of it (None without `inspect`), in the order
-            of the truth, in the calling thread.
+        each: called with what was found in each image and with what `inspect` returned of it (None without it), in the order of
+            the truth, in the calling thread.
         inspect: called with each image in the thread that compared it, in any order; what it returns waits for `each`, so it
             should be small.
         with_kinds: whether each segment's outcome is found; without it only panoptic quality is, and there are no outcomes.

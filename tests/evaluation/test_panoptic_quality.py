@@ -270,7 +270,7 @@ def test_without_kinds_the_scores_are_the_same(scene_files):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_is_looked_at_is_the_image_and_comes_back_in_order(scene_files, workers):
-    def look(comparison):
+    def inspect(comparison):
         for file, panoptic in zip(scene_files, (comparison.truth, comparison.prediction)):
             assert np.array_equal(panoptic.segment_ids, read_panoptic_map(file, comparison.image_id).segment_ids)
             assert [s.segment_id for s in panoptic.segments] == [
@@ -280,7 +280,7 @@ def test_what_is_looked_at_is_the_image_and_comes_back_in_order(scene_files, wor
         return comparison.image_id, comparison.matches, comparison.outcomes
 
     found = []
-    evaluate_files(*scene_files, workers, each=lambda *image: found.append(image), look=look)
+    evaluate_files(*scene_files, workers, each=lambda *image: found.append(image), inspect=inspect)
     assert [image[0] for image in found] == list(scene_files[0].annotations)
     assert all(image[:3] == image[3] for image in found)
 
