@@ -24,6 +24,7 @@ from data.taxonomy import TAXONOMIES, Taxonomy, recognise
 from runtime.files import InputError, digest_of, first_few, read_yaml, shorten
 from runtime.progress import note
 
+NO_CLASS_MAP = "none"
 FOLDER = Path(__file__).with_name("class_maps")
 VOID = "void"
 
@@ -88,6 +89,15 @@ class ClassMap:
 def shipped_maps() -> list[str]:
     """The names of the maps that the project brings."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def class_map_of(given: str | Path | None) -> ClassMap | None:
+    """The map that a setting names; None without one, and for NO_CLASS_MAP, which takes back what a configuration says.
+
+    Raises:
+        InputError: as read_class_map.
+    """
+    return None if given in (None, NO_CLASS_MAP) else read_class_map(given)
 
 
 def read_class_map(given: str | Path, target: Taxonomy | None = None) -> ClassMap:

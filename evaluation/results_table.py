@@ -32,7 +32,7 @@ def percent(share: float | None) -> str:
 def scores_line(ap: Mapping | None, iou: Mapping | None) -> str:
     """What stands below the table: mask AP (of InstanceAP) and mIoU (of SemanticIoU), in percent; None was not kept."""
     precision = "mask AP not kept" if ap is None else f"mask AP {percent(ap['AP'])} (AP50 {percent(ap['AP50'])})"
-    return f"{precision}, mIoU {'not kept' if iou is None else percent(iou['miou'])}"
+    return f"{precision}, mIoU {'not kept (--keep panoptic semantic)' if iou is None else percent(iou['miou'])}"
 
 
 def write_results(

@@ -1,7 +1,5 @@
 """How long each part of Pan-SECB takes: network, clustering, merging, and reading and writing files."""
 
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -29,6 +27,7 @@ from pan_secb.network import EmbeddingOutput, PanSECB
 from pan_secb.predictor import load_predictor
 from prediction.exported.predictor import enlarge
 from runtime.files import InputError, shorten
+from runtime.processor import describe_processor
 
 PARTS = ("network", "clustering", "merging", "read", "write")
 COMPUTED = PARTS[:3]
@@ -253,9 +252,4 @@ def describe_hardware(device: str) -> str:
     """The processor that computes, as its maker names it."""
     if device.startswith("cuda"):
         return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
-    processor = platform.processor() or platform.machine()
-    facts = Path("/proc/cpuinfo")  # on Linux, where platform only knows the architecture
-    if facts.is_file():
-        names = [line.split(":", 1)[1].strip() for line in facts.read_text().splitlines() if line.startswith("model name")]
-        processor = names[0] if names else processor
-    return f"{os.cpu_count()} x {processor}, {torch.get_num_threads()} threads"
+    return f"{describe_processor()}, {torch.get_num_threads()} threads"

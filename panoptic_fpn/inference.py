@@ -1,10 +1,10 @@
 """Any image or video to panoptic PNG, JSON and an overlay with legend, by a trained Panoptic FPN.
 
-    $ python panoptic_fpn/inference.py --image-path street.png
-    $ python panoptic_fpn/inference.py --image-path 'photos/*.jpg' --output outputs/photos
-    $ python panoptic_fpn/inference.py --image-path drive.mp4 --device cuda
+    $ python panoptic_fpn/inference.py --images street.png
+    $ python panoptic_fpn/inference.py --images 'photos/*.jpg' --output outputs/photos
+    $ python panoptic_fpn/inference.py --images drive.mp4 --device cuda
 
---image-path (or --images) is an image, a video, a folder of both (searched recursively), or a quoted glob; of any sizes.
+--images (or --images) is an image, a video, a folder of both (searched recursively), or a quoted glob; of any sizes.
 Writes panoptic.json (COCO panoptic form) with panoptic/*.png, and overlay/*.png and *.mp4. The same command again does only
 what is missing. A broken file is named, and the others are done.
 """

@@ -225,5 +225,5 @@ def with_panoptic(predictor: NetworkPredictor, rule: Rule) -> Predictor:
     if "panoptic" in predictor.gives:
         return predictor
     if "semantic" not in predictor.gives:
-        raise InputError(f"{predictor.name}: gives instances alone; give a semantic model, too")
+        raise InputError(f"{predictor.name}: gives instances alone; give it as --instances, and a semantic model as --semantics")
     return FusedPredictor(predictor if "instances" in predictor.gives else None, predictor, rule)

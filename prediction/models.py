@@ -15,16 +15,20 @@ SYSTEMS = (
 )
 """Packages with a predictor.py that has load_predictor(path, device, views); a new system is one entry: docs/recipes.md."""
 SOLOV2_SUFFIX = ".pth"
+CHECKPOINTS = ("best.ckpt", "last.ckpt")
+"""Names of a training's checkpoints, the better one first."""
 EXPORTED_FILES = ("model.onnx", "model.yaml")
 """What scripts/export.py writes into a folder of its own."""
 
 
 def load_predictor(path: Path, device: str = "cpu", views: ViewSettings = PLAIN) -> Predictor:
-    """Load a checkpoint that any of the training commands wrote, or the folder of an exported model, which needs no torch.
+    """Load a checkpoint that any of the training commands wrote, or the newest in its output folder; or the folder of an exported
+    model, which needs no torch.
 
     Raises:
         InputError: if it is missing, broken, or of no system of this project; or a checkpoint where there is no torch.
     """
+    path = find_checkpoint(path)
     if is_exported(path):
         return import_module("prediction.exported.predictor").load_predictor(Path(path), device, views)
     need_torch(str(path))
@@ -46,6 +50,22 @@ def load_predictor(path: Path, device: str = "cpu", views: ViewSettings = PLAIN)
         raise
     except (LookupError, TypeError, AttributeError, ValueError, RuntimeError, MemoryError) as error:  # settings of no network
         raise InputError(f"{path}: no network can be built of its settings ({shorten(error)}); train it again") from None
+
+
+def find_checkpoint(given: str | Path) -> Path:
+    """The checkpoint in a training's output folder; else what was given."""
+    folder = Path(given).expanduser()
+    if not folder.is_dir() or is_exported(folder):
+        return folder
+    for name in CHECKPOINTS:
+        if (folder / name).is_file():
+            return folder / name
+    if (folder / "last_checkpoint").is_file():  # mmengine's
+        need_torch(str(folder))
+        last = import_module("solov2.checkpoints").find_last(folder)
+        if last is not None:
+            return Path(last)
+    return folder
 
 
 def is_exported(path: Path) -> bool:

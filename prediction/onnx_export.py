@@ -76,7 +76,10 @@ class Exportable:
 
 
 def facts_of(predictor: NetworkPredictor) -> dict[str, Any]:
-    """What an Exportable takes from a predictor whose images reach the network through a NetworkInput, its `network_input`."""
+    """What an Exportable takes from a predictor that has a `network_input`: classes, name, form of the input, limit of scores.
+
+    `system`, `network` and `stride` are left to the caller.
+    """
     form: NetworkInput = predictor.network_input
     return {
         "taxonomy": predictor.taxonomy,
@@ -216,7 +219,7 @@ def largest_difference(exportable: Exportable, folder: ModelFolder, sizes: list[
         wanted_values = (wanted_values,) if isinstance(wanted_values, Tensor) else wanted_values
         for name, wanted in zip(folder.outputs, wanted_values, strict=True):
             differences.append(difference(found[name], wanted.numpy()))
-    return max(differences)
+    return float(np.max(differences))  # which is NaN where one is
 
 
 def difference(found: np.ndarray, wanted: np.ndarray) -> float:

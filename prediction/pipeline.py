@@ -8,7 +8,6 @@ print(panoptic.segment_ids.shape, [(s.segment_id, s.category_id, s.score) for s 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +21,11 @@ from data.split import FileSplit, Split
 from data.taxonomy import Taxonomy
 from fusion.settings import RULES as RULE_SETTINGS
 from prediction.fused import RULES, FusedPredictor, with_panoptic
-from prediction.models import is_exported, load_predictor
+from prediction.models import load_predictor
 from prediction.predictor import Predictor
 from prediction.sources.find import Halves, HalvesSettings
-from runtime.device import check_device, default_device, need_torch
+from runtime.device import check_device, default_device
 from runtime.files import InputError
-
-CHECKPOINTS = ("best.ckpt", "last.ckpt")
-"""Names of a training's checkpoints, the better one first."""
 
 
 class Pipeline:
@@ -100,10 +96,10 @@ def load_pipeline(
     device = check_device(device or default_device())
     joined = RULES[rule](RULE_SETTINGS[rule][1](**(settings or {})), device)
     if model is not None:
-        return Pipeline(with_panoptic(load_predictor(Path(_checkpoint_of(model)), device), joined))
+        return Pipeline(with_panoptic(load_predictor(Path(model), device), joined))
     split = NoImages() if images is None else ImageFiles(str(images))
     given = HalvesSettings(device=device, **halves)
-    found = Halves(split, "none" if instances is None else _checkpoint_of(instances), _checkpoint_of(semantics), given).find()
+    found = Halves(split, "none" if instances is None else str(instances), str(semantics), given).find()
     return Pipeline(FusedPredictor(*found, joined), None if images is None else split)
 
 
@@ -158,19 +154,3 @@ class NoImages(FileSplit):
     def image_id(self, index: int) -> str:
         """Asked for where files of predictions want the names of images."""
         raise InputError("a half is files of predictions, whose images nothing names; give images=FOLDER")
-
-
-def _checkpoint_of(given: str | Path) -> str:
-    """The checkpoint in a training's output folder; else what was given."""
-    folder = Path(given).expanduser()
-    if not folder.is_dir() or is_exported(folder):
-        return str(given)
-    for name in CHECKPOINTS:
-        if (folder / name).is_file():
-            return str(folder / name)
-    if (folder / "last_checkpoint").is_file():  # mmengine's
-        need_torch(str(folder))
-        last = import_module("solov2.checkpoints").find_last(folder)
-        if last is not None:
-            return str(last)
-    return str(given)

@@ -135,6 +135,8 @@ def predict_split(
         print(counts.shares(elapsed))
     if "panoptic" in run.kept and counts.done:
         print(f"wrote {run.panoptic_json if shard.count == 1 else part_path(run.folder, shard)}")
+        if "overlay" in run.kept:
+            print(f"to look at: {run.folder / 'overlay'}")
     check_problems(problems, counts.done)
     return run
 
@@ -162,7 +164,8 @@ class _Counts:
         """What the work was, in words."""
         total = sum(self.seconds.values())
         shares = ", ".join(f"{name} {100 * spent / total:.0f} %" for name, spent in self.seconds.items())
-        return f"{self.new / elapsed:.1f} images a second; {shares} of {total:.1f} s of work, done in {elapsed:.1f} s"
+        rate = f"{self.new / elapsed:.1f} images a second" if self.new > elapsed else f"{elapsed / self.new:.1f} s an image"
+        return f"{rate}; {shares} of {total:.1f} s of work, done in {elapsed:.1f} s"
 
 
 def check_problems(problems: Sequence[str], num_done: int) -> None:

@@ -155,7 +155,7 @@ def score(run: Run, split: Split, *, workers: int = 2) -> Scores:
     indices = [index for index in range(len(split)) if split.has_truth(index)]
     sums = ScoreSums(run.taxonomy, run.kept, split.name)
     records = track(in_threads(partial(measure, run, split), indices, workers), "scoring", len(indices))
-    for index, record in zip(indices, records):
+    for record, index in zip(records, indices, strict=True):  # in this order: the bar ends when its iterator does
         sums.add(split.image_id(index), record)
     return sums.scores()
 

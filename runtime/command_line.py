@@ -28,6 +28,7 @@ OLDER = {
     "--tta-scales": "--tta.scales",
     "--tta-flip": "--tta.flip",
     "--image-path": "--images",
+    "--image": "--images",
     "--work-dir": "--output",
     "--amp": "--precision",
     "--again": "--no-resume",
@@ -199,8 +200,10 @@ class OneLineErrors:
         key = re.search('Parser key "(.*?)"', message)
         reason = re.search(r"Not of type \w+: (.*)|Expected an? (.*?)(?:\. Got value.*)?$", message, re.MULTILINE)
         if not (key and reason):
+            if (absent := re.fullmatch(r"the following arguments are required: (.*)", message.strip())) is not None:
+                return f"the following arguments are required: {', '.join(map(self._flag_of, absent[1].split(', ')))}"
             return " ".join(message.split())
-        flag = next((action.option_strings[0] for action in self._actions if action.dest == key[1]), f"--{key[1]}")
+        flag = self._flag_of(key[1])
         value = re.search("(?:Given|Got) value: (.*)", message)
         given = f"{flag} {value[1]}" if value else flag
         if reason[1]:
@@ -208,6 +211,13 @@ class OneLineErrors:
         needed = re.sub(r"<class '(?:.*\.)?(\w+)'>", r"\1", reason[2])
         needed = re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", needed)
         return f"{given}: {needed} is needed"
+
+    def _flag_of(self, dest: str) -> str:
+        """How an argument is typed: `output` -> `--output`; one without dashes is called as in the usage."""
+        for action in self._actions:
+            if action.dest == dest:
+                return action.option_strings[0] if action.option_strings else str(action.metavar or dest)
+        return f"--{dest}"
 
 
 class OneLineParser(OneLineErrors, ArgumentParser):
@@ -257,7 +267,8 @@ def add_data_arguments(group: ArgumentParser) -> None:
     group.add_argument("--data-root", type=str | None, default=None, metavar="DIR", help=help_root)
     help_layout = "of the data set: cityscapes, coco, or auto, which recognises the folder, and takes Streets where there is none"
     group.add_argument("--layout", default="auto", help=help_layout)
-    help_classes = "class map that the truth goes through: coco-supercategories, or a YAML file (docs/formats.md); default: none"
+    help_classes = "class map that the truth goes through: coco-supercategories, a YAML file (docs/formats.md), or none; "
+    help_classes += "default: as a configuration says, else none"
     group.add_argument("--truth-classes", type=str | None, default=None, metavar="NAME|FILE", help=help_classes)
     mark_common(group, "--data-root", "--truth-classes")
 

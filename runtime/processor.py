@@ -1,4 +1,4 @@
-"""What computes here, in words: part of every measured number."""
+"""The processor, in words: part of every number measured on a CPU."""
 
 import os
 import platform
@@ -17,5 +17,6 @@ def processor_model() -> str:
 
 
 def describe_processor() -> str:
-    """The number of cores and the model: `2 x AMD EPYC 9B14`."""
-    return f"{os.cpu_count()} x {processor_model()}"
+    """The number of cores that this process may use, and the model: `2 x AMD EPYC 9B14`."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{usable} x {processor_model()}"

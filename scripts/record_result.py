@@ -1,16 +1,18 @@
 """Record a result that README or docs quote: scores or a benchmark, with command, commit, processor, versions and date.
 
     $ python scripts/record_result.py outputs/demo --name demo -- make demo
-    $ python scripts/record_result.py outputs/photos --name photos_two_stages
+    $ python scripts/record_result.py outputs/photos --name photos_two_stages --commit 18d1299
     $ python scripts/record_result.py deploy.json --name deploy -- python scripts/benchmark.py deploy --output deploy.json
 
 Writes docs/results/NAME.json, from which tables are copied; tests compare every table with its file. A command behind `--` is run
-first, and its seconds of the clock and of the processors are recorded, too; without one, the result that is there is recorded.
+first, in the repository, and its seconds of the clock and of the processors are recorded, too; one that goes on with what is
+done has only those of the rest. Without a command the result that is there is recorded.
 """
 
 import platform
 import re
 import resource
+import shlex
 import subprocess
 import sys
 import time
@@ -37,7 +39,7 @@ def build_parser() -> ArgumentParser:
     help_result = "a run folder with scores, or a JSON that a command wrote"
     parser.add_argument("result", type=Path, metavar="RUN|FILE", help=help_result)
     parser.add_argument("--name", required=True, metavar="NAME", help="of the file: letters, digits and _")
-    help_commit = "that made the result; default: the one that is checked out"
+    help_commit = "that made the result, needed without a command; default: the one that is checked out"
     parser.add_argument("--commit", type=str | None, default=None, metavar="HASH", help=help_commit)
     return parser
 
@@ -57,7 +59,7 @@ def run_timed(command: list[str]) -> dict[str, Any]:
         raise InputError(f"{' '.join(command)}: ended with exit code {code}; nothing is recorded")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"command": " ".join(command), "seconds": round(time.monotonic() - start), "cpu_seconds": round(cpu)}
+    return {"command": shlex.join(command), "seconds": round(time.monotonic() - start), "cpu_seconds": round(cpu)}
 
 
 def read_result(path: Path) -> tuple[dict, str | None, Path]:
@@ -77,7 +79,7 @@ def read_result(path: Path) -> tuple[dict, str | None, Path]:
 
 def without_folders(command: str) -> str:
     """A command with no more than the last part of absolute paths, as the rest helps nobody: `/a/photos` -> `.../photos`."""
-    return re.sub(r"(?<![\w.])/(?:[^\s/]+/)+(?=[^\s/])", ".../", command)
+    return re.sub(r"(?<![\w.:/~])/(?:[^\s/]+/)+(?=[^\s/])", ".../", command)
 
 
 def current_commit() -> str:
@@ -112,16 +114,21 @@ def run(args: Namespace, command: list[str]) -> Path:
         command: what makes the result; may be empty.
 
     Raises:
-        InputError: as above, or if the name is none.
+        InputError: if the command fails, or the result or the name does not fit.
     """
     if not re.fullmatch(r"\w+", args.name):
         raise InputError(f"--name {args.name}: letters, digits and _ are needed")
-    commit = args.commit or current_commit()
+    if not command and args.commit is None:
+        raise InputError("--commit HASH is needed for a result that is there already: of the state that made it")
+    commit, start = args.commit or current_commit(), time.time()
     measured = run_timed(command) if command else {}
-    found, made_by, file = read_result(args.result.expanduser())
+    found, made_by, file = read_result(REPOSITORY / args.result.expanduser() if command else args.result.expanduser())
+    if command and file.stat().st_mtime < start:
+        raise InputError(f"{file}: the command did not write it; name what it writes")
     date = datetime.fromtimestamp(file.stat().st_mtime, timezone.utc).strftime("%Y-%m-%d")
     about = {"command": without_folders(measured.pop("command", made_by or "not known")), **measured}
-    about |= {"commit": commit, "date": date, "processor": describe_processor(), "versions": versions()}
+    about |= {"commit": commit, "date": date}
+    about |= {"processor": describe_processor(), "versions": versions()} if command else {}
     output = FOLDER / f"{args.name}.json"
     FOLDER.mkdir(parents=True, exist_ok=True)
     write_json(output, {"about": about, "result": found})

@@ -55,7 +55,7 @@ def run(args: Namespace) -> None:
 
     config_path = find_config(args.config)
     if args.truth_classes is None and not args.images:
-        args.truth_classes = load_config(config_path).get("truth_classes")
+        args.truth_classes = load_config(config_path, parse_options(args.cfg_options)).get("truth_classes")
     split, work_dir = split_of(args), output_folder(config_path)
     if args.images:
         place = Path(args.images).expanduser().resolve()

@@ -20,7 +20,7 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
-from data.class_map import read_class_map
+from data.class_map import class_map_of
 from data.layouts.find import open_data_set
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC, Taxonomy
 
@@ -141,7 +141,7 @@ def planned_taxonomy(data_root: str | None, layout: str, split: str | None, trut
     Raises:
         InputError: if the data set or the class map cannot be read.
     """
-    class_map = None if truth_classes is None else read_class_map(truth_classes)
+    class_map = class_map_of(truth_classes)
     if data_root:
         data_set = open_data_set(data_root, layout, class_map=class_map)
         return data_set.taxonomy(split or data_set.usual_split())

@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from data.class_map import read_class_map
+from data.class_map import class_map_of
 from data.layouts.find import AUTO, DataSet, named_data_set
 from runtime.files import InputError
 
@@ -20,9 +20,8 @@ def find_data_set(given: str | Path | None = None, layout: str = AUTO, truth_cla
     Raises:
         InputError: if the folder is missing or of another layout, or there is no such class map.
     """
-    class_map = None if truth_classes is None else read_class_map(truth_classes)
     found = named_data_set(given, layout) or _embedded("cityscapes" if layout == AUTO else layout)
-    return replace(found, class_map=class_map)
+    return replace(found, class_map=class_map_of(truth_classes))
 
 
 @cache

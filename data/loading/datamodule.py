@@ -15,7 +15,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data.class_map import read_class_map
+from data.class_map import class_map_of
 from data.input_size import InputSize
 from data.layouts.find import open_data_set
 from data.loading.augmentation import AugmentationSettings, TrainingAugmentation
@@ -175,7 +175,7 @@ class PanopticDataModule(pl.LightningDataModule):
         seed: NonNegativeInt | None = None,
     ):
         super().__init__()
-        class_map = None if truth_classes is None else read_class_map(truth_classes)
+        class_map = class_map_of(truth_classes)
         self.data_set = open_data_set(data_root, layout, class_map=class_map)
         self.train_split = train_split or self.data_set.usual_split(for_training=True)
         self.val_split = val_split or self.data_set.usual_split()

@@ -15,7 +15,7 @@ from data.class_map import ClassMap, read_class_map
 from data.class_matching import NAMES, NUMBERINGS, ForeignClasses, joint_taxonomy, read_matching
 from data.split import Split
 from data.taxonomy import CITYSCAPES, Taxonomy
-from prediction.models import is_exported, load_predictor
+from prediction.models import find_checkpoint, is_exported, load_predictor
 from prediction.predictor import Predictor
 from prediction.run import Run
 from prediction.sources import cityscapes_masks, class_maps, logit_arrays, yolo_polygons
@@ -145,9 +145,10 @@ class Halves:
             if self.settings.checkpoint is None:
                 raise InputError("`model` needs --checkpoint; give one, or another half")
             return self.settings.checkpoint
-        path = Path(given).expanduser()
-        is_one = path.suffix in CHECKPOINT_SUFFIXES or is_exported(path)
-        return path if _library_of(given) is None and is_one else None
+        if _library_of(given) is not None:
+            return None
+        path = find_checkpoint(given)
+        return path if path.suffix in CHECKPOINT_SUFFIXES or is_exported(path) else None
 
     def _load(self, path: Path) -> Predictor:
         if path not in self._loaded:

@@ -34,7 +34,7 @@ def test_a_group_without_classes_is_not_zero(toy):
 def test_ap_and_miou_stand_in_one_line():
     assert scores_line(AP, IOU) == "mask AP 25.0 (AP50 50.0), mIoU 50.0"
     assert scores_line({"AP": None, "AP50": None}, {"miou": None}) == "mask AP n/a (AP50 n/a), mIoU n/a"
-    assert scores_line(None, None) == "mask AP not kept, mIoU not kept"
+    assert scores_line(None, None) == "mask AP not kept, mIoU not kept (--keep panoptic semantic)"
 
 
 def test_columns_are_as_wide_as_their_widest_cell():

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import sys
 
 import pytest
@@ -32,7 +33,7 @@ def test_a_run_is_recorded_with_its_command_and_without_its_images(command, tmp_
     run = tmp_path / "run"
     write_json(run / "run.json", {"command": "python fusion/solo_fusion.py --data-root /home/me/photos --output outputs/x"})
     write_json(run / "scores.json", {"All": {"pq": 0.5}, "per_image": [1, 2, 3]})
-    found = record(command, monkeypatch, run, "--name", "demo")
+    found = record(command, monkeypatch, run, "--name", "demo", "--commit", "abc1234")
     assert found["result"] == {"All": {"pq": 0.5}}
     assert found["about"]["command"] == "python fusion/solo_fusion.py --data-root .../photos --output outputs/x"
     assert found["about"]["commit"] == "abc1234"
@@ -49,9 +50,15 @@ def test_a_command_is_run_timed_and_its_result_recorded(command, tmp_path, monke
 
 def test_what_cannot_be_recorded_is_refused_in_one_line(command, tmp_path, fails_in_one_line):
     write_json(tmp_path / "list.json", [1])
-    assert "no such file" in fails_in_one_line(command.main, tmp_path / "none.json", "--name", "demo")
-    assert "an object is needed" in fails_in_one_line(command.main, tmp_path / "list.json", "--name", "demo")
+    assert "no such file" in fails_in_one_line(command.main, tmp_path / "none.json", "--name", "demo", "--commit", "abc1234")
+    known = ("--commit", "abc1234")
+    assert "an object is needed" in fails_in_one_line(command.main, tmp_path / "list.json", "--name", "demo", *known)
+    assert "--commit HASH is needed" in fails_in_one_line(command.main, tmp_path / "list.json", "--name", "demo")
     assert "letters, digits and _" in fails_in_one_line(command.main, tmp_path / "list.json", "--name", "a/b")
     failing = ("--", sys.executable, "-c", "raise SystemExit(3)")
     assert "ended with exit code 3" in fails_in_one_line(command.main, tmp_path / "list.json", "--name", "demo", *failing)
+    idle = ("--", sys.executable, "-c", "")
+    write_json(tmp_path / "old.json", {"ms": 3})
+    os.utime(tmp_path / "old.json", (0, 0))
+    assert "the command did not write it" in fails_in_one_line(command.main, tmp_path / "old.json", "--name", "demo", *idle)
     assert not (tmp_path / "results").exists()
