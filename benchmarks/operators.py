@@ -14,7 +14,8 @@ def time_operators(folder: ModelFolder, size: tuple[int, int], threads: int, run
     """Operator -> milliseconds an image, of random pixels; the first of the runs is not counted.
 
     Args:
-        size: (height, width) of the input, in multiples of the network's.
+        folder: the exported model. size: (height, width) of the input, in multiples of the network's.
+        threads: that compute one image. runs: that are counted.
     """
     import onnxruntime
 

@@ -165,7 +165,7 @@ def run(args: Namespace) -> bool:
     if args.report is not None:
         write_label_report(args.report, work, log, facts_of(args), track)
         written.append(args.report / "index.html")
-    print(f"\nWrote {' and '.join(map(str, written))}")
+    print(f"\nwrote {' and '.join(map(str, written))}")
     return log.num_broken > 0
 
 

@@ -37,7 +37,7 @@ def run(args: Namespace) -> None:
 
     folder = args.folder.expanduser()
     if open_parts(folder)[0].kind == COMPARISON:
-        print(f"\nWrote {' and '.join(map(str, collect_comparisons(folder)))}")
+        print(f"\nwrote {' and '.join(map(str, collect_comparisons(folder)))}")
         return
     collected = collect_run(folder)
     if "panoptic" in collected.run.kept and collected.num_done:

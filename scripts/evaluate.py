@@ -140,7 +140,7 @@ def check(args: Namespace) -> None:
 def use_demo(args: Namespace) -> None:
     """Fill in the demo's files."""
     args.prediction, args.truth = DEMO_PREDICTION, STREETS / "gtFine" / "cityscapes_panoptic_val.json"
-    print(f"No files given: scoring {args.prediction} on the embedded data set, {args.truth}", flush=True)
+    print(f"no files given: scoring {args.prediction} on the embedded data set, {args.truth}", flush=True)
     for path in (args.prediction, args.truth):
         if not path.exists():
             raise InputError(f"{path}: not there yet; run `make demo`, or give --truth and --prediction")
@@ -259,6 +259,8 @@ def score(args: Namespace, files: "Files", facts: dict[str, object]) -> "list[Ru
     if args.report is not None:
         images = find_images(args.images, truth)
         report = open_viewer(args.report, truth.taxonomy, list(truth.annotations), images)
+        if args.images is None and not images:
+            print("the report shows maps alone; --images FOLDER shows the images, too")
         if args.images is not None and len(images) < len(truth.annotations):
             print(f"{len(truth.annotations) - len(images)} of {len(truth.annotations)} images have no picture in {args.images}")
         if len(files.runs) > 2:
@@ -328,7 +330,7 @@ def run(args: Namespace) -> None:
         draw(args, truth, prediction, runs[0])
     page = args.report and args.report / "index.html"
     written = [str(path) for path in (output, args.per_image, page, args.picture) if path]
-    print(f"\nWrote {' and '.join(written)}")
+    print(f"\nwrote {' and '.join(written)}")
     if args.official and "differ" in lines[-1]:
         explain_difference(truth)
 

@@ -110,7 +110,7 @@ def run(args: Namespace) -> None:
     files["prediction"] = describe_file(prediction, prediction.annotations)
     scores["stq"]["sequences"] = [vars(entry) | {"stq": entry.stq} for entry in scores["stq"]["sequences"]]
     write_json(output, scores | {"provenance": provenance(command, files)})
-    print(f"\nWrote {output}")
+    print(f"\nwrote {output}")
 
 
 def main() -> None:

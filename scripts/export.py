@@ -14,6 +14,7 @@ import re
 import sys
 import tempfile
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ FOLDER = OUTPUTS / "exported"
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = make_parser("export.py", __doc__, has_config=False)
-    help_checkpoint = "of any of the training commands: a .ckpt, or SOLOv2's epoch_*.pth"
+    help_checkpoint = "of any of the training commands: a .ckpt, SOLOv2's epoch_*.pth, or the folder that holds it"
     parser.add_argument("--checkpoint", type=str, required=True, metavar="FILE", help=help_checkpoint)
     parser.add_argument("--to", choices=["onnx"], default="onnx", help="the form of the exported model")
     parser.add_argument("--half", action="store_true", help="compute in float16, for GPUs; half the size of the file")
@@ -44,7 +45,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--dynamic", action="store_true", help=help_dynamic)
     help_size = "one size of the network's input instead, to which images are padded; what does not fit is shrunk"
     parser.add_argument("--size", type=str | None, default=None, metavar="HxW", help=help_size)
-    help_output = f"a folder; default: {relative_to_repository(FOLDER)}/ and the model's name, with its precision"
+    help_output = f"a folder; default: {relative_to_repository(FOLDER)}/ and the model's name, with -float16 or -int8 behind it"
     parser.add_argument("--output", type=str | None, default=None, metavar="DIR", help=help_output)
     return parser
 
@@ -64,8 +65,11 @@ def read_size(given: str | None, is_dynamic: bool) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def check_agreement(exportable: "Exportable", folder: "ModelFolder") -> None:
+def check_agreement(exportable: "Exportable", folder: "ModelFolder", name: str) -> None:
     """Compare the file with the network in torch; say how well they agree, or delete the file.
+
+    Args:
+        name: what is compared, for the error.
 
     Raises:
         InputError: if a float32 file does not do what the network does.
@@ -84,7 +88,7 @@ def check_agreement(exportable: "Exportable", folder: "ModelFolder") -> None:
     for path in (folder.model, folder.path / SETTINGS):
         path.unlink()
     advice = "it is deleted; give another --size, or update torch and onnxruntime"
-    raise InputError(f"{folder.model}: {found} on random images, of 1 or the largest output; {advice}")
+    raise InputError(f"{name}: {found} on random images, of 1 or the largest output; {advice}")
 
 
 def run(args: Namespace) -> None:
@@ -95,11 +99,12 @@ def run(args: Namespace) -> None:
     """
     if args.int8 and args.half:
         raise InputError(f"--half and --int8 {args.int8}: give one of both; float16 is for GPUs, int8 for CPUs")
-    checkpoint, size = Path(args.checkpoint).expanduser(), read_size(args.size, args.dynamic)
+    from prediction.models import find_checkpoint, is_exported, load_predictor
+
+    checkpoint, size = find_checkpoint(args.checkpoint), read_size(args.size, args.dynamic)
     if checkpoint.suffix == ".pth":
         # First: it sets what torch reads when it is loaded.
         import solov2  # noqa: F401
-    from prediction.models import is_exported, load_predictor
     from prediction.onnx_export import OPSET, export
 
     if is_exported(checkpoint):
@@ -107,6 +112,9 @@ def run(args: Namespace) -> None:
     calibration = None if args.int8 is None else ImageFiles(args.int8)
     predictor = load_predictor(checkpoint)
     system = type(predictor).__module__.partition(".")[0]
+    if find_spec(f"{system}.export") is None:
+        advice = "write it as docs/recipes.md says"
+        raise InputError(f"--checkpoint {checkpoint}: {system} has no {system}/export.py with export_of(predictor); {advice}")
     exportable = import_module(f"{system}.export").export_of(predictor)
     precision = "-int8" if args.int8 else "-float16" if args.half else ""
     output = FOLDER / f"{predictor.name}{precision}" if args.output is None else Path(args.output).expanduser()
@@ -115,13 +123,13 @@ def run(args: Namespace) -> None:
     print(f"exporting {checkpoint} ({predictor.name}): opset {OPSET}, {sizes}", flush=True)
     if calibration is None:
         folder = export(exportable, output, size, args.half)
-        check_agreement(exportable, folder)
+        check_agreement(exportable, folder, str(folder.model))
     else:
         from prediction.quantization import NUM_IMAGES, quantize
 
         with tempfile.TemporaryDirectory() as scratch:
             in_float32 = export(exportable, Path(scratch), size)
-            check_agreement(exportable, in_float32)
+            check_agreement(exportable, in_float32, f"{checkpoint} in float32")
             # Spread over the folder, where neighbours are often alike.
             chosen = np.linspace(0, len(calibration) - 1, min(NUM_IMAGES, len(calibration))).round().astype(int)
             print(f"int8: {len(chosen)} of {len(calibration)} images of {args.int8} set the ranges", flush=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 RESULTS = REPOSITORY / "docs" / "results"
 MARK = re.compile(r"\*Numbers: (?:commit (?P<commit>\w+)|(?P<files>\[.*\))|of the sources named)\.\*")
 TABLE = re.compile(r"(?:^ *\|.*\n)+", re.MULTILINE)
@@ -62,7 +62,8 @@ def test_a_table_of_measured_numbers_says_where_they_are_from(rows, below):
     if mark["files"]:
         names = re.findall(r"\[([\w.]+)\]", mark["files"])
         values = [value for name in names for value in leaves(json.loads((RESULTS / name).read_text()))]
-        numbers = [cell for row in rows for cell in row[1:] if NUMBER.fullmatch(cell)]
+        cells = [cell for row in rows for cell in row[1:] if NUMBER.fullmatch(cell) or MEASURED.fullmatch(cell)]
+        numbers = [number for cell in cells for number in NUMBER.findall(cell)]
         assert [number for number in numbers if not is_among(number.replace(",", ""), values)] == []
     elif mark["commit"]:
         git = ["git", "-C", str(REPOSITORY)]

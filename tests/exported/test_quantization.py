@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.operators import milliseconds_by_operator
 from prediction.exported.model_folder import MODEL, SETTINGS, ModelFolder, read_folder
 from prediction.exported.predictor import load_predictor
 from prediction.quantization import NUM_FIRST, quantize, sensitive_convolutions
@@ -71,20 +70,3 @@ def test_a_model_of_another_precision_is_refused(identity, tmp_path):
     with pytest.raises(InputError, match="is float16, but a float32 model is needed; export one without --half"):
         quantize(replace(identity, precision="float16"), [], tmp_path / "int8")
     assert not (tmp_path / "int8").exists()
-
-
-def test_the_profile_counts_every_run_but_the_first_and_kernels_alone():
-    def event(name, start, duration, operator=None):
-        return {
-            "name": name,
-            "cat": "Node" if operator else "Session",
-            "ts": start,
-            "dur": duration,
-            "args": {"op_name": operator},
-        }
-
-    events = [event("model_run", 0, 9000), event("a_kernel_time", 1, 8000, "Conv")]
-    for start in (10_000, 20_000):
-        events += [event("model_run", start, 3000), event("a_kernel_time", start + 1, 2000, "Conv")]
-        events += [event("b_fence_after", start + 2, 500, "Add"), event("b_kernel_time", start + 3, 1000, "Add")]
-    assert milliseconds_by_operator(events, runs=2) == {"Conv": 2.0, "Add": 1.0}
