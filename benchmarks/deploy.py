@@ -136,6 +136,7 @@ def open_engines(
     """What runs a (1, 3, H, W) input by engine, and the float32 model as a predictor."""
     torch.set_num_threads(threads)
     network = exportable.network.to(memory_format=torch.channels_last)
+    torch.compiler.reset()  # else what was compiled for other numbers of threads counts against the limit of compilations
     compiled = torch.compile(network, dynamic=False)
     exported = [load_predictor(folder.path, threads=threads) for folder in folders]
 

@@ -48,7 +48,7 @@ def read_checkpoint_file(path: Path, advice: str) -> object:
         if getattr(error, "errno", None) not in (None, errno.EINVAL):  # EINVAL: torch seeks before the start of a cut file
             raise
         if "mmengine" in str(error):
-            raise InputError(f"{path}: is mmengine's, as solov2/ and mmdet write them, which this command does not read; {advice}") from None
+            raise InputError(f"{path}: is mmengine's, of solov2/ or mmdet, which this command does not read; {advice}") from None
         raise InputError(f"{path}: broken checkpoint ({broken_reason(error)}); copy it again, or {advice}") from None
 
 
