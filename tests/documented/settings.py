@@ -61,7 +61,7 @@ REFUSED = (
 """What is run up to one line of an error, that the value is found in."""
 
 MAY_FIND = (
-    Rule(r"check_labels\.py", r"Wrote \S*problems\.json", "exit code 1 says that there are findings, as small data sets have"),
+    Rule(r"check_labels\.py", r"wrote \S*problems\.json", "exit code 1 says that there are findings, as small data sets have"),
 )
 """What may end with exit code 1 if it has printed the value."""
 

@@ -69,7 +69,7 @@ def test_it_writes_scores_and_report_from_any_folder(scene, tmp_path):
     assert car["sq"] == pytest.approx(10 / 14)
     assert scores["Things"] == {"pq": car["pq"], "sq": car["sq"], "rq": 1.0, "n": 1}
     assert "agree to the last digit" in result.stdout
-    assert result.stdout.splitlines()[-1] == "Wrote out/scores.json and out/report/index.html and out/a.png"
+    assert result.stdout.splitlines()[-1] == "wrote out/scores.json and out/report/index.html and out/a.png"
     assert sorted(path.name for path in (tmp_path / "out" / "report" / "data").iterdir()) == [
         *("000000.jpg", "000000.js", "000001.jpg", "000001.js", "run.js")
     ]
@@ -250,7 +250,7 @@ def test_bad_arguments_are_explained(tmp_path, arguments, message):
 
 def test_without_files_it_says_first_that_it_scores_the_demo(tmp_path):
     result = run("--output", "scores.json", folder=tmp_path)
-    assert result.stdout.splitlines()[0].startswith("No files given: scoring ")
+    assert result.stdout.splitlines()[0].startswith("no files given: scoring ")
     assert "on the embedded data set" in result.stdout.splitlines()[0]
     if result.returncode != 0:  # a clone in which the demo has not run yet
         assert result.stderr.startswith("error: ")
