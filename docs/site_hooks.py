@@ -35,6 +35,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     path = Path(page.file.abs_src_path).relative_to(REPOSITORY).as_posix()
 
     def rewrite(match: re.Match) -> str:
+        """One link as it must stand in the site."""
         target = posixpath.normpath(posixpath.join(posixpath.dirname(path), match["target"]))
         in_site = target.removeprefix(f"{DOCS}/")
         if files.get_file_from_path(in_site) is not None:

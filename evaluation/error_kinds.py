@@ -114,23 +114,21 @@ class ComparedMaps:
 
     def covered(self, predicted_id: int) -> list[int]:
         """Truths of the prediction's class of which it covers more than half, the largest share first."""
-        category = self.predictions[predicted_id].category_id
-        shares = [
-            (pixels / self.truth_areas[truth_id], truth_id)
-            for truth_id, pixels in self.pairs["prediction"].get(predicted_id, [])
-            if self.truths[truth_id].category_id == category
-        ]
-        return [truth_id for share, truth_id in sorted(shares, key=lambda s: (-s[0], s[1])) if share > 0.5]
+        pairs, category = self.pairs["prediction"].get(predicted_id, []), self.predictions[predicted_id].category_id
+        return _more_than_half(pairs, self.truth_areas, self.truths, category)
 
     def pieces(self, truth_id: int) -> list[int]:
         """Predictions of the truth's class that lie with more than half of themselves in it, the largest share first."""
-        category = self.truths[truth_id].category_id
-        shares = [
-            (pixels / self.predicted_areas[predicted_id], predicted_id)
-            for predicted_id, pixels in self.pairs["truth"].get(truth_id, [])
-            if self.predictions[predicted_id].category_id == category
-        ]
-        return [predicted_id for share, predicted_id in sorted(shares, key=lambda s: (-s[0], s[1])) if share > 0.5]
+        pairs, category = self.pairs["truth"].get(truth_id, []), self.truths[truth_id].category_id
+        return _more_than_half(pairs, self.predicted_areas, self.predictions, category)
+
+
+def _more_than_half(
+    pairs: Sequence[tuple[int, int]], areas: Mapping[int, int], segments: Mapping[int, Segment], category: int
+) -> list[int]:
+    """Segments of a class of which a pair, (id, pixels in common), has more than half; the largest share first."""
+    shares = [(pixels / areas[other], other) for other, pixels in pairs if segments[other].category_id == category]
+    return [other for share, other in sorted(shares, key=lambda s: (-s[0], s[1])) if share > 0.5]
 
 
 def _find_wrong_class(image: ComparedMaps, side: Side, segment: Segment, pairs: Sequence[Pair]) -> tuple[int, ...]:
