@@ -3,10 +3,12 @@
     $ python scripts/record_result.py outputs/demo --name demo -- make demo
     $ python scripts/record_result.py outputs/photos --name photos_two_stages --commit 18d1299
     $ python scripts/record_result.py deploy.json --name deploy -- python scripts/benchmark.py deploy --output deploy.json
+    $ python scripts/record_result.py --name growth -- python scripts/benchmark.py growth
 
-Writes docs/results/NAME.json, from which tables are copied; tests compare every table with its file. A command behind `--` is run
-first, in the repository, and its seconds of the clock and of the processors are recorded, too; one that goes on with what is
-done has only those of the rest. Without a command the result that is there is recorded.
+Writes docs/results/NAME.json, from which tables are copied; tests compare every table and sentence with its file. A command behind
+`--` is run first, in the repository, and its seconds of the clock and of the processors are recorded, too; one that goes on with
+what is done has only those of the rest. Without a command the result that is there is recorded; without a result, the lines that
+the command prints.
 """
 
 import platform
@@ -36,43 +38,48 @@ LEFT_OUT = ("per_image",)
 def build_parser() -> ArgumentParser:
     """The command's arguments."""
     parser = make_parser("record_result.py", __doc__, has_config=False)
-    help_result = "a run folder with scores, or a JSON that a command wrote"
-    parser.add_argument("result", type=Path, metavar="RUN|FILE", help=help_result)
+    help_result = "a run folder with scores, or a JSON that a command wrote; default: what the command prints"
+    parser.add_argument("result", type=Path | None, nargs="?", default=None, metavar="RUN|FILE", help=help_result)
     parser.add_argument("--name", required=True, metavar="NAME", help="of the file: letters, digits and _")
     help_commit = "that made the result, needed without a command; default: the one that is checked out"
     parser.add_argument("--commit", type=str | None, default=None, metavar="HASH", help=help_commit)
     return parser
 
 
-def run_timed(command: list[str]) -> dict[str, Any]:
-    """Run a command from the repository's root: what it was, and its seconds of the clock and of the processors.
+def run_timed(command: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Run a command from the repository's root: what it was, with its seconds of the clock and of the processors; what it printed.
 
     Raises:
         InputError: if it fails.
     """
     start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    printed = []
     try:
-        code = subprocess.run(command, cwd=REPOSITORY).returncode
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     except OSError as error:
         raise InputError(f"{command[0]}: {error.strerror}; give the command that makes the result behind `--`") from None
-    if code:
-        raise InputError(f"{' '.join(command)}: ended with exit code {code}; nothing is recorded")
+    with process:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            printed.append(line.rstrip())
+    if process.returncode:
+        raise InputError(f"{' '.join(command)}: ended with exit code {process.returncode}; nothing is recorded")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"command": shlex.join(command), "seconds": round(time.monotonic() - start), "cpu_seconds": round(cpu)}
+    about = {"command": shlex.join(command), "seconds": round(time.monotonic() - start), "cpu_seconds": round(cpu)}
+    return about, [without_folders(line) for line in printed if line]
 
 
-def read_result(path: Path) -> tuple[dict, str | None, Path]:
+def read_result(path: Path) -> tuple[dict | list, str | None, Path]:
     """What is recorded, the command that a run folder names, and the file that it stands in.
 
     Raises:
-        InputError: if there is no such file, or it is no JSON object.
+        InputError: if there is no such file, or it is no JSON.
     """
     file = path / "scores.json" if path.is_dir() else path
     found = read_json(file)
-    if not isinstance(found, dict):
-        raise InputError(f"{file}: holds a list, but an object is needed; give a run folder or a JSON of benchmark.py --output")
-    found = {name: value for name, value in found.items() if name not in LEFT_OUT}
+    if isinstance(found, dict):
+        found = {name: value for name, value in found.items() if name not in LEFT_OUT}
     command = read_json(path / "run.json").get("command") if path.is_dir() else None
     return found, command, file
 
@@ -118,14 +125,20 @@ def run(args: Namespace, command: list[str]) -> Path:
     """
     if not re.fullmatch(r"\w+", args.name):
         raise InputError(f"--name {args.name}: letters, digits and _ are needed")
+    if not command and args.result is None:
+        raise InputError("a result (a run folder or a JSON), a command behind `--`, or both are needed")
     if not command and args.commit is None:
         raise InputError("--commit HASH is needed for a result that is there already: of the state that made it")
     commit, start = args.commit or current_commit(), time.time()
-    measured = run_timed(command) if command else {}
-    found, made_by, file = read_result(REPOSITORY / args.result.expanduser() if command else args.result.expanduser())
-    if command and file.stat().st_mtime < start:
-        raise InputError(f"{file}: the command did not write it; name what it writes")
-    date = datetime.fromtimestamp(file.stat().st_mtime, timezone.utc).strftime("%Y-%m-%d")
+    measured, printed = run_timed(command) if command else ({}, [])
+    if args.result is None:
+        found, made_by, written = {"printed": printed}, None, time.time()
+    else:
+        found, made_by, file = read_result(REPOSITORY / args.result.expanduser() if command else args.result.expanduser())
+        written = file.stat().st_mtime
+        if command and written < start:
+            raise InputError(f"{file}: the command did not write it; name what it writes")
+    date = datetime.fromtimestamp(written, timezone.utc).strftime("%Y-%m-%d")
     about = {"command": without_folders(measured.pop("command", made_by or "not known")), **measured}
     about |= {"commit": commit, "date": date}
     about |= {"processor": describe_processor(), "versions": versions()} if command else {}

@@ -48,12 +48,18 @@ def test_a_command_is_run_timed_and_its_result_recorded(command, tmp_path, monke
     assert {"seconds", "cpu_seconds"} <= set(found["about"])
 
 
+def test_without_a_result_the_printed_lines_are_recorded(command, monkeypatch, capfd):
+    code = "print('fusion: 3.5 ms'); print(); print('of /home/me/photos')"
+    found = record(command, monkeypatch, "--name", "demo", "--", sys.executable, "-c", code)
+    assert found["result"] == {"printed": ["fusion: 3.5 ms", "of .../photos"]}
+    assert "fusion: 3.5 ms" in capfd.readouterr().out
+
+
 def test_what_cannot_be_recorded_is_refused_in_one_line(command, tmp_path, fails_in_one_line):
     write_json(tmp_path / "list.json", [1])
     assert "no such file" in fails_in_one_line(command.main, tmp_path / "none.json", "--name", "demo", "--commit", "abc1234")
-    known = ("--commit", "abc1234")
-    assert "an object is needed" in fails_in_one_line(command.main, tmp_path / "list.json", "--name", "demo", *known)
     assert "--commit HASH is needed" in fails_in_one_line(command.main, tmp_path / "list.json", "--name", "demo")
+    assert "both are needed" in fails_in_one_line(command.main, "--name", "demo")
     assert "letters, digits and _" in fails_in_one_line(command.main, tmp_path / "list.json", "--name", "a/b")
     failing = ("--", sys.executable, "-c", "raise SystemExit(3)")
     assert "ended with exit code 3" in fails_in_one_line(command.main, tmp_path / "list.json", "--name", "demo", *failing)
