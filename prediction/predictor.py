@@ -10,6 +10,7 @@ import numpy as np
 from data.instance_dump import InstanceLogits
 from data.panoptic_png import PanopticMap
 from data.semantic_dump import SemanticLogits, SemanticMap
+from data.split import Split
 from data.taxonomy import Taxonomy
 from prediction.batches import Batches, Named
 
@@ -52,6 +53,27 @@ class Predictor(Protocol):
         Raises:
             InputError: if there is nothing for this image, or what is there is broken, of another size or of other classes.
         """
+
+
+def needs_pixels(source: object) -> bool:
+    """Whether a predictor, or a half of one, looks at more of an image than its size; those that read files say that they do not.
+
+    What says nothing does.
+    """
+    return getattr(source, "needs_pixels", True)
+
+
+def image_for(predictor: Predictor, split: Split, index: int) -> np.ndarray:
+    """An image as the predictor needs it, (H, W, 3) uint8: decoded, or for one that needs no pixels black, without memory.
+
+    Decoding a PNG of 1024x2048 takes longer than fusing it.
+
+    Raises:
+        InputError: if the file is broken.
+    """
+    if needs_pixels(predictor):
+        return split.image(index)
+    return np.broadcast_to(np.uint8(0), (*split.size(index), 3))
 
 
 class NetworkPredictor(ABC):

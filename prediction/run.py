@@ -48,7 +48,7 @@ from prediction.parts import (
     remove_parts,
     write_part,
 )
-from prediction.predictor import Prediction, Predictor
+from prediction.predictor import Prediction, Predictor, image_for
 from prediction.run_folder import FORMAT, VERSION, Run
 from prediction.selection import KINDS, Shard
 from prediction.tracking import films_of, track_run, tracks_png
@@ -130,6 +130,13 @@ def predict_split(
         films = films_of(split) if films is None else films
         problems += _finish_films(split, run, films) if films and counts.done else []
         remove_parts(run.folder)
+    _tell(run, shard, counts, elapsed)
+    check_problems(problems, counts.done)
+    return run
+
+
+def _tell(run: Run, shard: Shard, counts: "_Counts", elapsed: float) -> None:
+    """Print what was done, in how many seconds, and where it is."""
     print(f"{counts.new} images predicted, {counts.done - counts.new} were done: {', '.join(run.kept)} in {run.folder}")
     if counts.new:
         print(counts.shares(elapsed))
@@ -137,8 +144,6 @@ def predict_split(
         print(f"wrote {run.panoptic_json if shard.count == 1 else part_path(run.folder, shard)}")
         if "overlay" in run.kept:
             print(f"to look at: {run.folder / 'overlay'}")
-    check_problems(problems, counts.done)
-    return run
 
 
 @dataclass
@@ -277,7 +282,7 @@ def _predict_image(
         producer = f"{predictor.fingerprint(image_id)}-{split.digest(index)[:8]}"
         if resume and (found := _find_done(split, run, index, producer)):
             return about | _to_record(*found), None
-        image = split.image(index)
+        image = split.image(index) if "overlay" in run.kept else image_for(predictor, split, index)
     except InputError as error:
         return about | {LEFT_OUT: str(error)}, None
     times = [start, time.perf_counter()]

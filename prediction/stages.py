@@ -10,6 +10,7 @@ from evaluation.report import Table
 from evaluation.results_table import markdown_table, percent
 from evaluation.run_report import STAGES_FILE as STAGES_FILE
 from prediction.fused import FusedPredictor
+from prediction.predictor import image_for
 from prediction.sources.truth import Truth
 from runtime.files import InputError
 from runtime.progress import track
@@ -83,7 +84,7 @@ def find_stage_losses(split: Split, predictor: FusedPredictor, *, workers: int =
 
 def _compare_stages(split: Split, predictor: FusedPredictor, source: Truth, index: int) -> list[Comparison]:
     """One image with its truth, by STAGES."""
-    image_id, image = split.image_id(index), split.image(index)
+    image_id, image = split.image_id(index), image_for(predictor, split, index)
     found, true = predictor.predict(image_id, image), source.predict(image_id, image)
     halves = ((true.instances, found.semantic), (found.instances, true.semantic), (true.instances, true.semantic))
     fused = [found.panoptic, *(predictor.rule.fuse(*both, predictor.taxonomy) for both in halves)]

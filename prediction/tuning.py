@@ -16,7 +16,7 @@ from data.taxonomy import Taxonomy
 from evaluation.panoptic_quality import ImageMatches, PanopticQuality, match_segments
 from fusion.compose import pixel_limit
 from prediction.fused import Rule, RuleSettings
-from prediction.predictor import Predictor
+from prediction.predictor import Predictor, image_for, needs_pixels
 from runtime.files import InputError
 from runtime.progress import track
 from runtime.threads import in_threads
@@ -125,7 +125,8 @@ def _match_image(
     index: int,
 ) -> list[ImageMatches]:
     """The comparison with the truth for each of the candidates; what differs only in the stuff limit is fused once."""
-    image_id, image, truth = split.image_id(index), split.image(index), split.truth(index)
+    image = image_for(instances if needs_pixels(instances) else semantics, split, index)
+    image_id, truth = split.image_id(index), split.truth(index)
     semantic = semantics.predict(image_id, image).semantic
     found = instances.predict(image_id, image).instances
     fused: dict[RuleSettings, tuple[PanopticMap, ImageMatches]] = {}

@@ -26,6 +26,7 @@ class CityscapesMasks:
     """
 
     min_score = None
+    needs_pixels = False
 
     def __init__(self, folder: Path, split: Split):
         self._files = FolderOfFiles(folder, (SUFFIX,), split)

@@ -30,6 +30,8 @@ class ClassMapFiles:
         InputError: as FolderOfFiles, and if all numbers could be either, or some are neither.
     """
 
+    needs_pixels = False
+
     def __init__(self, folder: Path, split: Split, taxonomy: Taxonomy, matching: ClassMap | str | None = None):
         self._files = FolderOfFiles(folder, SUFFIXES, split)
         if not self._files.files:

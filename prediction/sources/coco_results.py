@@ -39,6 +39,7 @@ class CocoResults:
     """
 
     min_score = None
+    needs_pixels = False
 
     def __init__(self, json_path: Path, split: Split, images_json: Path | None = None, *, has_classes: bool = True):
         self.json_path = Path(json_path)

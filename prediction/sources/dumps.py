@@ -27,6 +27,7 @@ class DumpedInstances:
     """
 
     gives = ("instances",)
+    needs_pixels = False
 
     def __init__(self, folder: Path, taxonomy: Taxonomy):
         self.taxonomy = taxonomy
@@ -50,6 +51,7 @@ class DumpedSemantics:
 
     gives = ("semantic",)
     min_score = None
+    needs_pixels = False
 
     def __init__(self, folder: Path, taxonomy: Taxonomy):
         self.taxonomy = taxonomy

@@ -18,7 +18,7 @@ from data.semantic_dump import SemanticLogits, SemanticMap
 from data.split import Split
 from data.targets import BINARY_CONFIDENCE, mask_to_logits
 from data.taxonomy import VOID_TRAIN_ID, Taxonomy
-from prediction.predictor import Prediction
+from prediction.predictor import Prediction, needs_pixels
 from runtime.files import InputError, digest_of, first_few, walk_files
 
 ABSENT_MARGIN = 10.0
@@ -100,6 +100,7 @@ class MappedInstances:
     ):
         match = match_classes(source.classes, taxonomy, matching, flag="--instances-classes")
         self.source, self.taxonomy, self.min_score, self.confidence = source, taxonomy, source.min_score, confidence
+        self.needs_pixels = needs_pixels(source)
         stuff = [number for number, k in match.train_ids.items() if k is not None and not taxonomy.is_thing[k]]
         self._train_ids = {number: None if number in stuff else k for number, k in match.train_ids.items()}
         self.notes = [*source.notes, *match.notes]
@@ -146,6 +147,7 @@ class MappedSemantics:
     def __init__(self, source: ForeignSemantics, taxonomy: Taxonomy, matching: ClassMap | str | None = None):
         match = match_classes(source.classes, taxonomy, matching, flag="--semantics-classes")
         self.source, self.taxonomy, self._train_ids = source, taxonomy, match.train_ids
+        self.needs_pixels = needs_pixels(source)
         self.notes = [*source.notes, *match.notes]
         absent = [c.name for k, c in enumerate(taxonomy.categories) if k not in match.train_ids.values()]
         if len(absent) == taxonomy.num_classes:

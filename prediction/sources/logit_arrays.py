@@ -33,6 +33,8 @@ class LogitArrays:
         InputError: as FolderOfFiles, and if an array is none of (C, h, w).
     """
 
+    needs_pixels = False
+
     def __init__(
         self,
         folder: Path,

@@ -7,7 +7,7 @@ import numpy as np
 from data.class_matching import ForeignClasses
 from data.semantic_dump import SemanticLogits
 from data.taxonomy import VOID_TRAIN_ID
-from prediction.predictor import Predictor
+from prediction.predictor import Predictor, needs_pixels
 from prediction.sources.foreign import FoundObject
 
 
@@ -22,6 +22,7 @@ class OwnInstances:
 
     def __init__(self, predictor: Predictor, place: str):
         self.predictor, self.name, self.min_score = predictor, place, predictor.min_score
+        self.needs_pixels = needs_pixels(predictor)
         self.classes = _classes_of(predictor, place)
 
     def fingerprint(self, image_id: str) -> str:
@@ -43,6 +44,7 @@ class OwnSemantics:
 
     def __init__(self, predictor: Predictor, place: str):
         self.predictor, self.name = predictor, place
+        self.needs_pixels = needs_pixels(predictor)
         self.classes = _classes_of(predictor, place)
 
     def fingerprint(self, image_id: str) -> str:

@@ -24,6 +24,7 @@ class PanopticResults:
     """
 
     min_score = None
+    needs_pixels = False
 
     def __init__(self, json_path: Path, split: Split, taxonomy: Taxonomy | None = None):
         self._file: PanopticFile = read_panoptic_json(json_path, taxonomy=taxonomy, is_prediction=True)

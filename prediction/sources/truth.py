@@ -19,6 +19,7 @@ class Truth:
 
     gives = ("panoptic", "instances", "semantic")
     min_score = None
+    needs_pixels = False
 
     def __init__(self, split: Split, stride: int = 4):
         if split.taxonomy is None:

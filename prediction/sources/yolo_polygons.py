@@ -31,6 +31,7 @@ class YoloPolygons:
     """
 
     min_score = None
+    needs_pixels = False
 
     def __init__(self, folder: Path, split: Split, names_yaml: Path | None = None):
         self._files = FolderOfFiles(folder, (SUFFIX,), split)

@@ -113,6 +113,13 @@ def test_workers_and_shards_change_no_byte(kind, split, predictors, tmp_path):
     assert content(one.folder) == content(many.folder) == content(sharded.folder)
 
 
+@pytest.mark.parametrize("kind", ["truth", "dumps", "merged dumps", "result file", "no instances"])
+def test_predictions_in_files_need_no_pixels_of_the_images(kind, split, predictors, tmp_path, monkeypatch):
+    expected = content(predict_split(split, predictors[kind], tmp_path / "expected").folder)
+    monkeypatch.setattr(type(split), "image", lambda *_: pytest.fail("an image was decoded"))
+    assert content(predict_split(split, predictors[kind], tmp_path / "run").folder) == expected
+
+
 def test_the_same_call_without_a_shard_joins_them(split, predictors, tmp_path):
     whole = predict_split(split, predictors["dumps"], tmp_path / "whole")
     for number in (1, 2):
@@ -310,6 +317,10 @@ def test_an_overlay_shows_the_image_and_a_legend(split, predictors, tmp_path):
     height, width = split.size(0)
     assert drawn.shape[1] % width == 0
     assert drawn.shape[0] > height * drawn.shape[1] // width
+    times = drawn.shape[1] // width
+    road = split.truth(0).segment_ids == 7
+    brightness = drawn[: height * times : times, ::times][road].mean(axis=-1)
+    assert np.subtract(*np.percentile(brightness, [75, 25])) > 2  # the image's: the colour of a class is one
 
 
 def test_a_folder_of_something_else_is_no_run(tmp_path):
