@@ -4,8 +4,8 @@ import os
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
-from typing import Protocol
+from dataclasses import asdict, dataclass, replace
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from data.taxonomy import MAX_INSTANCES_PER_IMAGE, Taxonomy
 from fusion.heuristic_merge import merge
 from fusion.logit_fusion import fuse, map_only, semantic_argmax, semantic_only
 from fusion.settings import FusionSettings, MergeSettings
-from prediction.predictor import NetworkPredictor, Prediction, Predictor
+from prediction.predictor import NetworkPredictor, Prediction, Predictor, needs_pixels
 from runtime.files import InputError, digest_of
 from runtime.progress import note
 
@@ -55,17 +55,14 @@ class Rule(Protocol):
         """
 
 
+@dataclass
 class LogitRule:
-    """EfficientPS's: fusion/logit_fusion.py.
+    """EfficientPS's: fusion/logit_fusion.py."""
 
-    Args:
-        device: that does the pixel work.
-    """
-
-    needs_instances = False
-
-    def __init__(self, settings: FusionSettings = FusionSettings(), device: str = "cpu"):
-        self.settings, self.device = settings, device
+    settings: FusionSettings = FusionSettings()
+    device: str = "cpu"
+    """It does the pixel work."""
+    needs_instances: ClassVar[bool] = False
 
     def fuse(self, instances: InstanceLogits | None, semantic: SemanticLogits | SemanticMap, taxonomy: Taxonomy) -> PanopticMap:
         """See Rule; of a class map it makes logits of one certainty."""
@@ -78,17 +75,13 @@ class LogitRule:
         return fuse(instances, SemanticLogits(*about, logits), taxonomy, self.settings, self.device, train_ids=semantic.train_ids)
 
 
+@dataclass
 class ArgmaxRule:
-    """The semantics alone: each connected region of a thing class is an object, whatever instances there are.
+    """The semantics alone: each connected region of a thing class is an object, whatever instances there are."""
 
-    Args:
-        device: that does the pixel work.
-    """
-
-    needs_instances = False
-
-    def __init__(self, settings: FusionSettings = FusionSettings(), device: str = "cpu"):
-        self.settings, self.device = settings, device
+    settings: FusionSettings = FusionSettings()
+    device: str = "cpu"
+    needs_instances: ClassVar[bool] = False
 
     def fuse(self, instances: InstanceLogits | None, semantic: SemanticLogits | SemanticMap, taxonomy: Taxonomy) -> PanopticMap:
         """See Rule."""
@@ -102,13 +95,13 @@ def regions_of(semantic: SemanticLogits | SemanticMap, taxonomy: Taxonomy, setti
     return semantic_only(semantic, taxonomy, settings, device)
 
 
+@dataclass
 class MergeRule:
     """Panoptic FPN's: fusion/heuristic_merge.py; of logits it takes the class map."""
 
-    needs_instances = True
-
-    def __init__(self, settings: MergeSettings = MergeSettings(), device: str = "cpu"):
-        self.settings, self.device = settings, device
+    settings: MergeSettings = MergeSettings()
+    device: str = "cpu"
+    needs_instances: ClassVar[bool] = True
 
     def fuse(self, instances: InstanceLogits | None, semantic: SemanticLogits | SemanticMap, taxonomy: Taxonomy) -> PanopticMap:
         """See Rule."""
@@ -162,6 +155,11 @@ class FusedPredictor:
     def instances_min_score(self) -> float | None:
         """What the instances' own model says, whatever limit the fusion takes."""
         return None if self.instances is None else self.instances.min_score
+
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether a half does."""
+        return any(needs_pixels(half) for half in (self.instances, self.semantics) if half is not None)
 
     @property
     def name(self) -> str | None:
