@@ -103,15 +103,16 @@ def find_last(work_dir: Path) -> Path | None:
     return None
 
 
-def find_checkpoint(given: str | Path | None, work_dir: Path) -> Path:
-    """The checkpoint to use: the given one, else the last one that train.py wrote.
+def given_or_last(given: str | Path | None, work_dir: Path) -> Path:
+    """The checkpoint to use: the given file, else the last one that train.py wrote into the given folder or `work_dir`.
 
     Raises:
-        InputError: if neither exists.
+        InputError: if the folder has none.
     """
-    if given:
-        return Path(given).expanduser()
-    found = find_last(work_dir)
+    place = Path(given).expanduser() if given else work_dir
+    if given and not place.is_dir():
+        return place
+    found = find_last(place)
     if found is None:
-        raise InputError(f"{relative_to_repository(work_dir)}: no checkpoint there; {ADVICE}")
+        raise InputError(f"{relative_to_repository(place)}: no checkpoint there; {ADVICE}")
     return found

@@ -49,7 +49,7 @@ def run(args: Namespace) -> None:
     """Everything that the command does."""
     # First: it sets what torch reads when it is loaded.
     import solov2  # noqa: F401
-    from solov2.checkpoints import find_checkpoint
+    from solov2.checkpoints import given_or_last
     from solov2.predictor import load_predictor
     from solov2.settings import find_config, load_config, output_folder, parse_options
 
@@ -64,7 +64,7 @@ def run(args: Namespace) -> None:
     else:
         default_name = Path(split.split)
     output = Path(args.output).expanduser().resolve() if args.output else work_dir / "dumps" / default_name
-    checkpoint = find_checkpoint(args.checkpoint, work_dir)
+    checkpoint = given_or_last(args.checkpoint, work_dir)
     predictor = load_predictor(checkpoint, device_of(args), views_of(args), parse_options(args.cfg_options))
     shown = relative_to_repository(checkpoint)
     print(f"dumping SOLOv2 instances: {shown} ({predictor.name}) on {len(split)} images, {split.name}", flush=True)

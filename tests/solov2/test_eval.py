@@ -222,3 +222,5 @@ def test_an_untrained_config_says_how_to_train(streets, tmp_path, fails_in_one_l
     config.write_text("")
     line = fails_in_one_line(evaluation.main, "--data-root", streets, "--config", config)
     assert "never_trained: no checkpoint there; train stage 1 first: cd solov2 && python train.py" in line
+    line = fails_in_one_line(evaluation.main, "--data-root", streets, "--checkpoint", tmp_path)
+    assert f"{tmp_path}: no checkpoint there; train stage 1 first" in line
