@@ -192,7 +192,8 @@ def write_comparison(
     print("\n\n".join(f"{t.title}\n{to_markdown(t)}\n{t.note}" for t in tables))
     systems = [[{k: v for k, v in seed.items() if k != "counts"} for seed in seeds] for seeds in results]
     command = shlex.join(["python", "scripts/compare.py", *sys.argv[1:]])
-    content = {"systems": systems, "gains": gains_of(results), "provenance": provenance(command, {"truth": truth})}
+    content = {"tables": [vars(table) for table in tables], "systems": systems, "gains": gains_of(results)}
+    content["provenance"] = provenance(command, {"truth": truth})
     write_json(out / "compare.json", content)
     with atomic_path(out / "compare.md") as partial:
         partial.write_text("\n\n".join(f"{to_markdown(t)}\n\n{t.note}" for t in tables) + "\n")

@@ -5,10 +5,10 @@
     $ python scripts/record_result.py deploy.json --name deploy -- python scripts/benchmark.py deploy --output deploy.json
     $ python scripts/record_result.py --name growth -- python scripts/benchmark.py growth
 
-Writes docs/results/NAME.json, from which tables are copied; tests compare every table and sentence with its file. A command behind
-`--` is run first, in the repository, and its seconds of the clock and of the processors are recorded, too; one that goes on with
-what is done has only those of the rest. Without a command the result that is there is recorded; without a result, the lines that
-the command prints.
+Writes docs/results/NAME.json, from which tables are copied; tests compare every table and sentence with its file. A command
+behind `--` is run first, in the repository, and its seconds of the clock and of the processors are recorded, too; one that goes
+on with what is done has only those of the rest. Without a command the result that is there is recorded; without a result, the
+lines that the command prints.
 """
 
 import platform
@@ -47,7 +47,7 @@ def build_parser() -> ArgumentParser:
 
 
 def run_timed(command: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Run a command from the repository's root: what it was, with its seconds of the clock and of the processors; what it printed.
+    """Run a command from the repository's root: what it was, its seconds of the clock and of the processors; what it printed.
 
     Raises:
         InputError: if it fails.

@@ -4,6 +4,7 @@ import zipfile
 
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer
 
 from runtime.checkpoint_file import check_finite, read_checkpoint_file
 from runtime.files import InputError
@@ -37,6 +38,12 @@ def test_code_is_refused_and_not_run(tmp_path):
         read_checkpoint_file(tmp_path / "a.ckpt", "train first")
     assert "\n" not in str(error.value)
     assert "weights_only" not in str(error.value)  # nobody is told how to turn the guard off
+
+
+def test_a_checkpoint_of_mmengine_is_called_so(tmp_path):
+    torch.save({"message_hub": {"loss": HistoryBuffer([1.0], [1])}, "state_dict": {}}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"a\.pth: is mmengine's, of solov2/ or mmdet, .*; train first"):
+        read_checkpoint_file(tmp_path / "a.pth", "train first")
 
 
 def test_a_missing_checkpoint_says_what_to_do(tmp_path):

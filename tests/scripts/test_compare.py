@@ -180,6 +180,7 @@ def test_everything_that_is_written_is_named_and_shows_the_results(tmp_path, cap
         del seed["counts"]  # what the intervals need of each image
     content = read_json(tmp_path / "compare.json")
     assert content["systems"] == results
+    assert content["tables"][0]["rows"][0][:2] == ["one", "50.0"]
     assert content["gains"]["two"]["All"]["gain"] == -0.25
     assert content["provenance"]["files"] == {"truth": {"split": "val"}}
     assert "-25.0 PQ; no interval, since 3 images are too few" in (tmp_path / "compare.md").read_text()

@@ -123,11 +123,11 @@ def test_a_folder_of_pngs_that_list_their_segments_is_a_prediction(scene, tmp_pa
         panoptic = read_panoptic_map(file, image_id)
         infos = [{"id": s.segment_id, "category_id": s.category_id, "score": 0.5} for s in panoptic.segments]
         save_panoptic(tmp_path / "maps", image_id, panoptic.segment_ids, infos)
-    done = run("--truth", truth, "--prediction", tmp_path / "maps", folder=tmp_path)
+    done = run("--truth", truth, "--prediction", tmp_path / "maps", "--output", "scores.json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "100.0" in done.stdout
     write_segment_ids(tmp_path / "maps" / "x.png", np.ones((4, 4), np.uint32))
-    done = run("--truth", truth, "--prediction", tmp_path / "maps", folder=tmp_path)
+    done = run("--truth", truth, "--prediction", tmp_path / "maps", "--output", "scores.json", folder=tmp_path)
     assert "x.png: lists no segments; write it with save_panoptic" in done.stderr
 
 
