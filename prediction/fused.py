@@ -43,6 +43,8 @@ class Rule(Protocol):
     """How two halves become one panoptic map. A new rule is a class that does this, and one entry in RULES here and there."""
 
     settings: RuleSettings
+    device: str
+    """It does the pixel work."""
     needs_instances: bool
 
     def __init__(self, settings: RuleSettings, device: str): ...
@@ -55,13 +57,12 @@ class Rule(Protocol):
         """
 
 
-@dataclass
+@dataclass(eq=False)
 class LogitRule:
     """EfficientPS's: fusion/logit_fusion.py."""
 
     settings: FusionSettings = FusionSettings()
     device: str = "cpu"
-    """It does the pixel work."""
     needs_instances: ClassVar[bool] = False
 
     def fuse(self, instances: InstanceLogits | None, semantic: SemanticLogits | SemanticMap, taxonomy: Taxonomy) -> PanopticMap:
@@ -75,7 +76,7 @@ class LogitRule:
         return fuse(instances, SemanticLogits(*about, logits), taxonomy, self.settings, self.device, train_ids=semantic.train_ids)
 
 
-@dataclass
+@dataclass(eq=False)
 class ArgmaxRule:
     """The semantics alone: each connected region of a thing class is an object, whatever instances there are."""
 
@@ -95,7 +96,7 @@ def regions_of(semantic: SemanticLogits | SemanticMap, taxonomy: Taxonomy, setti
     return semantic_only(semantic, taxonomy, settings, device)
 
 
-@dataclass
+@dataclass(eq=False)
 class MergeRule:
     """Panoptic FPN's: fusion/heuristic_merge.py; of logits it takes the class map."""
 
@@ -158,7 +159,7 @@ class FusedPredictor:
 
     @property
     def needs_pixels(self) -> bool:
-        """Whether a half does."""
+        """Whether either half looks at pixels."""
         return any(needs_pixels(half) for half in (self.instances, self.semantics) if half is not None)
 
     @property

@@ -27,7 +27,7 @@ class Prediction:
 
 @runtime_checkable
 class Predictor(Protocol):
-    """Images in, predictions out. `predict` may be called from several threads at once."""
+    """Images in, predictions out. `predict` may be called from several threads at once. See needs_pixels for files."""
 
     taxonomy: Taxonomy
     gives: tuple[str, ...]
@@ -56,9 +56,9 @@ class Predictor(Protocol):
 
 
 def needs_pixels(source: object) -> bool:
-    """Whether a predictor, or a half of one, looks at more of an image than its size; those that read files say that they do not.
+    """Whether a predictor, or the source of a half, looks at more of an image than its size.
 
-    What says nothing does.
+    One that reads files has `needs_pixels = False`; one without the attribute looks at pixels.
     """
     return getattr(source, "needs_pixels", True)
 
@@ -69,7 +69,7 @@ def image_for(predictor: Predictor, split: Split, index: int) -> np.ndarray:
     Decoding a PNG of 1024x2048 takes longer than fusing it.
 
     Raises:
-        InputError: if the file is broken.
+        InputError: if the file is broken; missing pixels go unnoticed where none are needed.
     """
     if needs_pixels(predictor):
         return split.image(index)

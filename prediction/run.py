@@ -130,12 +130,12 @@ def predict_split(
         films = films_of(split) if films is None else films
         problems += _finish_films(split, run, films) if films and counts.done else []
         remove_parts(run.folder)
-    _tell(run, shard, counts, elapsed)
+    _report(run, shard, counts, elapsed)
     check_problems(problems, counts.done)
     return run
 
 
-def _tell(run: Run, shard: Shard, counts: "_Counts", elapsed: float) -> None:
+def _report(run: Run, shard: Shard, counts: "_Counts", elapsed: float) -> None:
     """Print what was done, in how many seconds, and where it is."""
     print(f"{counts.new} images predicted, {counts.done - counts.new} were done: {', '.join(run.kept)} in {run.folder}")
     if counts.new:

@@ -84,11 +84,11 @@ def predictor_of(args: Namespace, split: "Split") -> "Predictor":
     instances = args.instances or "none"
     if args.instances is None and rule_of(args) != "argmax":
         need_torch("the demo's first stage, which is taken where no --instances are given")
-        from solov2.checkpoints import given_or_last
+        from solov2.checkpoints import need_last
         from solov2.settings import find_config, output_folder
 
         folder = output_folder(find_config(args.stage1_config)) if args.stage1_config else STAGE_1
-        instances = str(given_or_last(None, folder))
+        instances = str(need_last(folder))
     checkpoint = None if args.checkpoint is None else Path(args.checkpoint).expanduser()
     return halves_of(args, split, instances, str(STAGE_2), checkpoint)
 

@@ -11,6 +11,7 @@ on with what is done has only those of the rest. Without a command the result th
 lines that the command prints.
 """
 
+import os
 import platform
 import re
 import resource
@@ -55,7 +56,8 @@ def run_timed(command: list[str]) -> tuple[dict[str, Any], list[str]]:
     start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     printed = []
     try:
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+        unbuffered = os.environ | {"PYTHONUNBUFFERED": "1"}  # its lines are shown as they come
+        process = subprocess.Popen(command, cwd=REPOSITORY, env=unbuffered, stdout=subprocess.PIPE, text=True, errors="replace")
     except OSError as error:
         raise InputError(f"{command[0]}: {error.strerror}; give the command that makes the result behind `--`") from None
     with process:
@@ -67,7 +69,7 @@ def run_timed(command: list[str]) -> tuple[dict[str, Any], list[str]]:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     about = {"command": shlex.join(command), "seconds": round(time.monotonic() - start), "cpu_seconds": round(cpu)}
-    return about, [without_folders(line) for line in printed if line]
+    return about, [line for line in printed if line]
 
 
 def read_result(path: Path) -> tuple[dict | list, str | None, Path]:
@@ -84,9 +86,13 @@ def read_result(path: Path) -> tuple[dict | list, str | None, Path]:
     return found, command, file
 
 
-def without_folders(command: str) -> str:
-    """A command with no more than the last part of absolute paths, as the rest helps nobody: `/a/photos` -> `.../photos`."""
-    return re.sub(r"(?<![\w.:/~])/(?:[^\s/]+/)+(?=[^\s/])", ".../", command)
+def without_folders(value: Any) -> Any:
+    """A JSON value with no more than the last part of absolute paths, as the rest helps nobody: `/a/photos` -> `.../photos`."""
+    if isinstance(value, dict):
+        return {without_folders(key): without_folders(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [without_folders(part) for part in value]
+    return re.sub(r"(?<![\w.:/~])/(?:[^\s/]+/)+(?=[^\s/])", ".../", value) if isinstance(value, str) else value
 
 
 def current_commit() -> str:
@@ -139,12 +145,12 @@ def run(args: Namespace, command: list[str]) -> Path:
         if command and written < start:
             raise InputError(f"{file}: the command did not write it; name what it writes")
     date = datetime.fromtimestamp(written, timezone.utc).strftime("%Y-%m-%d")
-    about = {"command": without_folders(measured.pop("command", made_by or "not known")), **measured}
+    about = {"command": measured.pop("command", made_by or "not known"), **measured}
     about |= {"commit": commit, "date": date}
     about |= {"processor": describe_processor(), "versions": versions()} if command else {}
     output = FOLDER / f"{args.name}.json"
     FOLDER.mkdir(parents=True, exist_ok=True)
-    write_json(output, {"about": about, "result": found})
+    write_json(output, without_folders({"about": about, "result": found}))
     return output
 
 

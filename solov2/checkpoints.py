@@ -103,16 +103,13 @@ def find_last(work_dir: Path) -> Path | None:
     return None
 
 
-def given_or_last(given: str | Path | None, work_dir: Path) -> Path:
-    """The checkpoint to use: the given file, else the last one that train.py wrote into the given folder or `work_dir`.
+def need_last(work_dir: Path) -> Path:
+    """As find_last.
 
     Raises:
-        InputError: if the folder has none.
+        InputError: if there is none.
     """
-    place = Path(given).expanduser() if given else work_dir
-    if given and not place.is_dir():
-        return place
-    found = find_last(place)
+    found = find_last(work_dir)
     if found is None:
-        raise InputError(f"{relative_to_repository(place)}: no checkpoint there; {ADVICE}")
+        raise InputError(f"{relative_to_repository(work_dir)}: no checkpoint there; {ADVICE}")
     return found

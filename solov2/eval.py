@@ -40,8 +40,9 @@ def build_parser() -> ArgumentParser:
     mark_common(parser, "--config")
     add_input_arguments(parser)
     output = FOLDER / "streets_lite0" / "dumps" / "val"
-    add_run_arguments(parser, output, ("instances",), "outputs/solov2/<config name>/dumps/<split or folder>")
-    add_model_arguments(parser, None, "default: the last one that train.py wrote for --config")
+    help_output = "dumps/<split or folder> below the training of the checkpoint, or else of --config"
+    add_run_arguments(parser, output, ("instances",), help_output)
+    add_model_arguments(parser, None, "a file, or a training's folder; default: the last one that train.py wrote for --config")
     return parser
 
 
@@ -49,7 +50,8 @@ def run(args: Namespace) -> None:
     """Everything that the command does."""
     # First: it sets what torch reads when it is loaded.
     import solov2  # noqa: F401
-    from solov2.checkpoints import given_or_last
+    from prediction.models import find_checkpoint
+    from solov2.checkpoints import need_last
     from solov2.predictor import load_predictor
     from solov2.settings import find_config, load_config, output_folder, parse_options
 
@@ -63,8 +65,10 @@ def run(args: Namespace) -> None:
         default_name = Path("images", place.name if place.is_dir() else place.parent.name)
     else:
         default_name = Path(split.split)
-    output = Path(args.output).expanduser().resolve() if args.output else work_dir / "dumps" / default_name
-    checkpoint = given_or_last(args.checkpoint, work_dir)
+    checkpoint = find_checkpoint(args.checkpoint) if args.checkpoint else need_last(work_dir)
+    # Beside the checkpoints of a training; one from elsewhere has no such folder.
+    training = checkpoint.resolve().parent if (checkpoint.parent / "last_checkpoint").is_file() else work_dir
+    output = Path(args.output).expanduser().resolve() if args.output else training / "dumps" / default_name
     predictor = load_predictor(checkpoint, device_of(args), views_of(args), parse_options(args.cfg_options))
     shown = relative_to_repository(checkpoint)
     print(f"dumping SOLOv2 instances: {shown} ({predictor.name}) on {len(split)} images, {split.name}", flush=True)

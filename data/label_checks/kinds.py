@@ -255,7 +255,7 @@ KINDS: dict[str, Kind] = {
     "picture-unreadable": Kind(
         BROKEN,
         "a picture is truncated, damaged or no image",
-        "A prediction leaves it out or stops, and then there is no score.",
+        "A model leaves it out or stops, and then there is no score.",
         "copy the picture again",
     ),
     "picture-repeated": Kind(

@@ -43,7 +43,10 @@ class FoundObject:
 
 
 class ForeignInstances(Protocol):
-    """Reads one form of instances. A new form is a file with a class that does this, and a line in find.py."""
+    """Reads one form of instances. A new form is a file with a class that does this, and a line in find.py.
+
+    Files have `needs_pixels = False`, too: see prediction.predictor.needs_pixels.
+    """
 
     classes: ForeignClasses
     notes: Sequence[str]

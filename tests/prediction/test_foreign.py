@@ -34,6 +34,7 @@ from data.targets import panoptic_to_instance_logits, panoptic_to_semantic, pano
 from data.taxonomy import CITYSCAPES, COCO_PANOPTIC, VOID_TRAIN_ID
 from fusion.settings import FusionSettings
 from prediction.fused import FusedPredictor, LogitRule
+from prediction.predictor import needs_pixels
 from prediction.run import predict_split
 from prediction.score import score
 from prediction.sources.find import Halves, HalvesSettings
@@ -130,6 +131,12 @@ class Mirrored:
         truth = self._split.truth(index)
         ids, category_of = truth.segment_ids[:, ::-1], {s.segment_id: s.category_id for s in truth.segments}
         return PanopticMap(ids, describe_segments(ids, category_of.__getitem__))
+
+
+@pytest.mark.parametrize("form", HALF_OF_FORM)
+def test_contract_files_need_no_pixels(form, forms, split):
+    half = HALF_OF_FORM[form]
+    assert not needs_pixels(halves(split, **{half: forms[form]})[half == "semantics"])
 
 
 @pytest.mark.parametrize("form", HALF_OF_FORM)

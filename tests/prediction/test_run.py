@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -118,6 +119,18 @@ def test_predictions_in_files_need_no_pixels_of_the_images(kind, split, predicto
     expected = content(predict_split(split, predictors[kind], tmp_path / "expected").folder)
     monkeypatch.setattr(type(split), "image", lambda *_: pytest.fail("an image was decoded"))
     assert content(predict_split(split, predictors[kind], tmp_path / "run").folder) == expected
+
+
+def test_an_image_with_damaged_pixels_is_fused_from_files_and_left_out_by_a_network(split, predictors, tmp_path):
+    root = tmp_path / "copy"
+    shutil.copytree(split.root, root)
+    damaged = open_data_set(root).split()
+    image = damaged.image_path(0)
+    whole, run = image.read_bytes(), tmp_path / "run"
+    image.write_bytes(whole[: len(whole) // 2])
+    assert len(list(predict_split(damaged, predictors["dumps"], run).place("panoptic").glob("*.png"))) == len(split)
+    with pytest.raises(InputError, match=re.escape(image.name)):
+        predict_split(damaged, predictors["network"], tmp_path / "network")
 
 
 def test_the_same_call_without_a_shard_joins_them(split, predictors, tmp_path):
@@ -320,7 +333,7 @@ def test_an_overlay_shows_the_image_and_a_legend(split, predictors, tmp_path):
     times = drawn.shape[1] // width
     road = split.truth(0).segment_ids == 7
     brightness = drawn[: height * times : times, ::times][road].mean(axis=-1)
-    assert np.subtract(*np.percentile(brightness, [75, 25])) > 2  # the image's: the colour of a class is one
+    assert np.subtract(*np.percentile(brightness, [75, 25])) > 2  # the image shows through; a class alone has one colour
 
 
 def test_a_folder_of_something_else_is_no_run(tmp_path):

@@ -131,6 +131,12 @@ def test_dumps_of_another_checkpoint_setting_or_view_are_made_again(copied, trai
         assert f"{number} images predicted" in capsys.readouterr().out
 
 
+def test_dumps_lie_below_the_training_of_the_checkpoint(trained, tmp_path, run_eval):
+    training = Path(shutil.copytree(trained, tmp_path / "training"))
+    run_eval("--checkpoint", training)
+    assert len(contents(training / "dumps" / "val")) == VAL_IMAGES
+
+
 def test_images_of_any_size_and_mode_are_dumped(eager, run_eval, tmp_path, capsys):
     rng = np.random.default_rng(0)
     sizes = {"kitti": (375, 1242), "square": (800, 800), "tiny_leftImg8bit": (33, 47)}
@@ -222,5 +228,6 @@ def test_an_untrained_config_says_how_to_train(streets, tmp_path, fails_in_one_l
     config.write_text("")
     line = fails_in_one_line(evaluation.main, "--data-root", streets, "--config", config)
     assert "never_trained: no checkpoint there; train stage 1 first: cd solov2 && python train.py" in line
-    line = fails_in_one_line(evaluation.main, "--data-root", streets, "--checkpoint", tmp_path)
-    assert f"{tmp_path}: no checkpoint there; train stage 1 first" in line
+    assert f"{tmp_path}: no such checkpoint" in fails_in_one_line(
+        evaluation.main, "--data-root", streets, "--checkpoint", tmp_path, "--output", tmp_path / "out"
+    )

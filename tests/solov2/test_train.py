@@ -17,9 +17,10 @@ from PIL import Image
 
 from data.layouts.find import open_data_set
 from data.taxonomy import CITYSCAPES, Taxonomy
+from prediction.models import find_checkpoint
 from runtime.files import InputError
 from solov2 import train
-from solov2.checkpoints import find_last, given_or_last, read_checkpoint
+from solov2.checkpoints import find_last, need_last, read_checkpoint
 from solov2.data_set import use_splits
 from solov2.settings import DEFAULT_CONFIG, load_config
 
@@ -118,9 +119,7 @@ def test_a_checkpoint_that_a_kill_cut_off_is_passed_over(trained, tmp_path):
         (tmp_path / f"epoch_{epoch}.pth").write_bytes((trained / f"epoch_{epoch}.pth").read_bytes())
     (tmp_path / "last_checkpoint").write_text("/moved/away/epoch_2.pth")
     assert find_last(tmp_path) == tmp_path / "epoch_2.pth"
-    elsewhere = tmp_path / "elsewhere"
-    assert given_or_last(None, tmp_path) == given_or_last(tmp_path, elsewhere) == tmp_path / "epoch_2.pth"
-    assert given_or_last(tmp_path / "epoch_1.pth", elsewhere) == tmp_path / "epoch_1.pth"
+    assert need_last(tmp_path) == find_checkpoint(tmp_path) == tmp_path / "epoch_2.pth"
     os.truncate(tmp_path / "epoch_2.pth", 20_000)
     assert find_last(tmp_path) == tmp_path / "epoch_1.pth"
     (tmp_path / "last_checkpoint").write_text("")  # cut off too
