@@ -92,7 +92,7 @@ def without_folders(value: Any) -> Any:
         return {without_folders(key): without_folders(part) for key, part in value.items()}
     if isinstance(value, list):
         return [without_folders(part) for part in value]
-    return re.sub(r"(?<![\w.:/~])/(?:[^\s/]+/)+(?=[^\s/])", ".../", value) if isinstance(value, str) else value
+    return re.sub(r"(?<![\w.:/~])/(?!dev/)(?:[^\s/]+/)+(?=[^\s/])", ".../", value) if isinstance(value, str) else value
 
 
 def current_commit() -> str:
